@@ -1,0 +1,44 @@
+"""Variational autoencoders whose prior is built from data. Public names are imported where first used."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0.dev0"
+
+if TYPE_CHECKING:
+    from bype.build import build_model as build_model
+    from bype.data import Dataset as Dataset
+    from bype.data import Images as Images
+    from bype.data import from_arrays as from_arrays
+    from bype.data import load as load
+    from bype.models import VAE as VAE
+    from bype.objectives import elbo as elbo
+    from bype.objectives import iwae as iwae
+    from bype.priors import ExemplarPrior as ExemplarPrior
+    from bype.priors import Prior as Prior
+    from bype.priors import PseudocoresetPrior as PseudocoresetPrior
+    from bype.priors import StandardPrior as StandardPrior
+    from bype.priors import VampPrior as VampPrior
+    from bype.train import Trainer as Trainer
+    from bype.train import train as train
+
+_PLACES = {
+    "build": ("build_model",),
+    "data": ("Dataset", "Images", "from_arrays", "load"),
+    "models": ("VAE",),
+    "objectives": ("elbo", "iwae"),
+    "priors": ("ExemplarPrior", "Prior", "PseudocoresetPrior", "StandardPrior", "VampPrior"),
+    "train": ("Trainer", "train"),
+}
+_MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}
+__all__ = sorted(_MODULE_OF)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'bype' has no attribute {name!r}")
+    return getattr(import_module(f"bype.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

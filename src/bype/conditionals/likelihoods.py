@@ -1,0 +1,109 @@
+"""Likelihoods: what a decoder's image-shaped map means as a distribution over pixels."""
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from bype.distributions import DiscretizedLogistic, PixelBernoulli, PixelNormal, SquaredError
+
+
+class Likelihood(nn.Module, ABC):
+    """Maps a decoder's output (\\*batch, c, h, w) to p(x|z)."""
+
+    #: Whether `log_prob` is that of a normalised density or probability, in nats.
+    normalised = True
+    #: Whether images are binarised, anew at each step in training.
+    binary = False
+
+    @abstractmethod
+    def forward(self, image: Tensor) -> Distribution:
+        """p(x|z), batch shape (\\*batch), event shape (c, h, w)."""
+
+
+class MeanSquaredError(Likelihood):
+    r"""The paper's :math:`\log p(x \mid z) := -\lVert x - \hat{x} \rVert^2`, :math:`\hat{x}` clamped to [1/512, 511/512].
+
+    The clamp is to the range of 8-bit pixels (v + 1/2)/256. Source: Ai et al., 2021, section 5.1.
+    """
+
+    normalised = False
+
+    def forward(self, image: Tensor) -> SquaredError:
+        """The image is x-hat before its clamp."""
+        return SquaredError(image.clamp(1 / 512, 1 - 1 / 512))
+
+
+class Gaussian(Likelihood):
+    r"""Normal pixels about the decoder's output, :math:`\mathcal{N}(x \mid \hat{x}, \sigma^2)`.
+
+    Args:
+        scale: The standard deviation; where it is learned, its start.
+        learned: Whether the scale is a parameter. It stays above 1/512, half an 8-bit step, so that pixels that never
+            change cannot send the density to infinity.
+        shape: None for one scalar scale; (c, h, w) for one per pixel.
+    """
+
+    floor = 1 / 512
+
+    def __init__(self, scale: float = 0.5, *, learned: bool = True, shape: tuple[int, int, int] | None = None) -> None:
+        super().__init__()
+        if not scale > self.floor:
+            raise ValueError(f"`scale` should be above 1/512, but got {scale}.")
+        start = torch.full(shape or (), scale - self.floor).expm1().log()  # softplus of this is scale - floor
+        self.raw_scale: Tensor
+        if learned:
+            self.raw_scale = nn.Parameter(start)
+        else:
+            self.register_buffer("raw_scale", start)
+
+    @property
+    def scale(self) -> Tensor:
+        """The standard deviation, a scalar or (c, h, w)."""
+        return self.floor + F.softplus(self.raw_scale)
+
+    def forward(self, image: Tensor) -> PixelNormal:
+        """The image is the mean."""
+        return PixelNormal(image, self.scale)
+
+
+class Bernoulli(Likelihood):
+    """Binary pixels, the decoder's output being their log-odds; data are binarised dynamically."""
+
+    binary = True
+
+    def forward(self, image: Tensor) -> PixelBernoulli:
+        """The image is the logits."""
+        return PixelBernoulli(image)
+
+
+class Logistic(Likelihood):
+    """Pixels of 256 levels: a logistic variable cut into bins, one learned scale per pixel, outer bins open.
+
+    Args:
+        shape: The shape (c, h, w) of an image.
+        scale: The logistic scale at the start.
+        levels: The number of bins.
+    """
+
+    floor = 1e-4
+
+    def __init__(self, shape: tuple[int, int, int], scale: float = 0.1, levels: int = 256) -> None:
+        super().__init__()
+        self.levels = levels
+        self.raw_scale = nn.Parameter(torch.full(shape, scale - self.floor).expm1().log())
+
+    @property
+    def scale(self) -> Tensor:
+        """The logistic scale, (c, h, w)."""
+        return self.floor + F.softplus(self.raw_scale)
+
+    def forward(self, image: Tensor) -> DiscretizedLogistic:
+        """The image is the location."""
+        return DiscretizedLogistic(image, self.scale, self.levels)
+
+
+#: The command line's names.
+LIKELIHOODS = ("mse", "gaussian", "bernoulli", "logistic")

@@ -1,0 +1,116 @@
+"""Every option of a run, once: the command line, run folders and experiments are all made from these fields."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bype.errors import InputError
+
+ARCHS = ("vae",)
+PRIORS = ("standard", "vamp", "exemplar", "bype")
+LIKELIHOODS = ("mse", "gaussian", "bernoulli", "logistic")
+STRATEGIES = ("none",)
+PRECISIONS = ("fp32", "tf32", "bf16")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def option(
+    default: Any, help: str, *, flag: str | None = None, choices: tuple[str, ...] = (), low: float | None = None
+) -> Any:
+    """A field: its default, the sentence that `--help` prints, its flag, and what values it may take."""
+    return field(default=default, metadata={"help": help, "flag": flag, "choices": choices, "low": low})
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is trained, on what, and how. None means: by the data's size, or the option's absence."""
+
+    set: str = field(metadata={"help": "A data set's name.", "flag": None, "choices": (), "low": None})
+    arch: str = option("vae", "The networks.", choices=ARCHS)
+    prior: str = option("bype", "The prior p(z).", choices=PRIORS)
+    likelihood: str = option("mse", "The likelihood p(x|z).", choices=LIKELIHOODS)
+    n_components: int | None = option(
+        None, "Components M of vamp and bype [default: min(500, N/2)].", flag="components", low=1
+    )
+    latent_dim: int = option(40, "Dimension D of z.", low=1)
+    hidden_dim: int = option(300, "Width of the hidden layers.", low=1)
+    init: str = option("he", "Dense weights: he is N(0, 2/fan_in).", choices=("he", "glorot"))
+    epochs: int = option(4000, "Epochs at most.", low=1)
+    warmup: int = option(100, "Epochs over which beta rises to 1.", low=0)
+    patience: int = option(50, "Epochs without a better validation loss, after the warm-up, before training stops.", low=1)
+    batch_size: int = option(100, "Items per step.", low=1)
+    lr: float = option(5e-4, "Learning rate of the networks.", low=0.0)
+    coreset: str = option("none", "How the pseudocoreset learns, step (ii).", choices=STRATEGIES)
+    coreset_interval: int = option(10, "Epochs k between its updates.", low=1)
+    exemplars: int | None = option(None, "Exemplars drawn per step [default: min(500, N - 1)].", low=2)
+    retrieve: int | None = option(None, "Of those, encode each item's K nearest only.", low=1)
+    precision: str = option("fp32", "Of the networks' matrix products.", choices=PRECISIONS)
+    seed: int = option(0, "Seed of everything random.", low=0)
+    data_dir: str | None = option(None, "Where data sets are looked for first.")
+    device: str = option("auto", "Where to compute.", choices=DEVICES)
+
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            _check(f.metadata, flag_of(f), getattr(self, f.name))
+
+    @property
+    def name(self) -> str:
+        """SET-ARCH-PRIOR[-STRATEGY]-sSEED, a path by its stem."""
+        parts = [Path(self.set).stem, self.arch, self.prior, *([self.coreset] if self.prior == "bype" else [])]
+        return "-".join([*parts, f"s{self.seed}"])
+
+    def unused(self) -> list[str]:
+        """The options that the chosen prior does not use, by their flags."""
+        used_by = {
+            "n_components": ("vamp", "bype"),
+            "coreset": ("bype",),
+            "coreset_interval": ("bype",),
+            "exemplars": ("exemplar",),
+            "retrieve": ("exemplar",),
+        }
+        fields = {f.name: f for f in dataclasses.fields(self)}
+        return [flag_of(fields[name]) for name, priors in used_by.items() if self.prior not in priors]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON can hold them."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], where: str) -> "Config":
+        """The inverse of `to_dict`.
+
+        Raises:
+            InputError: If a key is unknown or missing, or a value has another type or is out of range.
+        """
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        for key in values:
+            if key not in fields:
+                raise InputError(f"{where}: expected the options of a run, got the unknown key {key!r}")
+        if "set" not in values:
+            raise InputError(f"{where}: expected the key 'set', got none")
+        for key, value in values.items():
+            if not _has_type(value, str(fields[key].type)):
+                raise InputError(f"{where}: expected {key!r} to be {fields[key].type}, got {value!r}")
+        return cls(**values)
+
+
+def flag_of(f: "dataclasses.Field[Any]") -> str:
+    """The option's flag on the command line."""
+    return "--" + (f.metadata["flag"] or f.name).replace("_", "-")
+
+
+def _has_type(value: Any, name: str) -> bool:
+    if value is None:
+        return name.endswith("None")
+    kind = {"str": str, "int": int, "float": (int, float)}[name.removesuffix(" | None")]
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _check(rules: Any, flag: str, value: Any) -> None:
+    if value is None:
+        return
+    if rules["choices"] and value not in rules["choices"]:
+        raise InputError(f"{flag}: expected one of {', '.join(rules['choices'])}, got {value!r}")
+    if rules["low"] is not None and not rules["low"] <= value < float("inf"):
+        raise InputError(f"{flag}: expected at least {rules['low']}, got {value}")

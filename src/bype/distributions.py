@@ -1,0 +1,368 @@
+"""Distributions over latents and pixels, as `torch.distributions` objects.
+
+Every `log_prob` is in nats. Where one mixture is evaluated at many points, no tensor of shape (B, M, D) is ever made:
+a density is one matrix product and one logsumexp, in tiles where memory asks for it.
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.distributions import Distribution
+
+LOG_2PI = math.log(2 * math.pi)
+
+# Elements of the (rows, components) matrix of log-densities that are held at once: 32 MiB in float32.
+MAX_TILE = 2**23
+
+
+class _Event(Distribution):
+    """What the distributions here share: no argument checks at run time, and a generator for every draw."""
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012 (torch.distributions' own interface)
+
+    def __init__(self, batch_shape: torch.Size, event_shape: torch.Size) -> None:
+        super().__init__(batch_shape, event_shape, validate_args=False)
+
+
+class DiagonalNormal(_Event):
+    r"""Normal with a diagonal covariance, :math:`\mathcal{N}(z \mid \mu, \mathrm{diag}(\sigma^2))`.
+
+    Args:
+        loc: The mean, shape (\*batch, D).
+        scale: The standard deviations, a shape that broadcasts with `loc`.
+
+    >>> import torch
+    >>> DiagonalNormal(torch.zeros(2), torch.ones(2)).log_prob(torch.zeros(2)).round(decimals=4)
+    tensor(-1.8379)
+    """
+
+    has_rsample = True
+
+    def __init__(self, loc: Tensor, scale: Tensor) -> None:
+        self.loc, self.scale = loc, scale
+        super().__init__(loc.shape[:-1], loc.shape[-1:])
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean, shape (\\*batch, D)."""
+        return self.loc
+
+    @property
+    def variance(self) -> Tensor:
+        """The variances, shape (\\*batch, D)."""
+        return self.scale.square().expand_as(self.loc)
+
+    def rsample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
+        """Reparametrised draws, shape (\\*sample_shape, \\*batch, D)."""
+        shape = torch.Size(sample_shape) + self.loc.shape
+        noise = torch.randn(shape, generator=generator, dtype=self.loc.dtype, device=self.loc.device)
+        return torch.addcmul(self.loc, self.scale, noise)
+
+    def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
+        """Draws without a gradient, shape (\\*sample_shape, \\*batch, D)."""
+        with torch.no_grad():
+            return self.rsample(sample_shape, generator=generator)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log N(value), nats, shape that of `value` without its last axis."""
+        scale = self.scale.expand_as(self.loc)
+        standardised = (value - self.loc) / scale
+        return -0.5 * standardised.square().sum(-1) - scale.log().sum(-1) - 0.5 * self.event_shape[0] * LOG_2PI
+
+
+class NormalMixture(_Event):
+    """A mixture of M normals over R^D whose log-density is an affine function of features of z, per component.
+
+    A subclass gives the features (B, F), their coefficients (M, F) and constants (M,), with everything that is common to
+    all components taken out, and the mean and scale of chosen components.
+    """
+
+    has_rsample = False
+
+    def __init__(self, loc: Tensor, log_weights: Tensor) -> None:
+        # log_weights is (M,), or (B, M) where each row of a batch sees shares of its own (leave-one-out).
+        self.loc, self.log_weights = loc, log_weights
+        super().__init__(log_weights.shape[:-1], loc.shape[-1:])
+
+    @property
+    def n_components(self) -> int:
+        """The number of components M."""
+        return len(self.loc)
+
+    def component(self, index: Tensor | int) -> DiagonalNormal:
+        """The component (or components) at `index`."""
+        raise NotImplementedError
+
+    def _affine(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features (B, F), coefficients (M, F), constants (M,), and what all components share (B,)."""
+        raise NotImplementedError
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log p(value), nats, shape that of `value` without its last axis. Computed in at least float32."""
+        # Half precision would lose the digits of |z|^2 - 2 z mu + |mu|^2, so autocast ends here.
+        with torch.autocast(value.device.type, enabled=False):
+            rows = value.reshape(-1, value.shape[-1])
+            features, coefficients, constants, common = self._affine(rows)
+            if self.log_weights.dim() == 1:
+                constants = constants + self.log_weights
+                mixed = _logsumexp_affine(features, coefficients, constants)
+            else:
+                logits = torch.addmm(constants, features, coefficients.T).view(-1, *self.log_weights.shape)
+                mixed = (logits + self.log_weights).logsumexp(-1).reshape(-1)
+            return (mixed + common).view(value.shape[:-1])
+
+    def sample(
+        self, sample_shape: Any = (), *, generator: torch.Generator | None = None, return_components: bool = False
+    ) -> Any:
+        """Ancestral draws: a component by its share, then z from it.
+
+        Returns:
+            z, shape (\\*sample_shape, D); with `return_components` also the index of each draw's component, an int64
+            tensor of shape `sample_shape`.
+
+        Raises:
+            ValueError: If each row of a batch has shares of its own (there is no one mixture to draw from).
+        """
+        if self.log_weights.dim() != 1:
+            raise ValueError("Expected one set of shares to draw from, but each row has its own.")
+        shape = torch.Size(sample_shape)
+        with torch.no_grad():
+            shares = (self.log_weights - self.log_weights.max()).exp()
+            index = torch.multinomial(shares, shape.numel(), replacement=True, generator=generator)
+            z = self.component(index).sample(generator=generator).view(*shape, -1)
+        return (z, index.view(shape)) if return_components else z
+
+
+class IsotropicMixture(NormalMixture):
+    r"""Mixture of M normals with one shared variance.
+
+    .. math:: p(z) = \sum_{m=1}^M \pi_m \, \mathcal{N}(z \mid \mu_m, \sigma^2 I)
+
+    z and the means are centred on the means' average before the squares are taken apart, so that a common offset costs
+    no digits. Worst errors, as a multiple of max(1, \|log p\|), against float64 sums over M = 1..2000, D = 1..128 and
+    scales 1e-3..1e3 (`tests/test_distributions.py`): see the table in `docs/accuracy.md`.
+
+    Source: Eq. 12 of ByPE-VAE (Ai et al., 2021), https://arxiv.org/abs/2107.09286
+
+    Args:
+        loc: The means, shape (M, D).
+        scale: The standard deviation, a scalar tensor.
+        log_weights: The log-shares, shape (M,), normalised by the caller; (B, M) gives each row its own.
+
+    >>> import torch
+    >>> p = IsotropicMixture(torch.tensor([[-1.0], [1.0]]), torch.tensor(1.0), torch.tensor([0.5, 0.5]).log())
+    >>> p.log_prob(torch.zeros(1, 1)).round(decimals=4)
+    tensor([-1.4189])
+    """
+
+    def __init__(self, loc: Tensor, scale: Tensor, log_weights: Tensor) -> None:
+        self.scale = scale
+        super().__init__(loc, log_weights)
+
+    def component(self, index: Tensor | int) -> DiagonalNormal:
+        """The component (or components) at `index`: mean mu_m, standard deviation sigma in every direction."""
+        return DiagonalNormal(self.loc[index], self.scale)
+
+    def _affine(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        centre = self.loc.detach().mean(0)
+        z, loc = (z - centre) / self.scale, (self.loc - centre) / self.scale
+        common = -0.5 * z.square().sum(-1) - z.shape[-1] * (self.scale.log() + 0.5 * LOG_2PI)
+        return z, loc, -0.5 * loc.square().sum(-1), common
+
+
+class DiagonalMixture(NormalMixture):
+    r"""Mixture of M normals, each with a diagonal covariance of its own.
+
+    .. math:: p(z) = \sum_{m=1}^M \pi_m \, \mathcal{N}(z \mid \mu_m, \mathrm{diag}(\sigma_m^2))
+
+    Source: VampPrior (Tomczak and Welling, 2018), https://arxiv.org/abs/1705.07120
+
+    Args:
+        loc: The means, shape (M, D).
+        scale: The standard deviations, shape (M, D).
+        log_weights: The log-shares, shape (M,), normalised by the caller; (B, M) gives each row its own.
+    """
+
+    def __init__(self, loc: Tensor, scale: Tensor, log_weights: Tensor) -> None:
+        self.scale = scale
+        super().__init__(loc, log_weights)
+
+    def component(self, index: Tensor | int) -> DiagonalNormal:
+        """The component (or components) at `index`."""
+        return DiagonalNormal(self.loc[index], self.scale[index])
+
+    def _affine(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        # Centred, and in units of each direction's smallest scale, so that float32 does not overflow.
+        centre, unit = self.loc.detach().mean(0), self.scale.detach().amin(0)
+        z, loc, scale = (z - centre) / unit, (self.loc - centre) / unit, self.scale / unit
+        precision = scale.square().reciprocal()
+        features = torch.cat([z.square(), z], -1)
+        coefficients = torch.cat([-0.5 * precision, loc * precision], -1)
+        constants = -0.5 * (loc.square() * precision).sum(-1) - self.scale.log().sum(-1)
+        common = z.new_full((len(z),), -0.5 * z.shape[-1] * LOG_2PI)
+        return features, coefficients, constants, common
+
+
+def _logsumexp_affine(features: Tensor, coefficients: Tensor, constants: Tensor) -> Tensor:
+    """logsumexp_m(features @ coefficients_m + constants_m), shape (B,), with at most MAX_TILE products held at once."""
+    n_rows, n_components = len(features), len(coefficients)
+    if n_rows * n_components <= MAX_TILE:
+        return torch.addmm(constants, features, coefficients.T).logsumexp(-1)
+    tile = min(n_components, 4096)
+    rows = max(1, MAX_TILE // tile)
+    out = []
+    for block in features.split(rows):
+        parts = [
+            torch.addmm(constants[m : m + tile], block, coefficients[m : m + tile].T).logsumexp(-1)
+            for m in range(0, n_components, tile)
+        ]
+        out.append(torch.stack(parts).logsumexp(0) if len(parts) > 1 else parts[0])
+    return torch.cat(out)
+
+
+# Pixels: distributions over images x of shape (c, h, w), the event being the last three axes.
+
+
+class _Pixels(_Event):
+    def __init__(self, loc: Tensor) -> None:
+        self.loc = loc
+        super().__init__(loc.shape[:-3], loc.shape[-3:])
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean image, shape (\\*batch, c, h, w)."""
+        return self.loc
+
+
+def _pixel_sum(t: Tensor) -> Tensor:
+    return t.flatten(-3).sum(-1)
+
+
+class SquaredError(_Pixels):
+    r"""The paper's reconstruction term, :math:`\log p(x \mid z) := -\lVert x - \hat{x} \rVert^2`.
+
+    It is a normal density of variance 1/2 without its constant: add :math:`-\tfrac{d}{2} \log \pi` for nats of a
+    density. Draws are those of that normal.
+
+    Args:
+        loc: The mean image, shape (\*batch, c, h, w).
+    """
+
+    @property
+    def variance(self) -> Tensor:
+        """1/2 in every pixel."""
+        return torch.full_like(self.loc, 0.5)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Minus the squared distance, shape (\\*batch)."""
+        return -_pixel_sum((value - self.loc).square())
+
+    def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
+        """Draws of the normal with variance 1/2."""
+        return PixelNormal(self.loc, self.loc.new_tensor(0.5**0.5)).sample(sample_shape, generator=generator)
+
+
+class PixelNormal(_Pixels):
+    r"""Independent normal pixels, :math:`\sum_i \log \mathcal{N}(x_i \mid \hat{x}_i, \sigma_i^2)`.
+
+    Args:
+        loc: The mean image, shape (\*batch, c, h, w).
+        scale: The standard deviation, a scalar or one per pixel (c, h, w).
+    """
+
+    def __init__(self, loc: Tensor, scale: Tensor) -> None:
+        self.scale = scale
+        super().__init__(loc)
+
+    @property
+    def variance(self) -> Tensor:
+        """The variance of every pixel."""
+        return self.scale.square().expand_as(self.loc)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """The log-density, nats, shape (\\*batch)."""
+        log_scale = self.scale.log().expand(self.event_shape).sum()
+        squares = _pixel_sum(((value - self.loc) / self.scale).square())
+        return -0.5 * squares - log_scale - 0.5 * self.event_shape.numel() * LOG_2PI
+
+    def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
+        """Draws, shape (\\*sample_shape, \\*batch, c, h, w)."""
+        shape = torch.Size(sample_shape) + self.loc.shape
+        noise = torch.randn(shape, generator=generator, dtype=self.loc.dtype, device=self.loc.device)
+        return self.loc + self.scale * noise
+
+
+class PixelBernoulli(_Pixels):
+    r"""Independent binary pixels, :math:`\sum_i x_i \log p_i + (1 - x_i) \log(1 - p_i)`.
+
+    A value between 0 and 1 is taken as that formula stands: the expectation over its binarisation.
+
+    Args:
+        logits: The log-odds, shape (\*batch, c, h, w).
+    """
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+        super().__init__(logits)
+
+    @property
+    def mean(self) -> Tensor:
+        """The probability of a one, shape (\\*batch, c, h, w)."""
+        return self.logits.sigmoid()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """The log-probability, nats, shape (\\*batch)."""
+        return _pixel_sum(value * self.logits - F.softplus(self.logits))
+
+    def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
+        """Zeros and ones, shape (\\*sample_shape, \\*batch, c, h, w)."""
+        probability = self.mean.expand(torch.Size(sample_shape) + self.logits.shape)
+        return torch.bernoulli(probability, generator=generator)
+
+
+class DiscretizedLogistic(_Pixels):
+    r"""Independent pixels of a logistic variable cut into bins, the two outer bins open.
+
+    .. math::
+        p(v) = \mathrm{sigmoid}((v + 1)/(L s) - \hat{x}/s) - \mathrm{sigmoid}(v/(L s) - \hat{x}/s),
+        \qquad v = 0, \dots, L - 1, \quad x = (v + 1/2)/L
+
+    with the first term 1 at v = L - 1 and the second 0 at v = 0. With a < b it is computed as
+    :math:`\log \mathrm{sigmoid}(b) + \log \mathrm{sigmoid}(-a) + \log(1 - e^{a-b})`, which has no cancellation.
+
+    Source: improved variational inference with inverse autoregressive flow (Kingma et al., 2016), Appendix.
+
+    Args:
+        loc: The location, shape (\*batch, c, h, w).
+        scale: The logistic scale s > 0, a scalar or one per pixel (c, h, w).
+        levels: The number of bins L.
+    """
+
+    def __init__(self, loc: Tensor, scale: Tensor, levels: int = 256) -> None:
+        self.scale, self.levels = scale, levels
+        super().__init__(loc)
+
+    @property
+    def mean(self) -> Tensor:
+        """The location, clamped to the range of the bins' centres."""
+        return self.loc.clamp(0.5 / self.levels, 1 - 0.5 / self.levels)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """The log-probability of the bins that hold `value`, nats, shape (\\*batch)."""
+        half = 0.5 / self.levels
+        lower, upper = (value - half - self.loc) / self.scale, (value + half - self.loc) / self.scale
+        inside = torch.log(-torch.expm1(-2 * half / self.scale))
+        first, last = value < 2 * half, value > 1 - 2 * half
+        log_upper = F.logsigmoid(upper).masked_fill(last, 0.0)
+        log_lower = F.logsigmoid(-lower).masked_fill(first, 0.0)
+        return _pixel_sum(log_upper + log_lower + inside.expand_as(value).masked_fill(first | last, 0.0))
+
+    def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
+        """Centres of drawn bins, shape (\\*sample_shape, \\*batch, c, h, w)."""
+        shape = torch.Size(sample_shape) + self.loc.shape
+        u = torch.rand(shape, generator=generator, dtype=self.loc.dtype, device=self.loc.device)
+        x = self.loc + self.scale * torch.logit(u, eps=1e-7)
+        return ((x * self.levels).floor().clamp(0, self.levels - 1) + 0.5) / self.levels

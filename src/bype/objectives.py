@@ -1,0 +1,115 @@
+"""Lower bounds on log p(x), as functions of a model and a batch. Everything in nats per item.
+
+Under the likelihood `mse` the bounds are in the paper's unit, for which log p(x|z) := -||x - xhat||^2 is no normalised
+density; `bype.evaluate` gives both units.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from bype.models import VAE
+
+# Rows (items times samples) decoded at once: small enough for a processor's cache, large enough to keep it busy.
+IWAE_ROWS = 2048
+
+
+class ElboTerms(NamedTuple):
+    """The two terms of the evidence lower bound, per item, (B,)."""
+
+    log_likelihood: Tensor  # log p(x|z)
+    kl: Tensor  # log q(z|x) - log p(z)
+
+    def bound(self, beta: float | Tensor = 1.0) -> Tensor:
+        """log p(x|z) - beta (log q(z|x) - log p(z)), (B,); the evidence lower bound at beta = 1."""
+        return self.log_likelihood - beta * self.kl
+
+
+def elbo(
+    model: VAE,
+    x: Tensor,
+    *,
+    prior: Distribution | None = None,
+    index: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> ElboTerms:
+    r"""One-sample estimate of the evidence lower bound.
+
+    .. math:: E_{q(z|x)}[\log p(x|z)] - E_{q(z|x)}[\log q(z|x) - \log p(z)]
+
+    Source: Eq. 9 of ByPE-VAE (Ai et al., 2021), with the -log N of Eq. 12 kept.
+
+    Args:
+        model: The model.
+        x: Images, (B, c, h, w).
+        prior: p(z), where the caller has it already; by default the training step's prior, whose points are encoded
+            in one pass with x.
+        index: The rows of x in the training set, (B,), for an exemplar prior.
+        generator: Where the noise comes from.
+    """
+    if prior is None:
+        q, prior = model.posterior_and_prior(x, index=index, generator=generator)
+    else:
+        q = model.encoder(x)
+    z = q.rsample(generator=generator)
+    return ElboTerms(model.decoder(z).log_prob(x), q.log_prob(z) - prior.log_prob(z))
+
+
+def iwae(
+    model: VAE,
+    x: Tensor,
+    n_samples: int,
+    *,
+    prior: Distribution | None = None,
+    generator: torch.Generator | None = None,
+    rows: int = IWAE_ROWS,
+) -> Tensor:
+    r"""The importance-weighted bound on log p(x), per item, (B,).
+
+    .. math:: \log \frac{1}{S} \sum_{s=1}^S \frac{p(x|z_s) p(z_s)}{q(z_s|x)}, \qquad z_s \sim q(z|x)
+
+    Items and samples are decoded `rows` at a time and summed as a stream, so that memory does not grow with S. The
+    noise is drawn item by item: the result does not depend on `rows` but for rounding. The bound at one sample is the
+    evidence lower bound.
+
+    Source: Importance weighted autoencoders (Burda et al., 2016), https://arxiv.org/abs/1509.00519
+
+    Args:
+        model: The model; any object with `encoder`, `decoder` and `prior` that return distributions.
+        x: Items, (B, \*event).
+        n_samples: The number of samples S.
+        prior: p(z), where the caller has it already; by default `model.prior(model.encoder)`.
+        generator: Where the noise comes from.
+        rows: How many latents are decoded at once.
+
+    Raises:
+        ValueError: If `n_samples` or `rows` is not positive.
+    """
+    if n_samples < 1 or rows < 1:
+        raise ValueError(f"Expected positive `n_samples` and `rows`, but got {n_samples} and {rows}.")
+    p = model.prior(model.encoder) if prior is None else prior
+    q = model.encoder(x)
+    n_items, latent_dim = q.loc.shape
+    per_pass = max(1, rows // n_samples)  # items
+    step = min(n_samples, rows)  # samples
+    bounds = []
+    for first in range(0, n_items, per_pass):
+        items = slice(first, min(first + per_pass, n_items))
+        loc, scale = q.loc[items], q.scale[items]
+        noise = torch.stack([_noise((n_samples, latent_dim), loc, generator) for _ in loc], 1)  # (S, b, D)
+        parts = []
+        for s in range(0, n_samples, step):
+            eps = noise[s : s + step]
+            z = torch.addcmul(loc, scale, eps)
+            log_q = -0.5 * eps.square().sum(-1) - scale.log().sum(-1) - 0.5 * latent_dim * math.log(2 * math.pi)
+            log_w = model.decoder(z).log_prob(x[items]) + p.log_prob(z) - log_q  # (s, b)
+            parts.append(log_w.logsumexp(0))
+        bounds.append(torch.stack(parts).logsumexp(0))
+    return torch.cat(bounds) - math.log(n_samples)
+
+
+def _noise(shape: tuple[int, int], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)

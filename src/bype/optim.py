@@ -1,0 +1,37 @@
+"""Adam on normalised gradients."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class NormalizedAdam(torch.optim.Adam):
+    r"""Adam on gradients divided by their own 2-norm, tensor by tensor, :math:`g / (\lVert g \rVert + 10^{-7})`.
+
+    A step whose gradients are not all finite changes nothing: neither parameters, nor moments, nor the count of steps.
+    It is found out and skipped on the device, without synchronising.
+
+    Source: block-normalized gradient method (Yu et al., 2017), https://arxiv.org/abs/1707.04822
+
+    Args:
+        params: The parameters.
+        lr: The learning rate.
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float = 5e-4) -> None:
+        super().__init__(params, lr=lr, betas=(0.9, 0.999), eps=1e-8, fused=True)
+        device = self.param_groups[0]["params"][0].device
+        #: 1 where the last step was skipped, 0 otherwise; the fused kernel reads it.
+        self.found_inf: Tensor = torch.zeros((), device=device)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Normalises the gradients in place and takes one step of Adam."""
+        grads = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        norms = torch._foreach_norm(grads)
+        self.found_inf = (~torch.stack([n.float() for n in norms]).isfinite().all()).float()
+        torch._foreach_add_(norms, 1e-7)
+        torch._foreach_div_(grads, norms)
+        return super().step(closure)

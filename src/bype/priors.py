@@ -1,0 +1,249 @@
+"""Priors over the latent z: a standard normal, and mixtures whose components are encoded points.
+
+A prior is a module; calling it with an encoder returns p(z), a distribution with event shape (D,). The encoder is an
+argument, so that the model alone owns it. For a training step the prior first says which points it wants encoded
+(`draw`), the model encodes them together with its batch, and the prior makes p(z) of their features (`mixture`).
+"""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from bype.conditionals.base import Encoder
+from bype.data import Images, scale
+from bype.distributions import DiagonalMixture, DiagonalNormal, IsotropicMixture
+
+
+class Points(NamedTuple):
+    """Points that become a mixture's components, and their log-shares."""
+
+    images: Tensor  # (M, c, h, w), in [0, 1]
+    log_weights: Tensor  # (M,), or (B, M) where each row of the batch has shares of its own
+
+
+class Prior(nn.Module, ABC):
+    """The interface of every prior."""
+
+    @abstractmethod
+    def forward(self, encoder: Encoder) -> Distribution:
+        """Returns p(z) as it is evaluated and sampled, event shape (D,)."""
+
+    @abstractmethod
+    def draw(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> Points | None:
+        """The points that a training step's p(z) needs encoded, or None.
+
+        Args:
+            index: The rows of the training set that the batch holds, (B,), for priors made of training items.
+            generator: Where random choices come from.
+        """
+
+    @abstractmethod
+    def mixture(self, encoder: Encoder, features: Tensor, log_weights: Tensor) -> Distribution:
+        """p(z) with components made of the encoder's features (M, F) of the points."""
+
+    def begin_epoch(self, encoder: Encoder) -> None:  # noqa: B027 (a hook that most priors do not need)
+        """Called before each epoch of training."""
+
+
+class StandardPrior(Prior):
+    r"""The standard normal, :math:`p(z) = \mathcal{N}(0, I)`.
+
+    Args:
+        latent_dim: The dimension D.
+    """
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.loc: Tensor
+        self.register_buffer("loc", torch.zeros(latent_dim), persistent=False)
+
+    def forward(self, encoder: Encoder) -> DiagonalNormal:
+        """N(0, I)."""
+        return DiagonalNormal(self.loc, torch.ones_like(self.loc))
+
+    def draw(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> None:
+        """No points."""
+        return
+
+    def mixture(self, encoder: Encoder, features: Tensor, log_weights: Tensor) -> DiagonalNormal:
+        """N(0, I), whatever the features."""
+        return self(encoder)
+
+
+class _PointPrior(Prior):
+    """A prior whose components are a fixed number of points, the same in training and evaluation."""
+
+    @abstractmethod
+    def draw(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> Points:
+        """All the points."""
+
+    def forward(self, encoder: Encoder) -> Distribution:
+        """The mixture over all the points."""
+        points = self.draw()
+        return self.mixture(encoder, encoder.features(points.images), points.log_weights)
+
+
+class VampPrior(_PointPrior):
+    r"""Variational mixture of posteriors, over pseudo-inputs moved by the gradient of the objective.
+
+    .. math:: p(z) = \frac{1}{M} \sum_{m=1}^M \mathcal{N}(z \mid \mu(u_m), \mathrm{diag}\,v(u_m))
+
+    Source: VAE with a VampPrior (Tomczak and Welling, 2018), https://arxiv.org/abs/1705.07120
+
+    Args:
+        pseudo_inputs: The initial points u_m, shape (M, c, h, w); clamped to [0, 1] where they are used.
+
+    Raises:
+        ValueError: If there is no pseudo-input.
+    """
+
+    def __init__(self, pseudo_inputs: Tensor) -> None:
+        super().__init__()
+        if not len(pseudo_inputs):
+            raise ValueError("Expected at least one pseudo-input, but got none.")
+        self.pseudo_inputs = nn.Parameter(pseudo_inputs.clone())
+
+    def draw(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> Points:
+        """All pseudo-inputs, equal shares."""
+        m = len(self.pseudo_inputs)
+        return Points(self.pseudo_inputs.clamp(0, 1), self.pseudo_inputs.new_full((m,), 1 / m).log())
+
+    def mixture(self, encoder: Encoder, features: Tensor, log_weights: Tensor) -> DiagonalMixture:
+        """The mixture of the points' posteriors."""
+        q = encoder.posterior(features)
+        return DiagonalMixture(q.loc, q.scale, log_weights)
+
+
+class _SharedVariance(Prior):
+    """Components N(mu(point), sigma^2 I) with one sigma, a parameter that starts at 1 (Eq. 11)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(()))
+
+    def mixture(self, encoder: Encoder, features: Tensor, log_weights: Tensor) -> IsotropicMixture:
+        """The isotropic mixture about the points' posterior means."""
+        return IsotropicMixture(encoder.loc(features), self.log_scale.exp(), log_weights)
+
+
+class PseudocoresetPrior(_SharedVariance, _PointPrior):
+    r"""Mixture over a Bayesian pseudocoreset: M weighted points that stand for N data points.
+
+    .. math:: p(z) = \sum_{m=1}^M \frac{w_m}{N} \, \mathcal{N}(z \mid \mu(u_m), \sigma^2 I)
+
+    The points and weights are buffers: step (i), the network step, trains `parameters()`; step (ii), a strategy of
+    `bype.pseudocoreset`, moves the buffers.
+
+    Source: ByPE-VAE (Ai et al., 2021), Eq. 11-12, https://arxiv.org/abs/2107.09286
+
+    Args:
+        pseudo_inputs: The initial points u_m, shape (M, c, h, w), in the units of the data.
+        n_data: The number of data points N, which is also what the weights sum to.
+
+    Raises:
+        ValueError: If M is 0 or more than N.
+    """
+
+    def __init__(self, pseudo_inputs: Tensor, n_data: int) -> None:
+        super().__init__()
+        m = len(pseudo_inputs)
+        if not 1 <= m <= n_data:
+            raise ValueError(f"Expected between 1 and n_data={n_data} pseudo-inputs, but got {m}.")
+        self.n_data = n_data
+        self.pseudo_inputs: Tensor
+        self.weights: Tensor
+        self.register_buffer("pseudo_inputs", pseudo_inputs.clone())
+        self.register_buffer("weights", torch.full((m,), n_data / m))
+
+    def draw(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> Points:
+        """All pseudo-points, with the shares w/N."""
+        return Points(self.pseudo_inputs, (self.weights / self.n_data).log())
+
+
+class ExemplarPrior(_SharedVariance):
+    r"""Mixture over training points themselves.
+
+    .. math:: p(z) = \frac{1}{N} \sum_{j=1}^N \mathcal{N}(z \mid \mu(x_j), \sigma^2 I)
+
+    A training step draws n of the N points without replacement. Each row of the batch then sees the mixture over the
+    drawn points without its own, the count corrected. With `retrieve` = K the components are, of the n drawn, the
+    union over the batch of each row's K nearest by cached mean; what is left out keeps its share of the count, so
+    that the density is a lower bound, exact at K = n. The cache is made anew at the start of every epoch.
+
+    Source: Exemplar VAE (Norouzi et al., 2020), https://arxiv.org/abs/2004.04795
+
+    Args:
+        images: The training set.
+        n_exemplars: How many points n a training step draws, 2 <= n <= N.
+        retrieve: How many nearest of them each row asks for, 1 <= K <= n; None for all.
+
+    Raises:
+        ValueError: If `n_exemplars` or `retrieve` is out of range.
+    """
+
+    # Points encoded at once for an evaluation over all N.
+    chunk = 2000
+
+    def __init__(self, images: Images, n_exemplars: int, retrieve: int | None = None) -> None:
+        super().__init__()
+        if not 2 <= n_exemplars <= len(images):
+            raise ValueError(f"Expected between 2 and N={len(images)} exemplars a step, but got {n_exemplars}.")
+        if retrieve is not None and not 1 <= retrieve <= n_exemplars:
+            raise ValueError(f"Expected `retrieve` between 1 and n_exemplars={n_exemplars}, but got {retrieve}.")
+        self.n_exemplars, self.retrieve, self.levels = n_exemplars, retrieve, images.levels
+        self.pixels: Tensor
+        self.cached_means: Tensor | None
+        # Not saved with the model: a run names its data set. Stored values, shared with the data set.
+        self.register_buffer("pixels", images.pixels, persistent=False)
+        self.register_buffer("cached_means", None, persistent=False)
+
+    @property
+    def n_data(self) -> int:
+        """The number of data points N."""
+        return len(self.pixels)
+
+    def _points(self, index: Tensor | slice) -> Tensor:
+        return scale(self.pixels[index], self.levels, self.log_scale.dtype)
+
+    def means(self, encoder: Encoder) -> Tensor:
+        """The posterior means of all N points, (N, D), without a gradient."""
+        return encoder.means(self._points(slice(i, i + self.chunk)) for i in range(0, self.n_data, self.chunk))
+
+    def forward(self, encoder: Encoder) -> IsotropicMixture:
+        """The mixture over all N points; the means carry no gradient."""
+        loc = self.means(encoder)
+        return IsotropicMixture(loc, self.log_scale.exp(), loc.new_full((self.n_data,), 1 / self.n_data).log())
+
+    def begin_epoch(self, encoder: Encoder) -> None:
+        """Encodes the training set for retrieval."""
+        if self.retrieve is not None:
+            self.cached_means = self.means(encoder)
+
+    def draw(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> Points:
+        """n points drawn afresh (or those retrieved of them); each row of `index` leaves its own out."""
+        device = self.pixels.device
+        drawn = torch.randperm(self.n_data, generator=generator, device=device)[: self.n_exemplars]
+        if index is None:
+            return Points(self._points(drawn), self.log_scale.new_full((len(drawn),), 1 / len(drawn)).log())
+        own = index[:, None] == drawn  # (B, n)
+        log_weights = -(len(drawn) - own.sum(1, keepdim=True, dtype=self.log_scale.dtype)).log().expand(own.shape)
+        log_weights = log_weights.masked_fill(own, -torch.inf)
+        if self.retrieve is not None and self.retrieve < len(drawn):
+            nearest = self._nearest(index, drawn, own)
+            drawn, log_weights = drawn[nearest], log_weights[:, nearest]
+        return Points(self._points(drawn), log_weights)
+
+    def _nearest(self, index: Tensor, drawn: Tensor, own: Tensor) -> Tensor:
+        """Positions in `drawn` of the union of each row's K nearest, its own point excepted."""
+        if self.cached_means is None:
+            raise ValueError("Expected cached means to retrieve by: call `begin_epoch(encoder)` first.")
+        # A row that was drawn itself has n - 1 candidates; its own then fills the K-th place at K = n.
+        distances = torch.cdist(self.cached_means[index], self.cached_means[drawn]).masked_fill(own, torch.inf)
+        return distances.topk(self.retrieve, largest=False).indices.unique()
+
+
+#: The command line's names.
+PRIORS = ("standard", "vamp", "exemplar", "bype")

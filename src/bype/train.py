@@ -1,0 +1,276 @@
+"""The alternating loop: network steps with a pseudocoreset that stands still, then step (ii), then validation."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bype.data import Dataset, Images
+from bype.errors import InputError, TrainingError
+from bype.models import VAE
+from bype.objectives import elbo
+from bype.optim import NormalizedAdam
+from bype.priors import PseudocoresetPrior
+from bype.pseudocoreset import Fixed, Strategy
+
+# Offsets from a run's seed: the streams of random numbers are independent of one another.
+VALIDATION_STREAM = 1_000_003
+
+GIVE_UP_AFTER = 10  # steps in a row with non-finite gradients
+
+
+@dataclass
+class EpochInfo:
+    """What one epoch measured. Losses are means per item, in the unit of the likelihood (nats, or the paper's)."""
+
+    epoch: int
+    beta: float
+    loss: float  # reconstruction + beta * kl, over the training items as they were seen
+    reconstruction: float  # -log p(x|z)
+    kl: float  # log q(z|x) - log p(z)
+    val_loss: float  # -elbo at beta = 1, the same noise at every epoch
+    best: bool
+    seconds: float  # training alone
+    seconds_validation: float
+    skipped_steps: int
+    coreset: dict[str, float] = field(default_factory=dict)  # what an update of the pseudocoreset measured
+
+    def to_dict(self) -> dict[str, Any]:
+        """One flat line of `metrics.jsonl`."""
+        values = asdict(self)
+        return values | values.pop("coreset")
+
+
+class StepInfo(NamedTuple):
+    """Sums over a batch, on the device."""
+
+    log_likelihood: Tensor
+    kl: Tensor
+
+
+class Trainer:
+    """Trains a model in place, an epoch at a time, and can be saved and restored between epochs.
+
+    An epoch t = 1, 2, ...: beta = min(1, t/warmup), the network steps, step (ii) if t mod k = 0, validation, best. The
+    last batch of an epoch may be shorter than the others; it is used as it is.
+
+    Args:
+        model: The model, on the device of the data.
+        data: The data set.
+        epochs: Epochs at most.
+        warmup: Epochs over which beta rises linearly to 1.
+        patience: Epochs without a better validation loss, counted after the warm-up, before training stops.
+        batch_size: Items per step.
+        lr: Learning rate.
+        strategy: How the pseudocoreset learns.
+        coreset_interval: Epochs k between its updates.
+        precision: `fp32`, `tf32` (CUDA) or `bf16`: that of the networks' products in training. Parameters, densities
+            and validation are float32 throughout.
+        seed: Seed of the order of the data and of all noise.
+
+    Raises:
+        InputError: If an option is out of range.
+    """
+
+    def __init__(
+        self,
+        model: VAE,
+        data: Dataset,
+        *,
+        epochs: int = 4000,
+        warmup: int = 100,
+        patience: int = 50,
+        batch_size: int = 100,
+        lr: float = 5e-4,
+        strategy: Strategy | None = None,
+        coreset_interval: int = 10,
+        precision: str = "fp32",
+        seed: int = 0,
+    ) -> None:
+        self.model, self.data = model, data
+        self.device = data.train.pixels.device
+        if precision == "tf32" and self.device.type != "cuda":
+            raise InputError(f"precision tf32: expected a CUDA device, got {self.device.type}")
+        for name, value, low in (("epochs", epochs, 1), ("warmup", warmup, 0), ("batch_size", batch_size, 1)):
+            if value < low:
+                raise InputError(f"{name}: expected at least {low}, got {value}")
+        self.epochs, self.warmup, self.patience, self.batch_size = epochs, warmup, patience, batch_size
+        self.strategy, self.coreset_interval = strategy or Fixed(), coreset_interval
+        self.precision, self.seed = precision, seed
+        self.optimizer = NormalizedAdam(model.parameters(), lr=lr)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.epoch = 0
+        self.best_epoch, self.best_val_loss = 0, float("inf")
+        self.best_state: dict[str, Tensor] = {}
+
+    def __iter__(self) -> Iterator[EpochInfo]:
+        """Trains on, yielding what each epoch measured, until `epochs` or early stopping."""
+        while not self.finished:
+            yield self.run_epoch()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or too many went by since the best one (counted after the warm-up)."""
+        return self.epoch >= self.epochs or self.epoch - max(self.best_epoch, self.warmup) >= self.patience
+
+    def beta(self, epoch: int) -> float:
+        """The weight of the KL term in an epoch, which rises linearly over the warm-up."""
+        return min(1.0, epoch / self.warmup) if self.warmup else 1.0
+
+    def run_epoch(self) -> EpochInfo:
+        """One epoch.
+
+        Raises:
+            TrainingError: If 10 steps in a row had gradients that were not finite.
+        """
+        # Exponentials of very negative numbers make denormals, which cost a CPU many times a normal number.
+        torch.set_flush_denormal(True)
+        epoch = self.epoch + 1
+        beta = self.beta(epoch)
+        start = self._now()
+        sums, skipped = self._network_steps(epoch, beta)
+        seconds = self._now() - start
+        coreset = self._update_coreset(epoch)
+        start = self._now()
+        val_loss = self.validate()
+        seconds_validation = self._now() - start
+        best = val_loss < self.best_val_loss
+        if best:
+            self.best_epoch, self.best_val_loss = epoch, val_loss
+            self.best_state = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self.epoch = epoch
+        loglik, kl = sums
+        return EpochInfo(
+            epoch, beta, beta * kl - loglik, -loglik, kl, val_loss, best, seconds, seconds_validation, skipped, coreset
+        )
+
+    def _network_steps(self, epoch: int, beta: float) -> tuple[tuple[float, float], int]:
+        """All steps of an epoch; nothing is read back from the device before its end."""
+        self.model.train()
+        self.model.prior.begin_epoch(self.model.encoder)
+        order = torch.randperm(len(self.data.train), generator=self.generator, device=self.device)
+        # log-likelihood, KL and items of the steps taken; steps skipped, in a row now, and in a row at the most.
+        taken = torch.zeros(3, dtype=torch.float64, device=self.device)
+        skips = torch.zeros(3, device=self.device)
+        with self._matmul_precision():
+            for index in order.split(self.batch_size):
+                info = self.network_step(index, beta)
+                bad = self.optimizer.found_inf
+                step = torch.stack([info.log_likelihood, info.kl, info.kl.new_tensor(len(index))])
+                taken += torch.where(bad > 0, 0.0, step)
+                skips[0] += bad
+                skips[1] = (skips[1] + 1) * bad
+                skips[2] = torch.maximum(skips[2], skips[1])
+        loglik, kl, n = taken.tolist()
+        skipped, _, in_a_row = (int(s) for s in skips.tolist())
+        if in_a_row >= GIVE_UP_AFTER:
+            names = [k for k, p in self.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+            raise TrainingError(
+                f"epoch {epoch}: expected finite gradients, got {in_a_row} steps in a row without, last in "
+                f"{names[0] if names else 'an earlier step'}; a lower learning rate may help"
+            )
+        return (loglik / n, kl / n), skipped
+
+    def network_step(self, index: Tensor, beta: float) -> StepInfo:
+        """Step (i): one step of the optimiser on the training items at `index`."""
+        x = self.data.train.scaled(index)
+        if self.model.binary:
+            x = torch.bernoulli(x, generator=self.generator)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            terms = elbo(self.model, x, index=index, generator=self.generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        (-terms.bound(beta).mean()).backward()
+        self.optimizer.step()
+        return StepInfo(terms.log_likelihood.detach().sum(), terms.kl.detach().sum())
+
+    def _update_coreset(self, epoch: int) -> dict[str, float]:
+        """Step (ii), every k epochs, and what it did."""
+        prior = self.model.prior
+        if not isinstance(prior, PseudocoresetPrior) or epoch % self.coreset_interval:
+            return {}
+        if isinstance(self.strategy, Fixed):
+            return {}
+        before = self.validate()
+        start = self._now()
+        self.model.eval()
+        self.strategy.update(self.model, self.data.train, self.generator)
+        return {"seconds_coreset": self._now() - start, "val_loss_before_update": before}
+
+    def validate(self) -> float:
+        """Minus the evidence lower bound at beta = 1 over the validation items, the same noise at every call."""
+        return -validation_bound(self.model, self.data.validation, self.seed + VALIDATION_STREAM)
+
+    def load_best(self) -> None:
+        """Puts the best epoch's networks and pseudocoreset into the model."""
+        self.model.load_state_dict(self.best_state)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that the next epoch depends on: tensors and counters. Holds nothing of time, path or process."""
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        for name, p in self.model.named_parameters():
+            for key, value in self.optimizer.state.get(p, {}).items():
+                tensors[f"optimizer.{key}.{name}"] = value
+        tensors["random.generator"] = self.generator.get_state()
+        counters = {"epoch": self.epoch, "best_epoch": self.best_epoch, "best_val_loss": self.best_val_loss}
+        return tensors, counters
+
+    def load_state(self, tensors: dict[str, Tensor], counters: dict[str, Any], best: dict[str, Tensor]) -> None:
+        """The inverse of `state`; `best` is the best epoch's `model.state_dict()`."""
+        part = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        self.model.load_state_dict(part)
+        for name, p in self.model.named_parameters():
+            prefix = {key: f"optimizer.{key}.{name}" for key in ("step", "exp_avg", "exp_avg_sq")}
+            self.optimizer.state[p] = {key: tensors[full].to(self.device) for key, full in prefix.items()}
+        self.generator.set_state(tensors["random.generator"].cpu())
+        self.epoch, self.best_epoch = int(counters["epoch"]), int(counters["best_epoch"])
+        self.best_val_loss = float(counters["best_val_loss"])
+        self.best_state = {k: v.to(self.device) for k, v in best.items()}
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    @contextlib.contextmanager
+    def _matmul_precision(self) -> Iterator[None]:
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+
+@torch.no_grad()
+def validation_bound(model: VAE, images: Images, seed: int, *, batch_size: int = 500) -> float:
+    """Mean evidence lower bound over all images, beta = 1, with noise (and binarisation) fixed by `seed`."""
+    model.eval()
+    generator = torch.Generator(images.pixels.device).manual_seed(seed)
+    prior = model.prior(model.encoder)
+    total = torch.zeros((), dtype=torch.float64, device=images.pixels.device)
+    for x in images.batches(batch_size):
+        if model.binary:
+            x = torch.bernoulli(x, generator=generator)
+        total += elbo(model, x, prior=prior, generator=generator).bound().sum()
+    return total.item() / len(images)
+
+
+def train(model: VAE, data: Dataset, **options: Any) -> list[EpochInfo]:
+    """Trains a model in place and leaves the best epoch's networks and pseudocoreset in it.
+
+    Args:
+        model: The model, on the device of the data.
+        data: The data set.
+        options: Those of `Trainer`.
+
+    Returns:
+        What each epoch measured.
+    """
+    trainer = Trainer(model, data, **options)
+    infos = list(trainer)
+    trainer.load_best()
+    return infos
