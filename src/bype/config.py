@@ -1,6 +1,7 @@
 """Every option of a run, once: the command line, run folders and experiments are all made from these fields."""
 
 import dataclasses
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,16 +62,16 @@ class Config:
         return "-".join([*parts, f"s{self.seed}"])
 
     def unused(self) -> list[str]:
-        """The options that the chosen prior does not use, by their flags."""
-        used_by = {
-            "n_components": ("vamp", "bype"),
-            "coreset": ("bype",),
-            "coreset_interval": ("bype",),
-            "exemplars": ("exemplar",),
-            "retrieve": ("exemplar",),
+        """The names of the options that the chosen prior and strategy do not use."""
+        learned = self.prior == "bype" and self.coreset != "none"
+        uses = {
+            "n_components": self.prior in ("vamp", "bype"),
+            "coreset": self.prior == "bype",
+            "coreset_interval": learned,
+            "exemplars": self.prior == "exemplar",
+            "retrieve": self.prior == "exemplar",
         }
-        fields = {f.name: f for f in dataclasses.fields(self)}
-        return [flag_of(fields[name]) for name, priors in used_by.items() if self.prior not in priors]
+        return [name for name, used in uses.items() if not used]
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON can hold them."""
@@ -90,8 +91,8 @@ class Config:
         if "set" not in values:
             raise InputError(f"{where}: expected the key 'set', got none")
         for key, value in values.items():
-            if not _has_type(value, str(fields[key].type)):
-                raise InputError(f"{where}: expected {key!r} to be {fields[key].type}, got {value!r}")
+            if not _has_type(value, fields[key].type):
+                raise InputError(f"{where}: expected {key!r} to be {_name(fields[key].type)}, got {value!r}")
         return cls(**values)
 
 
@@ -100,11 +101,15 @@ def flag_of(f: "dataclasses.Field[Any]") -> str:
     return "--" + (f.metadata["flag"] or f.name).replace("_", "-")
 
 
-def _has_type(value: Any, name: str) -> bool:
-    if value is None:
-        return name.endswith("None")
-    kind = {"str": str, "int": int, "float": (int, float)}[name.removesuffix(" | None")]
-    return isinstance(value, kind) and not isinstance(value, bool)
+def _has_type(value: Any, expected: Any) -> bool:
+    kinds = typing.get_args(expected) or (expected,)
+    if isinstance(value, int) and not isinstance(value, bool) and float in kinds:
+        return True
+    return type(value) in kinds
+
+
+def _name(expected: Any) -> str:
+    return getattr(expected, "__name__", None) or str(expected)
 
 
 def _check(rules: Any, flag: str, value: Any) -> None:

@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 from bype.models import VAE
 
 # Rows (items times samples) decoded at once: small enough for a processor's cache, large enough to keep it busy.
-IWAE_ROWS = 2048
+IWAE_ROWS = 1024
 
 
 class ElboTerms(NamedTuple):

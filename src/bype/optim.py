@@ -33,5 +33,6 @@ class NormalizedAdam(torch.optim.Adam):
         norms = torch._foreach_norm(grads)
         self.found_inf = (~torch.stack([n.float() for n in norms]).isfinite().all()).float()
         torch._foreach_add_(norms, 1e-7)
-        torch._foreach_div_(grads, norms)
+        torch._foreach_reciprocal_(norms)
+        torch._foreach_mul_(grads, norms)
         return super().step(closure)

@@ -44,6 +44,10 @@ class Prior(nn.Module, ABC):
     def mixture(self, encoder: Encoder, features: Tensor, log_weights: Tensor) -> Distribution:
         """p(z) with components made of the encoder's features (M, F) of the points."""
 
+    def points_at(self, index: Tensor) -> Tensor | None:
+        """The images behind the components at `index`, (n, c, h, w); None where components are not made of images."""
+        return None
+
     def begin_epoch(self, encoder: Encoder) -> None:  # noqa: B027 (a hook that most priors do not need)
         """Called before each epoch of training."""
 
@@ -84,6 +88,10 @@ class _PointPrior(Prior):
         """The mixture over all the points."""
         points = self.draw()
         return self.mixture(encoder, encoder.features(points.images), points.log_weights)
+
+    def points_at(self, index: Tensor) -> Tensor:
+        """The points at `index`, (n, c, h, w)."""
+        return self.draw().images[index].detach()
 
 
 class VampPrior(_PointPrior):
@@ -205,12 +213,13 @@ class ExemplarPrior(_SharedVariance):
         """The number of data points N."""
         return len(self.pixels)
 
-    def _points(self, index: Tensor | slice) -> Tensor:
+    def points_at(self, index: Tensor | slice) -> Tensor:
+        """The training items at `index`, (n, c, h, w)."""
         return scale(self.pixels[index], self.levels, self.log_scale.dtype)
 
     def means(self, encoder: Encoder) -> Tensor:
         """The posterior means of all N points, (N, D), without a gradient."""
-        return encoder.means(self._points(slice(i, i + self.chunk)) for i in range(0, self.n_data, self.chunk))
+        return encoder.means(self.points_at(slice(i, i + self.chunk)) for i in range(0, self.n_data, self.chunk))
 
     def forward(self, encoder: Encoder) -> IsotropicMixture:
         """The mixture over all N points; the means carry no gradient."""
@@ -227,14 +236,14 @@ class ExemplarPrior(_SharedVariance):
         device = self.pixels.device
         drawn = torch.randperm(self.n_data, generator=generator, device=device)[: self.n_exemplars]
         if index is None:
-            return Points(self._points(drawn), self.log_scale.new_full((len(drawn),), 1 / len(drawn)).log())
+            return Points(self.points_at(drawn), self.log_scale.new_full((len(drawn),), 1 / len(drawn)).log())
         own = index[:, None] == drawn  # (B, n)
         log_weights = -(len(drawn) - own.sum(1, keepdim=True, dtype=self.log_scale.dtype)).log().expand(own.shape)
         log_weights = log_weights.masked_fill(own, -torch.inf)
         if self.retrieve is not None and self.retrieve < len(drawn):
             nearest = self._nearest(index, drawn, own)
             drawn, log_weights = drawn[nearest], log_weights[:, nearest]
-        return Points(self._points(drawn), log_weights)
+        return Points(self.points_at(drawn), log_weights)
 
     def _nearest(self, index: Tensor, drawn: Tensor, own: Tensor) -> Tensor:
         """Positions in `drawn` of the union of each row's K nearest, its own point excepted."""

@@ -1,0 +1,438 @@
+"""The command line. torch is imported by the commands that compute, not here: `bype --help` is quick."""
+
+import dataclasses
+import inspect
+import json
+import os
+import signal
+import sys
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from bype.config import DEVICES, Config, flag_of
+from bype.errors import BypeError, InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bype.data import Dataset
+    from bype.models import VAE
+    from bype.runs import Run
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Variational autoencoders whose prior is built from data.",
+)
+data_app = typer.Typer(help="The data sets.")
+app.add_typer(data_app, name="data")
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
+Device = Annotated[str, typer.Option("--device", metavar="|".join(DEVICES), help="Where to compute.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random draws.")]
+PngOut = Annotated[Path, typer.Option("--out", metavar="FILE.png", help="Where the picture goes.")]
+
+
+def main() -> None:
+    """Runs a command and ends with its exit code: an error is one line on stderr."""
+    signal.signal(signal.SIGTERM, _stop)
+    # What a usage error is called differs between typer's versions; it is always what BadParameter derives from.
+    usage_error: type[Exception] = typer.BadParameter.__mro__[2]
+    try:
+        app(args=sys.argv[1:] or ["--help"], prog_name="bype", standalone_mode=False)
+    except BypeError as e:
+        _fail(str(e), e.exit_code)
+    except usage_error as e:
+        _fail(f"{e.format_message()} (see `bype {' '.join(_command(e))}--help`)", 2)  # type: ignore[attr-defined]
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("stopped; the last finished epoch is saved", 130)
+    except _Stopped:
+        _fail("stopped; the last finished epoch is saved", 143)
+    except MemoryError as e:
+        _fail(f"expected enough memory for this run, got {str(e) or 'none left'}", 2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+class _Stopped(BaseException):
+    """SIGTERM."""
+
+
+def _stop(number: int, frame: types.FrameType | None) -> NoReturn:
+    raise _Stopped
+
+
+def _command(error: Any) -> list[str]:
+    context = getattr(error, "ctx", None)
+    return [*context.command_path.split()[1:], ""] if context is not None else [""]
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print("bype: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(code)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, allow_nan=False))
+
+
+def _version(show: bool) -> None:
+    if show:
+        from bype import __version__
+
+        print(f"bype {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="The version.")] = False,
+) -> None:
+    pass
+
+
+def with_config(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command an option for every field of `Config`, by its own help, default and flag."""
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
+    fields = []
+    for f in dataclasses.fields(Config):
+        rules = f.metadata
+        if f.default is dataclasses.MISSING:
+            note = typer.Argument(metavar=f.name.upper(), help=rules["help"])
+            default: Any = inspect.Parameter.empty
+        else:
+            note = typer.Option(flag_of(f), metavar="|".join(rules["choices"]) or None, help=rules["help"])
+            default = f.default
+        fields.append(
+            inspect.Parameter(
+                f.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[f.type, note]
+            )
+        )
+    names = {f.name for f in fields}
+
+    def wrapped(**values: Any) -> None:
+        options = {k: v for k, v in values.items() if k in names}
+        command(options=options, **{k: v for k, v in values.items() if k not in names})
+
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    parameters = [*parameters, *fields]
+    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
+    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    return wrapped
+
+
+@app.command()
+@with_config
+def train(
+    ctx: typer.Context,
+    options: dict[str, Any],
+    out: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="The run folder [default: runs/NAME].")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last saved epoch.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model on SET into a run folder, saving every epoch as it ends."""
+    config = Config(**options)
+    path = out or Path("runs") / config.name
+
+    from bype import console
+    from bype.runs import Run, fit
+
+    run = Run(path)
+    if resume and run.exists:
+        recorded = run.config()
+        for f in dataclasses.fields(Config):
+            given, own = options[f.name], getattr(recorded, f.name)
+            if _was_given(ctx, f.name) and given != own:
+                raise InputError(f"--resume {path}: expected {flag_of(f)} {own}, the run's own, got {given}")
+        config = recorded
+    with console.epochs(str(path), config.epochs) as show:
+        trained = fit(config, path, resume=resume, on_epoch=show)
+    trainer = trained.trainer
+    if trained.was_finished:
+        console.say(f"{path}: finished already, after {trainer.epoch} epochs")
+    result = {
+        "run": str(path),
+        "epochs": trainer.epoch,
+        "best_epoch": trainer.best_epoch,
+        "val_loss": trainer.best_val_loss,
+        "finished_already": trained.was_finished,
+    }
+    if as_json:
+        _print_json(result)
+    else:
+        print(f"{path}: best validation loss {trainer.best_val_loss:.3f} at epoch {trainer.best_epoch}")
+
+
+def _was_given(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _load(path: Path, device: str, name: str | None = None) -> "tuple[Run, Dataset, VAE]":
+    """A run, its data (or another set) and its best model."""
+    if device not in DEVICES:
+        raise InputError(f"--device: expected one of {', '.join(DEVICES)}, got {device!r}")
+
+    from bype.runs import Run, device_of
+
+    run = Run(path)
+    own = run.config()
+    where = device_of(device)
+    data = run.load_data(where)
+    model = run.load_model(data)
+    return run, data if name in (None, own.set) else run.load_data(where, name), model
+
+
+def _generator(seed: int, device: Any) -> Any:
+    import torch
+
+    return torch.Generator(device).manual_seed(seed)
+
+
+@app.command()
+def evaluate(
+    run: RunPath,
+    set_: Annotated[str | None, typer.Argument(metavar="[SET]", help="Another data set than the run's.")] = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Importance samples S per item.")] = 5000,
+    items: Annotated[int | None, typer.Option("--items", min=1, help="Score only the first N items.")] = None,
+    split: Annotated[str, typer.Option("--split", metavar="train|validation|test", help="Which items.")] = "test",
+    k: Annotated[str, typer.Option("--k", metavar="K,K,...", help="Numbers of neighbours.")] = "3,5,7,9,11,13,15",
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Score a run: log-likelihood, its bound, active units and kNN accuracy, into RUN/evaluation.json."""
+    try:
+        ks = [int(part) for part in k.split(",")]
+    except ValueError:
+        raise InputError(f"--k: expected whole numbers with commas between, got {k!r}") from None
+
+    from bype import console
+    from bype.evaluate import evaluate as figures_of
+    from bype.files import write_json
+
+    place, data, model = _load(run, device, set_)
+    with console.items(str(run)) as progress:
+        figures = figures_of(
+            model, data, split=split, n_samples=samples, n_items=items, ks=ks, seed=seed, progress=progress
+        )
+    result = {"run": str(run), "set": data.name, "split": split, "seed": seed, **figures}
+    if data.name == place.config().set:
+        write_json(place.path / "evaluation.json", {key: v for key, v in result.items() if key != "run"})
+    if as_json:
+        _print_json(result)
+        return
+    knn = figures.pop("knn", {})
+    rows = [{"figure": name, "value": value} for name, value in figures.items()]
+    rows += [{"figure": f"knn, K = {key} (%)", "value": value} for key, value in knn.items()]
+    console.table(rows, f"{run} on {data.name} ({split})")
+
+
+@app.command()
+def sample(
+    run: RunPath,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.png|FILE.npz", help="Where the images go.")],
+    n: Annotated[int | None, typer.Option("--n", min=1, help="How many [default: 64; 16 for each of --plates].")] = None,
+    component: Annotated[int | None, typer.Option("--component", min=0, help="From this component alone.")] = None,
+    like: Annotated[
+        str | None, typer.Option("--like", metavar="IMAGE", help="Around an image: a file, or a test item's number.")
+    ] = None,
+    plates: Annotated[bool, typer.Option("--plates", help="Samples beside the point each came from (Figure 1).")] = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Generate images from the prior, from one component of it, around an image, or as plates."""
+    if sum([component is not None, like is not None, plates]) > 1:
+        raise InputError("sample: expected one of --component, --like and --plates, got more")
+    if out.suffix not in (".png", ".npz"):
+        raise InputError(f"--out: expected a name that ends in .png or .npz, got {out}")
+
+    from bype import pictures
+
+    _, data, model = _load(run, device)
+    generator = _generator(seed, data.train.pixels.device)
+    if plates:
+        points, images, titles, components = draw_plates(model, n or 16, generator)
+        if out.suffix == ".png":
+            pictures.save_png(pictures.plates(points, images, titles), out)
+        else:
+            import torch
+
+            _save_npz(out, torch.cat(images), components.repeat_interleave(len(images[0])))
+        count = sum(map(len, images))
+    else:
+        image = None if like is None else _image(like, data)
+        try:
+            drawn = model.sample(n or 64, component=component, like=image, generator=generator)
+        except ValueError as e:
+            raise InputError(f"sample {run}: {e}") from None
+        if out.suffix == ".png":
+            pictures.save_png(pictures.grid(drawn.images), out)
+        else:
+            _save_npz(out, drawn.images, drawn.components)
+        count = len(drawn.images)
+    _done(out, count, as_json)
+
+
+def draw_plates(
+    model: "VAE", n: int, generator: Any, n_points: int = 9
+) -> "tuple[list[Tensor], list[Tensor], list[str], Tensor]":
+    """Points drawn by their shares, without replacement, and n samples of each one's component.
+
+    Raises:
+        InputError: If the prior's components are not made of images.
+    """
+    import torch
+
+    p: Any = model.prior(model.encoder)
+    if model.prior.points_at(torch.zeros(1, dtype=torch.long, device=next(model.parameters()).device)) is None:
+        raise InputError(f"--plates: expected a prior made of points, got {type(model.prior).__name__}")
+    shares = p.log_weights.detach().exp()
+    drawn = torch.multinomial(shares, min(n_points, int((shares > 0).sum())), generator=generator)
+    points = model.prior.points_at(drawn)
+    assert points is not None
+    images = [model.sample(n, component=m, generator=generator).images for m in drawn.tolist()]
+    titles = [f"point {m}\n{100 * shares[m].item():.3g} %" for m in drawn.tolist()]
+    return list(points), images, titles, drawn
+
+
+def _save_npz(path: Path, images: "Tensor", components: "Tensor | None") -> None:
+    import numpy as np
+
+    from bype.files import write
+
+    arrays = {"images": images.detach().cpu().float().numpy()}
+    if components is not None:
+        arrays["components"] = components.cpu().numpy()
+
+    def fill(temporary: Path) -> None:
+        with temporary.open("wb") as f:  # an open file, for a name would get .npz appended
+            np.savez(f, **arrays)  # type: ignore[arg-type]
+
+    write(path, fill)
+
+
+def _image(like: str, data: "Dataset") -> "Tensor":
+    """An image by file, or a test item by number."""
+    device = data.test.pixels.device
+    if Path(like).exists() or not like.isdigit():
+        from bype.pictures import read_image
+
+        return read_image(Path(like), data.shape).to(device)
+    if int(like) >= len(data.test):
+        raise InputError(f"--like: expected a file or a test item from 0 to {len(data.test) - 1}, got {like}")
+    return data.test.scaled(slice(int(like), int(like) + 1))[0]
+
+
+def _done(out: Path, count: int, as_json: bool) -> None:
+    if as_json:
+        _print_json({"out": str(out), "n": count})
+    else:
+        print(f"{out}: {count} images")
+
+
+@app.command()
+def reconstruct(
+    run: RunPath,
+    out: PngOut,
+    n: Annotated[int, typer.Option("--n", min=1, help="How many test items.")] = 32,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Draw test items and, below each, its reconstruction."""
+    if out.suffix != ".png":
+        raise InputError(f"--out: expected a name that ends in .png, got {out}")
+
+    import torch
+
+    from bype import pictures
+    from bype.evaluate import observed
+
+    _, data, model = _load(run, device)
+    items = data.test.first(n)
+    x = torch.cat(list(observed(model, items, seed=0)))
+    pictures.save_png(pictures.pairs(x, model.reconstruct(x)), out)
+    _done(out, len(x), as_json)
+
+
+@data_app.command("list")
+def data_list(
+    data_dir: Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Where to look first.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The data sets that bype knows, and where each was found."""
+    from bype import console, data
+
+    rows = [
+        {
+            "name": name,
+            "what": known.summary,
+            "where": "installed" if not known.files else str(data.find(name, data_dir) or "not found"),
+        }
+        for name, known in data.KNOWN.items()
+    ]
+    if as_json:
+        found = [row | {"found": row["where"] != "not found"} for row in rows]
+        _print_json({"sets": found, "looked_in": [str(r) for r in data.roots(data_dir)]})
+        return
+    console.table(rows)
+    print("looked in: " + ", ".join(str(r) for r in data.roots(data_dir)))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where runs and pictures go.")] = Path("runs/demo"),
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Train the four priors on 8x8 digits, side by side, and draw what they learned."""
+    from bype.demo import run_demo
+
+    rows = run_demo(out, device)
+    if as_json:
+        _print_json({"out": str(out), "priors": rows})
+    else:
+        from bype import console
+
+        console.table(rows, "digits, test items")
+        print(f"pictures: {out}")
+
+
+@app.command()
+def reproduce(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="An experiment: trunk.")],
+    ledger: Annotated[Path, typer.Option("--ledger", metavar="DIR", help="Where finished cells go.")] = Path(
+        "results/ledger"
+    ),
+    runs: Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where the runs are kept.")] = Path("runs/reproduce"),
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Run an experiment's outstanding cells, each written to the ledger as it ends."""
+    from bype import console
+    from bype.experiments import EXPERIMENTS, run_cell
+
+    if what not in EXPERIMENTS:
+        raise InputError(f"reproduce: expected one of {', '.join(EXPERIMENTS)}, got {what!r}")
+    finished = []
+    for cell in EXPERIMENTS[what](device):
+        if not (ledger / f"{cell.id}.json").exists():
+            run_cell(cell, ledger, runs)
+            console.say(f"{ledger / cell.id}.json")
+        finished.append(cell.id)
+    if as_json:
+        _print_json({"experiment": what, "cells": finished})
+    else:
+        print(f"{what}: {len(finished)} cells in {ledger}")
+
+
+__all__: Sequence[str] = ("app", "main")

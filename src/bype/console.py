@@ -1,0 +1,81 @@
+"""What a command says while it works: a live bar on a terminal, plain lines elsewhere; always on stderr."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bype.train import EpochInfo, Trainer
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def epochs(title: str, total: int) -> Iterator[Callable[["EpochInfo", "Trainer"], None]]:
+    """Shows the epochs of one training run; yields what to call after each."""
+
+    def line(info: "EpochInfo", trainer: "Trainer") -> str:
+        skipped = f"  skipped {info.skipped_steps}" if info.skipped_steps else ""
+        return (
+            f"beta {info.beta:.2f}  loss {info.loss:.2f}  val {info.val_loss:.2f}  "
+            f"best {trainer.best_val_loss:.2f} @ {trainer.best_epoch}  {info.seconds:.2f} s/epoch{skipped}"
+        )
+
+    if not sys.stderr.isatty():
+        yield lambda info, trainer: say(f"{title}  epoch {info.epoch}/{total}  {line(info, trainer)}")
+        return
+    with _bar() as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda info, trainer: bar.update(task, completed=info.epoch, description=f"{title}  {line(info, trainer)}")
+
+
+@contextmanager
+def items(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows how many items of a long evaluation are done; yields what to call."""
+    if sys.stderr.isatty():
+        with _bar() as bar:
+            task = bar.add_task(title, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+    started = last = time.monotonic()
+
+    def call(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last > 30 and done < total:
+            last = now
+            say(f"{title}  {done}/{total} items  {(now - started) / done * (total - done):.0f} s left")
+
+    yield call
+
+
+def _bar() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = [TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn()]
+    return Progress(*columns, console=Console(stderr=True))
+
+
+def table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> None:
+    """A table on stdout, a column for each key; a key that a row lacks is left blank."""
+    from rich.console import Console
+    from rich.table import Table
+
+    keys = list(dict.fromkeys(k for row in rows for k in row))
+    out = Table(title=title, title_justify="left")
+    for key in keys:
+        out.add_column(key, justify="left" if isinstance(rows[0].get(key), str) else "right")
+    for row in rows:
+        out.add_row(*(_cell(row[k]) if k in row else "" for k in keys))
+    # Where nobody reads along, nothing is cut to a terminal's width.
+    Console(width=None if sys.stdout.isatty() else 200).print(out)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,81 @@
+"""`bype demo`: four priors on 8x8 digits, side by side, in about a minute."""
+
+import shutil
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bype import console, pictures
+from bype.cli import draw_plates
+from bype.config import PRIORS, Config
+from bype.errors import RunExistsError
+from bype.evaluate import evaluate
+from bype.files import write_json
+from bype.runs import TrainedRun, fit
+
+MARK = "demo.json"
+EPOCHS, WARMUP, SAMPLES = 100, 30, 500
+
+
+def run_demo(out: Path, device: str = "auto") -> list[dict[str, Any]]:
+    """Trains, scores and draws the four priors; returns a row of figures for each.
+
+    An earlier demo at `out` is replaced; any other folder is left alone.
+
+    Raises:
+        RunExistsError: If `out` holds anything else.
+    """
+    if out.exists() and any(out.iterdir()):
+        if not (out / MARK).exists():
+            raise RunExistsError(f"{out}: expected a new folder or an earlier demo, got one with other files")
+        for prior in PRIORS:
+            shutil.rmtree(out / prior, ignore_errors=True)
+    write_json(out / MARK, {})
+    rows, runs = [], {}
+    for prior in PRIORS:
+        config = Config(
+            "digits", prior=prior, n_components=100, exemplars=100, latent_dim=16, coreset="none",
+            likelihood="gaussian", epochs=EPOCHS, warmup=WARMUP, lr=1e-3, device=device,
+        )  # fmt: skip
+        with console.epochs(f"{prior:9}", EPOCHS) as show:
+            trained = fit(config, out / prior, on_epoch=show)
+        figures = evaluate(trained.trainer.model, trained.data, n_samples=SAMPLES)
+        seconds = statistics.median(line["seconds"] for line in trained.run.metrics())
+        rows.append(
+            {
+                "prior": prior,
+                "nll_paper": figures["nll_paper"],
+                "nll_nats": figures["nll_nats"],
+                "kNN, K = 5 (%)": figures["knn"][5],
+                "active_units": figures["active_units"],
+                "seconds_per_epoch": seconds,
+            }
+        )
+        runs[prior] = trained
+    draw(out, runs)
+    write_json(out / MARK, {"rows": rows})
+    return rows
+
+
+def draw(out: Path, runs: dict[str, TrainedRun]) -> None:
+    """The pictures: samples, the weighted pseudo-points, plates, reconstructions and curves."""
+    for prior, trained in runs.items():
+        generator = torch.Generator(trained.data.train.pixels.device).manual_seed(0)
+        drawn = trained.trainer.model.sample(64, generator=generator)
+        pictures.save_png(pictures.grid(drawn.images), out / f"samples-{prior}.png")
+    bype = runs["bype"]
+    model, data = bype.trainer.model, bype.data
+    coreset: Any = model.prior
+    title = f"pseudo-points of bype and their weights, {len(coreset.weights)} for {coreset.n_data} items"
+    pictures.save_png(
+        pictures.gallery(coreset.pseudo_inputs, coreset.weights / coreset.n_data, title), out / "pseudo-points.png"
+    )
+    generator = torch.Generator(data.train.pixels.device).manual_seed(0)
+    points, images, titles, _ = draw_plates(model, 16, generator)
+    pictures.save_png(pictures.plates(points, images, titles), out / "plates.png")
+    x = data.test.first(32).scaled()
+    pictures.save_png(pictures.pairs(x, model.reconstruct(x)), out / "reconstructions.png")
+    metrics = {prior: trained.run.metrics() for prior, trained in runs.items()}
+    pictures.save_png(pictures.curves(metrics, "the paper's unit"), out / "curves.png")

@@ -1,0 +1,203 @@
+"""Figures of a trained model: log-likelihood, active units, nearest-neighbour accuracy."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from bype.data import Dataset, Images
+from bype.errors import InputError
+from bype.models import VAE
+from bype.objectives import elbo, iwae
+
+KNN = (3, 5, 7, 9, 11, 13, 15)
+ACTIVE_VARIANCE = 0.01
+# Offset from the seed, so that evaluation shares no noise with training or validation.
+EVALUATION_STREAM = 2_000_003
+# Elements of noise held at once.
+NOISE_ELEMENTS = 2**23
+
+Progress = Callable[[int, int], None]  # items done, items in all
+
+
+def observed(model: VAE, images: Images, seed: int, batch_size: int = 500) -> Iterator[Tensor]:
+    """The images in batches as the model sees them: scaled, and binarised by `seed` under a binary likelihood."""
+    generator = torch.Generator(images.pixels.device).manual_seed(seed)
+    for x in images.batches(batch_size):
+        yield torch.bernoulli(x, generator=generator) if model.binary else x
+
+
+@torch.no_grad()
+def log_likelihood(
+    model: VAE,
+    images: Images,
+    n_samples: int,
+    *,
+    prior: Distribution | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Tensor:
+    """The importance-weighted bound on log p(x) of every image, (n,), in the unit of the likelihood.
+
+    The prior's components are encoded once. The noise is drawn item after item from one seed: the first n items get the
+    same figures whether or not more follow, and so does every model with the same latent dimension.
+
+    Args:
+        model: The model.
+        images: The images; under a binary likelihood they are binarised, once, by the seed.
+        n_samples: Importance samples S per item.
+        prior: p(z), by default the model's.
+        seed: Seed of the noise.
+        progress: Called with the items done and the items in all.
+    """
+    torch.set_flush_denormal(True)
+    model.eval()
+    generator = torch.Generator(images.pixels.device).manual_seed(seed + EVALUATION_STREAM)
+    p = model.prior(model.encoder) if prior is None else prior
+    size = max(1, min(500, NOISE_ELEMENTS // (n_samples * model.encoder.latent_dim)))
+    bounds: list[Tensor] = []
+    for x in observed(model, images, seed, size):
+        bounds.append(iwae(model, x, n_samples, prior=p, generator=generator))
+        if progress is not None:
+            progress(sum(map(len, bounds)), len(images))
+    return torch.cat(bounds)
+
+
+@torch.no_grad()
+def latents(model: VAE, images: Images, seed: int = 0) -> Tensor:
+    """The means of q(z|x), (n, D)."""
+    model.eval()
+    return model.encoder.means(observed(model, images, seed))
+
+
+def active_units(means: Tensor) -> int:
+    """The number of latents whose posterior mean has a variance above 0.01 over the items, means (n, D).
+
+    Source: Importance weighted autoencoders (Burda et al., 2016), section 5.2.
+    """
+    return int((means.var(0) > ACTIVE_VARIANCE).sum())
+
+
+def knn_accuracy(
+    base: Tensor, base_labels: Tensor, query: Tensor, query_labels: Tensor, ks: Sequence[int] = KNN
+) -> dict[int, float]:
+    """Accuracy in percent of the vote of the K nearest, Euclidean, for each K; a tie goes to the smaller label.
+
+    Args:
+        base: Where neighbours are looked for, (n, D).
+        base_labels: Their labels, (n,).
+        query: The items to classify, (m, D).
+        query_labels: Their labels, (m,).
+        ks: The numbers of neighbours.
+
+    Raises:
+        InputError: If a K is not between 1 and n.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    if not ks or not all(1 <= k <= len(base) for k in ks):
+        raise InputError(f"k: expected numbers from 1 to {len(base)}, got {list(ks)}")
+    search = NearestNeighbors(n_neighbors=max(ks), algorithm="brute").fit(base.cpu().numpy())
+    near = base_labels.cpu().numpy()[search.kneighbors(query.cpu().numpy(), return_distance=False)]
+    truth = query_labels.cpu().numpy()
+    classes = int(max(base_labels.max(), query_labels.max())) + 1
+    votes = np.zeros((len(near), classes), np.int64)
+    accuracy, rows, counted = {}, np.arange(len(near)), 0
+    for k in sorted(ks):
+        for column in near.T[counted:k]:
+            votes[rows, column] += 1
+        counted = k
+        accuracy[k] = float(100 * (votes.argmax(1) == truth).mean())
+    return {k: accuracy[k] for k in ks}
+
+
+def in_nats(model: VAE, log_p: float | Tensor, n_pixels: int) -> Any:
+    """A log-likelihood in nats of a normalised density: `mse` lacks the constant -d/2 log(pi) of its normal."""
+    return log_p if model.decoder.likelihood.normalised else log_p - 0.5 * n_pixels * math.log(math.pi)
+
+
+def likelihood_figures(model: VAE, log_p: float, n_pixels: int, levels: int | None, suffix: str = "") -> dict[str, float]:
+    """`nll_nats`, under `mse` also `nll_paper`, and `bpd` where the data have levels."""
+    figures = {}
+    if not model.decoder.likelihood.normalised:
+        figures[f"nll_paper{suffix}"] = -log_p
+    nll = -float(in_nats(model, log_p, n_pixels))
+    figures[f"nll_nats{suffix}"] = nll
+    bits = nll / (n_pixels * math.log(2))
+    if type(model.decoder.likelihood).__name__ in ("Logistic", "Bernoulli"):
+        figures[f"bpd{suffix}"] = bits
+    elif levels is not None:
+        figures[f"bpd{suffix}"] = bits + math.log2(levels)
+    return figures
+
+
+@torch.no_grad()
+def evaluate(
+    model: VAE,
+    data: Dataset,
+    *,
+    split: str = "test",
+    n_samples: int = 5000,
+    n_items: int | None = None,
+    ks: Sequence[int] = KNN,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Every figure of a model on one split; one that does not apply is absent.
+
+    Args:
+        model: The model.
+        data: The data; kNN looks for neighbours among its training and validation items.
+        split: `train`, `validation` or `test`.
+        n_samples: Importance samples S per item.
+        n_items: Only the first so many items for the log-likelihood, all by default.
+        ks: Numbers of neighbours.
+        seed: Seed of the noise.
+        progress: Called with the items done and the items in all.
+
+    Raises:
+        InputError: If the images' shape is not the model's, or an option is out of range.
+    """
+    if split not in data.splits:
+        raise InputError(f"split: expected train, validation or test, got {split!r}")
+    if n_samples < 1 or (n_items is not None and n_items < 1):
+        raise InputError(f"samples, items: expected at least 1, got {n_samples}, {n_items}")
+    if data.shape != model.decoder.shape:
+        raise InputError(f"{data.name}: expected images {model.decoder.shape}, got {data.shape}")
+    images = data.splits[split]
+    scored = images.first(n_items)
+    n_pixels = math.prod(data.shape)
+    p = model.eval().prior(model.encoder)
+    log_p = log_likelihood(model, scored, n_samples, prior=p, seed=seed, progress=progress).double().mean().item()
+    figures: dict[str, Any] = likelihood_figures(model, log_p, n_pixels, data.levels)
+    figures |= {"samples": n_samples, "items": len(scored)}
+    figures |= bound_figures(model, images, p, n_pixels, seed)
+    means = latents(model, images, seed)
+    figures["active_units"] = active_units(means)
+    rest = [data.splits[name] for name in ("train", "validation") if name != split]
+    if images.labels is not None and all(r.labels is not None for r in rest):
+        base = torch.cat([latents(model, r, seed) for r in rest])
+        labels = torch.cat([r.labels for r in rest if r.labels is not None])
+        figures["knn"] = knn_accuracy(base, labels, means, images.labels, ks)
+    return figures
+
+
+def bound_figures(model: VAE, images: Images, p: Distribution, n_pixels: int, seed: int) -> dict[str, float]:
+    """`elbo_nats`, under `mse` also `elbo_paper`, and its parts, means per item over one draw of z each."""
+    generator = torch.Generator(images.pixels.device).manual_seed(seed + EVALUATION_STREAM)
+    log_likelihoods, kls = zip(
+        *(elbo(model, x, prior=p, generator=generator) for x in observed(model, images, seed)), strict=True
+    )
+    reconstruction = -torch.cat(log_likelihoods).double().mean().item()
+    kl = torch.cat(kls).double().mean().item()
+    bound = -reconstruction - kl
+    figures = {} if model.decoder.likelihood.normalised else {"elbo_paper": bound}
+    return figures | {
+        "elbo_nats": float(in_nats(model, bound, n_pixels)),
+        "reconstruction": reconstruction,
+        "kl": kl,
+    }

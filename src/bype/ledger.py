@@ -1,0 +1,99 @@
+"""Results as a ledger: one finished experiment, one small JSON file, so that shards merge by copying."""
+
+import hashlib
+import json
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bype.config import Config
+from bype.files import write_json
+
+#: Options that say where a run is computed or what it reads, not what it computes.
+_PLACE = ("device", "data_dir", "seed")
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """The options that define a cell: those it uses and that are set, without its seed and place.
+
+    An option that comes later, unused or unset in this cell, leaves the cell's name as it is.
+    """
+    unused = (*_PLACE, *config.unused())
+    return {k: v for k, v in config.to_dict().items() if k not in unused and v is not None}
+
+
+def settings_hash(config: Config) -> str:
+    """Eight hexadecimal digits of SHA-256 over the settings."""
+    canonical = json.dumps(settings_of(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:8]
+
+
+def cell_id(experiment: str, config: Config, protocol: str) -> str:
+    """experiment-set-arch-prior-coreset-precision-protocol-sSEED-hash8."""
+    coreset = config.coreset if config.prior == "bype" else None
+    parts = [experiment, Path(config.set).stem, config.arch, config.prior, *([coreset] if coreset else [])]
+    return "-".join([*parts, config.precision, protocol, f"s{config.seed}", settings_hash(config)])
+
+
+def cell(
+    experiment: str,
+    config: Config,
+    protocol: str,
+    *,
+    metrics: Sequence[Mapping[str, Any]],
+    figures: Mapping[str, float],
+    versions: Mapping[str, str],
+    device: str,
+    seconds: float,
+) -> dict[str, Any]:
+    """A finished cell in the contract's form."""
+    return {
+        "experiment": experiment,
+        "set": config.set,
+        "arch": config.arch,
+        "prior": config.prior,
+        "coreset": config.coreset if config.prior == "bype" else None,
+        "precision": config.precision,
+        "seed": config.seed,
+        "protocol": protocol,
+        "settings": settings_of(config),
+        "settings_hash": settings_hash(config),
+        "versions": dict(versions),
+        "device": device,
+        "seconds": round(seconds, 1),
+        "curve": [round(m["val_loss"], 4) for m in metrics],
+        "figures": dict(figures),
+    }
+
+
+def training_figures(metrics: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Medians of the epochs' times, and where training stood at its end."""
+    best = min(metrics, key=lambda m: m["val_loss"])
+    return {
+        "epochs": len(metrics),
+        "best_epoch": best["epoch"],
+        "val_loss": best["val_loss"],
+        "seconds_per_epoch": statistics.median(m["seconds"] for m in metrics),
+        "seconds_validation": statistics.median(m["seconds_validation"] for m in metrics),
+    }
+
+
+def flat(figures: Mapping[str, Any]) -> dict[str, float]:
+    """Figures with numbers only: the kNN map becomes `knn_K`."""
+    out: dict[str, float] = {}
+    for key, value in figures.items():
+        if isinstance(value, Mapping):
+            out |= {f"{key}_{k}": v for k, v in value.items()}
+        elif isinstance(value, int | float):
+            out[key] = value
+    return out
+
+
+def write_cell(folder: Path, value: Mapping[str, Any], name: str) -> Path:
+    """Writes a cell's file, whole."""
+    assert re.fullmatch(r"[A-Za-z0-9._-]+", name), name
+    path = folder / f"{name}.json"
+    write_json(path, value)
+    return path

@@ -1,0 +1,150 @@
+"""PNG pictures: grids of images, plates, galleries and curves."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from bype.errors import InputError
+from bype.files import write
+
+SMALL = 96  # a tile narrower than this is enlarged by whole factors, pixels kept square and sharp
+GAP = 2
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """Images (n, c, h, w) in [0, 1] as (n, h, w, 3) bytes; one channel becomes grey, a second or fourth is left out."""
+    x = images.detach().float().clamp(0, 1).cpu()
+    x = x[:, :3] if x.shape[1] >= 3 else x[:, :1].expand(-1, 3, -1, -1)
+    return (x.permute(0, 2, 3, 1) * 255).round().byte().numpy()
+
+
+def grid(images: Tensor, columns: int | None = None, *, background: int = 255) -> Image.Image:
+    """Images (n, c, h, w) in rows of `columns` (a square by default), small ones enlarged."""
+    tiles = to_uint8(images)
+    n, h, w, _ = tiles.shape
+    columns = columns or int(np.ceil(np.sqrt(n)))
+    rows = -(-n // columns)
+    factor = max(1, min(4, SMALL // max(h, w)))
+    tiles = tiles.repeat(factor, 1).repeat(factor, 2)
+    h, w = h * factor, w * factor
+    canvas = np.full((rows * (h + GAP) + GAP, columns * (w + GAP) + GAP, 3), background, np.uint8)
+    for i, tile in enumerate(tiles):
+        top, left = GAP + (i // columns) * (h + GAP), GAP + (i % columns) * (w + GAP)
+        canvas[top : top + h, left : left + w] = tile
+    return Image.fromarray(canvas)
+
+
+def pairs(above: Tensor, below: Tensor, columns: int = 8) -> Image.Image:
+    """Images (n, c, h, w) in rows, each with its counterpart under it."""
+    blank = above.new_ones(1, *above.shape[1:])
+    rows = []
+    for start in range(0, len(above), columns):
+        for part in (above[start : start + columns], below[start : start + columns]):
+            rows.append(torch.cat([part, blank.expand(columns - len(part), -1, -1, -1)]))
+    return grid(torch.cat(rows), columns)
+
+
+def plates(points: Sequence[Tensor], samples: Sequence[Tensor], titles: Sequence[str]) -> Image.Image:
+    """Figure 1: for each point, its own image beside the samples it gave.
+
+    Args:
+        points: The points' images, each (c, h, w).
+        samples: For each point, its samples (n, c, h, w).
+        titles: A short text for each.
+    """
+    columns = min(3, len(points))
+    rows = -(-len(points) // columns)
+    size = (4.2 * columns, 3.1 * rows)
+    figure, axes = _subplots(rows, 2 * columns, size, gridspec_kw={"width_ratios": [1, 2.4] * columns})
+    for axis in axes.flat:
+        axis.axis("off")
+    for i, (point, sampled, title) in enumerate(zip(points, samples, titles, strict=True)):
+        left, right = axes[i // columns, 2 * (i % columns)], axes[i // columns, 2 * (i % columns) + 1]
+        left.imshow(to_uint8(point[None])[0], interpolation="nearest")
+        left.set_title(title, fontsize=8)
+        right.imshow(np.asarray(grid(sampled)), interpolation="nearest")
+    return _figure_image(figure)
+
+
+def gallery(points: Tensor, shares: Tensor | None, title: str) -> Image.Image:
+    """Points (n, c, h, w) with their shares of the weight, heaviest first."""
+    order = torch.arange(len(points)) if shares is None else shares.cpu().argsort(descending=True, stable=True)
+    columns = min(10, len(points))
+    rows = -(-len(points) // columns)
+    figure, axes = _subplots(rows, columns, (columns, 1.25 * rows + 0.4))
+    tiles = to_uint8(points)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, i in zip(axes.flat, order.tolist(), strict=False):
+        axis.imshow(tiles[i], interpolation="nearest")
+        if shares is not None:
+            axis.set_title(f"{100 * shares[i].item():.2f} %", fontsize=7, pad=2)
+    figure.suptitle(title, fontsize=9)
+    return _figure_image(figure)
+
+
+def curves(metrics: Mapping[str, Sequence[Mapping[str, Any]]], unit: str) -> Image.Image:
+    """Validation loss over the epochs, and loss = reconstruction + beta KL in training, a line for each run."""
+    figure, axes = _subplots(1, 3, (12, 3.6))
+    for axis, (key, title) in zip(
+        axes.flat,
+        [("val_loss", "validation loss (beta = 1)"), ("reconstruction", "reconstruction"), ("kl", "KL term")],
+        strict=True,
+    ):
+        for name, lines in metrics.items():
+            axis.plot([m["epoch"] for m in lines], [m[key] for m in lines], label=name, linewidth=1.4)
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("epoch")
+        values = [m[key] for lines in metrics.values() for m in lines]
+        if key != "kl" and values and min(values) > 0:
+            axis.set_yscale("log")
+        axis.grid(alpha=0.3)
+    axes.flat[0].set_ylabel(f"per item ({unit})")
+    axes.flat[0].legend(fontsize=8)
+    return _figure_image(figure)
+
+
+def _subplots(rows: int, columns: int, size: tuple[float, float], **options: Any) -> Any:
+    """A figure that belongs to no global state, and its axes, (rows, columns)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=110, layout="tight")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def _figure_image(figure: Any) -> Image.Image:
+    figure.canvas.draw()
+    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
+
+
+def save_png(picture: Image.Image, path: Path) -> None:
+    """Writes a PNG whole."""
+    write(path, lambda p: picture.save(p, format="PNG"))
+
+
+def read_image(path: Path, shape: tuple[int, int, int]) -> Tensor:
+    """One image file as (c, h, w) pixels (v + 1/2)/256.
+
+    Raises:
+        InputError: If it is no image, or not of the shape.
+    """
+    c, h, w = shape
+    if c not in (1, 3):
+        raise InputError(f"{path}: expected a run on grey or colour images, got {c} channels")
+    try:
+        with Image.open(path, formats=["PNG", "JPEG", "WEBP", "BMP"]) as image:
+            if image.size != (w, h):
+                raise InputError(f"{path}: expected an image of {w}x{h}, got {image.size[0]}x{image.size[1]}")
+            values = np.asarray(image.convert("L" if c == 1 else "RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+        if isinstance(e, InputError):
+            raise
+        raise InputError(f"{path}: expected a PNG or JPEG image, got {type(e).__name__}") from None
+    return (torch.from_numpy(values.copy()).view(h, w, c).permute(2, 0, 1).float() + 0.5) / 256

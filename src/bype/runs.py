@@ -1,0 +1,344 @@
+"""Run folders: a config, a line of metrics an epoch, the last and the best checkpoint, and figures.
+
+Checkpoints are safetensors with a JSON beside them; nothing is pickled. A checkpoint holds one epoch boundary, and
+nothing of time, path or process: the same training gives the same bytes.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+import bype
+from bype.build import build_model
+from bype.config import Config
+from bype.data import Dataset, load
+from bype.errors import InputError, RunExistsError
+from bype.files import read_json, write, write_json, write_text
+from bype.models import VAE
+from bype.pseudocoreset import STRATEGIES
+from bype.train import EpochInfo, Trainer
+
+FORMAT = 1  # of config.json and the checkpoints
+
+
+class Run:
+    """One run folder.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder holds a run."""
+        return (self.path / "config.json").exists()
+
+    def config(self) -> Config:
+        """The run's options.
+
+        Raises:
+            InputError: If there is no run, or its config is of another version or has unknown options.
+        """
+        return Config.from_dict(self._record()["options"], str(self.path / "config.json"))
+
+    def _record(self) -> dict[str, Any]:
+        where = self.path / "config.json"
+        if not where.exists():
+            raise InputError(f"{self.path}: expected a run folder with a config.json, got none")
+        record = read_json(where)
+        if record.get("format") != FORMAT:
+            raise InputError(f"{where}: expected format {FORMAT}, got {record.get('format')!r}")
+        if not isinstance(record.get("options"), dict) or not isinstance(record.get("data_sum"), str):
+            raise InputError(f"{where}: expected the keys 'options' and 'data_sum', got a file without them")
+        return record
+
+    def create(self, config: Config, data: Dataset, unit: str) -> None:
+        """Writes config.json."""
+        record = {
+            "format": FORMAT,
+            "options": config.to_dict(),
+            "unused": config.unused(),
+            "unit": unit,
+            "data_sum": data.checksum(),
+            "versions": versions(),
+            "device": device_model(data.train.pixels.device),
+        }
+        write_json(self.path / "config.json", record)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the folder for this process; the system lets go of it when the process ends, however it ends.
+
+        Raises:
+            RunExistsError: If another process holds it.
+        """
+        import fcntl
+
+        where = self.path / "lock"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(where, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as e:
+            raise InputError(f"{where}: expected to write it, got {e.strerror}") from None
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunExistsError(f"{self.path}: expected a free run folder, got one in use by a process") from None
+            yield
+        finally:
+            os.close(handle)
+
+    # Metrics
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; a torn last line is left out."""
+        lines = []
+        where = self.path / "metrics.jsonl"
+        if where.exists():
+            for line in where.read_text(encoding="utf-8").splitlines():
+                try:
+                    lines.append(json.loads(line))
+                except ValueError:
+                    break
+        return lines
+
+    def append_metrics(self, info: EpochInfo) -> None:
+        """Adds an epoch's line."""
+        try:
+            with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as f:
+                f.write(json.dumps(info.to_dict(), allow_nan=False) + "\n")
+                f.flush()
+                os.fsync(f.fileno())
+        except OSError as e:
+            raise InputError(f"{self.path / 'metrics.jsonl'}: expected to write it, got {e.strerror}") from None
+
+    def cut_metrics(self, epoch: int) -> None:
+        """Removes the lines of epochs after the checkpoint's, which will be run again."""
+        kept = [line for line in self.metrics() if line["epoch"] <= epoch]
+        write_text(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+
+    # Checkpoints
+
+    def save(self, trainer: Trainer, *, best: bool) -> None:
+        """Writes the checkpoint of the epoch that just ended; where it was the best one, best.safetensors first."""
+        if best:
+            write_tensors(self.path / "best.safetensors", trainer.best_state, {"epoch": trainer.best_epoch})
+        tensors, counters = trainer.state()
+        # The counters travel inside the file too: the two files of a checkpoint are moved one after the other, and only
+        # the tensors' file counts.
+        write_tensors(self.path / "last.safetensors", tensors, counters)
+        write_json(self.path / "last.json", {"format": FORMAT, "finished": trainer.finished, **counters})
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether an epoch was saved."""
+        return (self.path / "last.safetensors").exists()
+
+    def restore(self, trainer: Trainer) -> None:
+        """Puts the last checkpoint into a trainer."""
+        tensors, counters = read_tensors(self.path / "last.safetensors")
+        best, _ = read_tensors(self.path / "best.safetensors")
+        where = self.path / "last.safetensors"
+        try:
+            trainer.load_state(tensors, counters, best)
+        except (KeyError, RuntimeError, TypeError, ValueError) as e:
+            raise InputError(f"{where}: expected a checkpoint of this run, got another ({_first_line(e)})") from None
+
+    def load_data(self, device: torch.device | str = "cpu", name: str | None = None) -> Dataset:
+        """The run's data set, checked to be the one it was trained on; or another one by name.
+
+        Raises:
+            InputError: If the set differs from the one the run was trained on.
+        """
+        config = self.config()
+        data = load(name or config.set, config.data_dir)
+        if name in (None, config.set) and data.checksum() != self._record()["data_sum"]:
+            raise InputError(f"{config.set}: expected the data that {self.path} was trained on, got other values")
+        return data.to(device)
+
+    def load_model(self, data: Dataset) -> VAE:
+        """The best epoch's model, ready for evaluation.
+
+        Args:
+            data: The data set the run was trained on.
+        """
+        config = self.config()
+        model = model_from(config, data)
+        where = self.path / "best.safetensors"
+        state, _ = read_tensors(where)
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as e:
+            raise InputError(f"{where}: expected the tensors of this run's model, got others ({_first_line(e)})") from None
+        return model.eval()
+
+
+def _first_line(e: Exception) -> str:
+    return " ".join(str(e).split())[:200]
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
+    """Writes a safetensors file whole, with counters (JSON) in its header."""
+    # One storage each: safetensors refuses tensors that share memory, and a view would drag its base along.
+    flat = {k: v.detach().cpu().contiguous() for k, v in sorted(tensors.items())}
+    header = {"format": str(FORMAT), "counters": json.dumps(counters, allow_nan=False, sort_keys=True)}
+    write(path, lambda p: safetensors.torch.save_file(flat, p, metadata=header))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The inverse of `write_tensors`.
+
+    Raises:
+        InputError: If the file is missing or damaged.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as f:  # type: ignore[no-untyped-call]
+            header = f.metadata() or {}
+            tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 (safe_open is no dict)
+        counters = json.loads(header["counters"])
+        if header["format"] != str(FORMAT) or not isinstance(counters, dict):
+            raise ValueError(f"format {header['format']}")
+    except FileNotFoundError:
+        raise InputError(f"{path}: expected a checkpoint, got no such file") from None
+    except (OSError, KeyError, ValueError, RecursionError, safetensors.SafetensorError) as e:
+        raise InputError(f"{path}: expected a checkpoint, got a damaged file ({_first_line(e)})") from None
+    return tensors, counters
+
+
+def model_from(config: Config, data: Dataset) -> VAE:
+    """The model that a config describes, as it starts."""
+    return build_model(
+        data,
+        arch=config.arch,
+        prior=config.prior,
+        likelihood=config.likelihood,
+        n_components=config.n_components,
+        latent_dim=config.latent_dim,
+        hidden_dim=config.hidden_dim,
+        exemplars=config.exemplars,
+        retrieve=config.retrieve,
+        init=config.init,  # type: ignore[arg-type]
+        seed=config.seed,
+    )
+
+
+def trainer_from(config: Config, model: VAE, data: Dataset) -> Trainer:
+    """The trainer that a config describes."""
+    return Trainer(
+        model,
+        data,
+        epochs=config.epochs,
+        warmup=config.warmup,
+        patience=config.patience,
+        batch_size=config.batch_size,
+        lr=config.lr,
+        strategy=STRATEGIES[config.coreset](),
+        coreset_interval=config.coreset_interval,
+        precision=config.precision,
+        seed=config.seed,
+    )
+
+
+class TrainedRun:
+    """What `fit` returns: the run, its data, the model at its best epoch, and whether anything was left to train."""
+
+    def __init__(self, run: Run, data: Dataset, trainer: Trainer, *, was_finished: bool) -> None:
+        self.run, self.data, self.trainer, self.was_finished = run, data, trainer, was_finished
+
+
+def fit(
+    config: Config,
+    path: str | Path,
+    *,
+    resume: bool = False,
+    on_epoch: Callable[[EpochInfo, Trainer], None] | None = None,
+) -> TrainedRun:
+    """Trains into a run folder, saving each epoch as it ends.
+
+    Args:
+        config: The options; with `resume` they must be those of the run.
+        path: The run folder.
+        resume: Go on from the folder's last checkpoint, if it has one.
+        on_epoch: Called after each epoch is saved.
+
+    Raises:
+        RunExistsError: If the folder holds a run and `resume` is not set, or another process holds it.
+        InputError: If an option or the data is not usable.
+        TrainingError: If values stop being finite.
+    """
+    run = Run(path)
+    if run.exists and not resume:
+        raise RunExistsError(f"{run.path}: expected no run there, got one; give --resume to go on, or another --out")
+    if run.path.exists() and not run.exists and any(p.name != "lock" for p in run.path.iterdir()):
+        raise RunExistsError(f"{run.path}: expected an empty or new folder, got one with files that are no run")
+    device = device_of(config.device)
+    data = run.load_data(device) if run.exists else load(config.set, config.data_dir).to(device)
+    model = model_from(config, data)
+    trainer = trainer_from(config, model, data)
+    with run.lock():
+        if not run.exists:
+            run.create(config, data, "nats" if model.decoder.likelihood.normalised else "paper")
+        if run.has_checkpoint:
+            run.restore(trainer)
+            run.cut_metrics(trainer.epoch)
+        elif run.exists:
+            run.cut_metrics(0)
+        was_finished = trainer.finished
+        for info in trainer:
+            run.append_metrics(info)
+            run.save(trainer, best=info.best)
+            if on_epoch is not None:
+                on_epoch(info, trainer)
+    trainer.load_best()
+    return TrainedRun(run, data, trainer, was_finished=was_finished)
+
+
+def device_of(name: str) -> torch.device:
+    """The device that `auto`, `cpu` or `cuda` means here.
+
+    Raises:
+        InputError: If there is no CUDA device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device: expected a CUDA device, got none on this machine")
+    return torch.device(name)
+
+
+def device_model(device: torch.device) -> str:
+    """The device's model name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{line.split(':', 1)[1].strip()}, {torch.get_num_threads()} threads"
+    except OSError:
+        pass
+    return f"{platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def versions() -> dict[str, str]:
+    """The versions a result depends on."""
+    import numpy
+
+    return {
+        "bype": bype.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+    }
