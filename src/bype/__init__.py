@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from bype.data import Images as Images
     from bype.data import from_arrays as from_arrays
     from bype.data import load as load
+    from bype.evaluation import evaluate as evaluate
     from bype.models import VAE as VAE
     from bype.objectives import elbo as elbo
     from bype.objectives import iwae as iwae
@@ -19,19 +20,20 @@ if TYPE_CHECKING:
     from bype.priors import PseudocoresetPrior as PseudocoresetPrior
     from bype.priors import StandardPrior as StandardPrior
     from bype.priors import VampPrior as VampPrior
-    from bype.train import Trainer as Trainer
-    from bype.train import train as train
+    from bype.training import Trainer as Trainer
+    from bype.training import train as train
 
 _PLACES = {
     "build": ("build_model",),
     "data": ("Dataset", "Images", "from_arrays", "load"),
+    "evaluation": ("evaluate",),
     "models": ("VAE",),
     "objectives": ("elbo", "iwae"),
     "priors": ("ExemplarPrior", "Prior", "PseudocoresetPrior", "StandardPrior", "VampPrior"),
-    "train": ("Trainer", "train"),
+    "training": ("Trainer", "train"),
 }
 _MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}
-__all__ = sorted(_MODULE_OF)  # noqa: PLE0605
+__all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:

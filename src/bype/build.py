@@ -9,6 +9,7 @@ from bype.errors import InputError
 from bype.models import VAE
 from bype.nets import Init, init_dense
 from bype.priors import ExemplarPrior, Prior, PseudocoresetPrior, StandardPrior, VampPrior
+from bype.pseudocoreset import STRATEGIES
 
 
 def build_model(
@@ -22,6 +23,7 @@ def build_model(
     hidden_dim: int = 300,
     exemplars: int | None = None,
     retrieve: int | None = None,
+    coreset: str = "paper",
     init: Init = "he",
     seed: int = 0,
 ) -> VAE:
@@ -39,6 +41,7 @@ def build_model(
         hidden_dim: The width of the hidden layers.
         exemplars: Exemplars drawn per step; by default min(500, N - 1).
         retrieve: Of those, encode each item's K nearest only.
+        coreset: How a pseudocoreset will learn: under `elbo` its points and weights are parameters.
         init: How dense weights start.
         seed: The seed.
 
@@ -47,6 +50,8 @@ def build_model(
     """
     if arch != "vae":
         raise InputError(f"arch: expected vae, got {arch!r}")
+    if coreset not in STRATEGIES:
+        raise InputError(f"coreset: expected one of {', '.join(STRATEGIES)}, got {coreset!r}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         pixels = _likelihood(likelihood, data)
@@ -54,7 +59,7 @@ def build_model(
         decoder = MLPDecoder(data.shape, pixels, hidden_dim, latent_dim)
         init_dense(encoder, init)
         init_dense(decoder, init)
-        p = _prior(prior, data, latent_dim, n_components, exemplars, retrieve)
+        p = _prior(prior, data, latent_dim, n_components, exemplars, retrieve, STRATEGIES[coreset].learned)
     return VAE(encoder, decoder, p).to(data.train.pixels.device)
 
 
@@ -74,7 +79,13 @@ def _likelihood(name: str, data: Dataset) -> Likelihood:
 
 
 def _prior(
-    name: str, data: Dataset, latent_dim: int, n_components: int | None, exemplars: int | None, retrieve: int | None
+    name: str,
+    data: Dataset,
+    latent_dim: int,
+    n_components: int | None,
+    exemplars: int | None,
+    retrieve: int | None,
+    learned: bool,
 ) -> Prior:
     n = len(data.train)
     if name == "standard":
@@ -92,7 +103,7 @@ def _prior(
         points = _training_items(data, m)
         return VampPrior(points + 0.01 * torch.randn_like(points))
     if name == "bype":
-        return PseudocoresetPrior(_training_items(data, m), n)
+        return PseudocoresetPrior(_training_items(data, m), n, learned=learned)
     raise InputError(f"prior: expected standard, vamp, exemplar or bype, got {name!r}")
 
 

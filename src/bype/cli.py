@@ -134,7 +134,9 @@ def with_config(command: Callable[..., None]) -> Callable[..., None]:
 def train(
     ctx: typer.Context,
     options: dict[str, Any],
-    out: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="The run folder [default: runs/NAME].")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="RUN", help="The run folder [default: runs/NAME].")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last saved epoch.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -216,7 +218,7 @@ def evaluate(
         raise InputError(f"--k: expected whole numbers with commas between, got {k!r}") from None
 
     from bype import console
-    from bype.evaluate import evaluate as figures_of
+    from bype.evaluation import evaluate as figures_of
     from bype.files import write_json
 
     place, data, model = _load(run, device, set_)
@@ -240,12 +242,16 @@ def evaluate(
 def sample(
     run: RunPath,
     out: Annotated[Path, typer.Option("--out", metavar="FILE.png|FILE.npz", help="Where the images go.")],
-    n: Annotated[int | None, typer.Option("--n", min=1, help="How many [default: 64; 16 for each of --plates].")] = None,
+    n: Annotated[
+        int | None, typer.Option("--n", min=1, help="How many [default: 64; 16 for each of --plates].")
+    ] = None,
     component: Annotated[int | None, typer.Option("--component", min=0, help="From this component alone.")] = None,
     like: Annotated[
         str | None, typer.Option("--like", metavar="IMAGE", help="Around an image: a file, or a test item's number.")
     ] = None,
-    plates: Annotated[bool, typer.Option("--plates", help="Samples beside the point each came from (Figure 1).")] = False,
+    plates: Annotated[
+        bool, typer.Option("--plates", help="Samples beside the point each came from (Figure 1).")
+    ] = False,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -355,7 +361,7 @@ def reconstruct(
     import torch
 
     from bype import pictures
-    from bype.evaluate import observed
+    from bype.evaluation import observed
 
     _, data, model = _load(run, device)
     items = data.test.first(n)
@@ -413,7 +419,9 @@ def reproduce(
     ledger: Annotated[Path, typer.Option("--ledger", metavar="DIR", help="Where finished cells go.")] = Path(
         "results/ledger"
     ),
-    runs: Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where the runs are kept.")] = Path("runs/reproduce"),
+    runs: Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where the runs are kept.")] = Path(
+        "runs/reproduce"
+    ),
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:

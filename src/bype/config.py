@@ -11,7 +11,7 @@ from bype.errors import InputError
 ARCHS = ("vae",)
 PRIORS = ("standard", "vamp", "exemplar", "bype")
 LIKELIHOODS = ("mse", "gaussian", "bernoulli", "logistic")
-STRATEGIES = ("none",)
+STRATEGIES = ("paper", "none", "published", "elbo")
 PRECISIONS = ("fp32", "tf32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -39,11 +39,16 @@ class Config:
     init: str = option("he", "Dense weights: he is N(0, 2/fan_in).", choices=("he", "glorot"))
     epochs: int = option(4000, "Epochs at most.", low=1)
     warmup: int = option(100, "Epochs over which beta rises to 1.", low=0)
-    patience: int = option(50, "Epochs without a better validation loss, after the warm-up, before training stops.", low=1)
+    patience: int = option(
+        50, "Epochs without a better validation loss, after the warm-up, before training stops.", low=1
+    )
     batch_size: int = option(100, "Items per step.", low=1)
     lr: float = option(5e-4, "Learning rate of the networks.", low=0.0)
-    coreset: str = option("none", "How the pseudocoreset learns, step (ii).", choices=STRATEGIES)
+    coreset: str = option("paper", "How the pseudocoreset learns, step (ii).", choices=STRATEGIES)
     coreset_interval: int = option(10, "Epochs k between its updates.", low=1)
+    coreset_steps: int | None = option(None, "Inner steps of an update of paper [default: 100].", low=1)
+    coreset_lr: float | None = option(None, "Rate of paper on the points [default: 1e-3].", low=0.0)
+    coreset_samples: int | None = option(None, "Latents S per step of paper and published [default: M].", low=2)
     exemplars: int | None = option(None, "Exemplars drawn per step [default: min(500, N - 1)].", low=2)
     retrieve: int | None = option(None, "Of those, encode each item's K nearest only.", low=1)
     precision: str = option("fp32", "Of the networks' matrix products.", choices=PRECISIONS)
@@ -63,11 +68,14 @@ class Config:
 
     def unused(self) -> list[str]:
         """The names of the options that the chosen prior and strategy do not use."""
-        learned = self.prior == "bype" and self.coreset != "none"
+        bype = self.prior == "bype"
         uses = {
             "n_components": self.prior in ("vamp", "bype"),
-            "coreset": self.prior == "bype",
-            "coreset_interval": learned,
+            "coreset": bype,
+            "coreset_interval": bype and self.coreset in ("paper", "published"),
+            "coreset_steps": bype and self.coreset == "paper",
+            "coreset_lr": bype and self.coreset == "paper",
+            "coreset_samples": bype and self.coreset in ("paper", "published"),
             "exemplars": self.prior == "exemplar",
             "retrieve": self.prior == "exemplar",
         }

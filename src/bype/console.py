@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bype.train import EpochInfo, Trainer
+    from bype.training import EpochInfo, Trainer
 
 
 def say(text: str) -> None:
@@ -31,7 +31,9 @@ def epochs(title: str, total: int) -> Iterator[Callable[["EpochInfo", "Trainer"]
         return
     with _bar() as bar:
         task = bar.add_task(title, total=total)
-        yield lambda info, trainer: bar.update(task, completed=info.epoch, description=f"{title}  {line(info, trainer)}")
+        yield lambda info, trainer: bar.update(
+            task, completed=info.epoch, description=f"{title}  {line(info, trainer)}"
+        )
 
 
 @contextmanager

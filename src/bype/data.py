@@ -1,7 +1,7 @@
 """Data sets: where they lie, how they are read, and images kept small and scaled per batch.
 
-Images are (n, c, h, w), uint8 or float32. A uint8 value v of L levels stands for the pixel (v + 1/2)/L; floats are pixels
-in [0, 1] already. Nothing is fetched here, and nothing is unpickled.
+Images are (n, c, h, w), uint8 or float32. A uint8 value v of L levels stands for the pixel (v + 1/2)/L; floats are
+pixels in [0, 1] already. Nothing is fetched here, and nothing is unpickled.
 """
 
 import gzip
@@ -97,7 +97,7 @@ class Dataset:
 
     def to(self, device: torch.device | str) -> "Dataset":
         """The same set on another device."""
-        return replace(self, **{name: images.to(device) for name, images in self.splits.items()})
+        return Dataset(self.name, self.train.to(device), self.validation.to(device), self.test.to(device))
 
     def checksum(self) -> str:
         """SHA-256 over the stored values, shapes and labels of all three parts."""
@@ -128,7 +128,9 @@ def from_arrays(images: Any, labels: Any = None, *, name: str = "arrays", levels
     elif pixels.dim() == 3:
         pixels = pixels[:, None]
     if pixels.dim() != 4 or len(pixels) < 10 or 0 in pixels.shape:
-        raise InputError(f"{name}: expected at least 10 images (n, d), (n, h, w) or (n, c, h, w), got {np.shape(images)}")
+        raise InputError(
+            f"{name}: expected at least 10 images (n, d), (n, h, w) or (n, c, h, w), got {np.shape(images)}"
+        )
     if pixels.is_floating_point():
         pixels = pixels.float()
         low, high = pixels.aminmax()
@@ -136,13 +138,15 @@ def from_arrays(images: Any, labels: Any = None, *, name: str = "arrays", levels
             raise InputError(f"{name}: expected floats in [0, 1], got values from {low.item():g} to {high.item():g}")
     elif pixels.dtype != torch.uint8:
         raise InputError(f"{name}: expected uint8 or floats in [0, 1], got {pixels.dtype}")
-    elif pixels.amax() >= levels:
-        raise InputError(f"{name}: expected values below levels={levels}, got {pixels.amax().item()}")
+    elif int(pixels.amax()) >= levels:
+        raise InputError(f"{name}: expected values below levels={levels}, got {int(pixels.amax())}")
     targets = None
     if labels is not None:
         targets = torch.as_tensor(np.asarray(labels))
         if targets.shape != (len(pixels),) or targets.is_floating_point():
-            raise InputError(f"{name}: expected {len(pixels)} integer labels, got {targets.dtype} {tuple(targets.shape)}")
+            raise InputError(
+                f"{name}: expected {len(pixels)} integer labels, got {targets.dtype} {tuple(targets.shape)}"
+            )
         targets = targets.long()
     order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(SPLIT_SEED))
     tenth = len(pixels) // 10
@@ -201,7 +205,7 @@ def _labels(labels: np.ndarray, where: Path, classes: int) -> Tensor:
     return torch.from_numpy(labels.astype(np.int64))
 
 
-def _read_exactly(stream: IO[bytes], size: int, where: str) -> bytes:
+def _read_exactly(stream: IO[bytes] | gzip.GzipFile, size: int, where: str) -> bytes:
     """The stream's whole content, which must be `size` bytes; never reads more than one byte beyond."""
     try:
         content = stream.read(size)
@@ -224,7 +228,9 @@ def _read_idx(folder: Path, stem: str, shape: tuple[int, ...]) -> np.ndarray:
     except FileNotFoundError:
         raise InputError(f"{folder}: expected the file {stem}.gz or {stem}, got neither") from None
     if content[: len(header)] != header:
-        raise InputError(f"{path}: expected an IDX file of uint8 {shape}, got the header {content[: len(header)].hex()}")
+        raise InputError(
+            f"{path}: expected an IDX file of uint8 {shape}, got the header {content[: len(header)].hex()}"
+        )
     return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape).copy()
 
 
@@ -262,7 +268,9 @@ class Known:
 
 KNOWN = {
     "digits": Known(_digits, "1,797 digits of 8x8, 17 levels, comes with scikit-learn"),
-    "mnist": Known(_idx_set("mnist"), "70,000 digits of 28x28", ("train-images-idx3-ubyte.gz", "train-images-idx3-ubyte")),
+    "mnist": Known(
+        _idx_set("mnist"), "70,000 digits of 28x28", ("train-images-idx3-ubyte.gz", "train-images-idx3-ubyte")
+    ),
     "fashion-mnist": Known(
         _idx_set("fashion-mnist"), "70,000 clothes of 28x28", ("train-images-idx3-ubyte.gz", "train-images-idx3-ubyte")
     ),

@@ -11,7 +11,7 @@ from bype import console, pictures
 from bype.cli import draw_plates
 from bype.config import PRIORS, Config
 from bype.errors import RunExistsError
-from bype.evaluate import evaluate
+from bype.evaluation import evaluate
 from bype.files import write_json
 from bype.runs import TrainedRun, fit
 
@@ -36,7 +36,7 @@ def run_demo(out: Path, device: str = "auto") -> list[dict[str, Any]]:
     rows, runs = [], {}
     for prior in PRIORS:
         config = Config(
-            "digits", prior=prior, n_components=100, exemplars=100, latent_dim=16, coreset="none",
+            "digits", prior=prior, n_components=100, exemplars=100, latent_dim=16,
             likelihood="gaussian", epochs=EPOCHS, warmup=WARMUP, lr=1e-3, device=device,
         )  # fmt: skip
         with console.epochs(f"{prior:9}", EPOCHS) as show:
@@ -46,8 +46,8 @@ def run_demo(out: Path, device: str = "auto") -> list[dict[str, Any]]:
         rows.append(
             {
                 "prior": prior,
-                "nll_paper": figures["nll_paper"],
                 "nll_nats": figures["nll_nats"],
+                "bpd": figures["bpd"],
                 "kNN, K = 5 (%)": figures["knn"][5],
                 "active_units": figures["active_units"],
                 "seconds_per_epoch": seconds,
@@ -78,4 +78,4 @@ def draw(out: Path, runs: dict[str, TrainedRun]) -> None:
     x = data.test.first(32).scaled()
     pictures.save_png(pictures.pairs(x, model.reconstruct(x)), out / "reconstructions.png")
     metrics = {prior: trained.run.metrics() for prior, trained in runs.items()}
-    pictures.save_png(pictures.curves(metrics, "the paper's unit"), out / "curves.png")
+    pictures.save_png(pictures.curves(metrics, "nats"), out / "curves.png")

@@ -78,8 +78,8 @@ class DiagonalNormal(_Event):
 class NormalMixture(_Event):
     """A mixture of M normals over R^D whose log-density is an affine function of features of z, per component.
 
-    A subclass gives the features (B, F), their coefficients (M, F) and constants (M,), with everything that is common to
-    all components taken out, and the mean and scale of chosen components.
+    A subclass gives the features (B, F), their coefficients (M, F) and constants (M,), with everything that is common
+    to all components taken out, and the mean and scale of chosen components.
     """
 
     has_rsample = False
@@ -109,12 +109,21 @@ class NormalMixture(_Event):
             rows = value.reshape(-1, value.shape[-1])
             features, coefficients, constants, common = self._affine(rows)
             if self.log_weights.dim() == 1:
-                constants = constants + self.log_weights
-                mixed = _logsumexp_affine(features, coefficients, constants)
+                log_total, largest, best = _logsumexp_affine(features, coefficients, constants + self.log_weights)
+                share = self.log_weights.detach()[best]
             else:
                 logits = torch.addmm(constants, features, coefficients.T).view(-1, *self.log_weights.shape)
-                mixed = _logsumexp(logits + self.log_weights).reshape(-1)
-            return (mixed + common).view(value.shape[:-1])
+                log_total, largest, best = (t.reshape(-1) for t in _logsumexp(logits + self.log_weights))
+                rows_weights = self.log_weights.detach().expand(logits.shape).reshape(len(rows), -1)
+                share = rows_weights.gather(-1, best[:, None]).squeeze(-1)
+            # The affine form leaves a small difference of large numbers, |z|^2/sigma^2 and the like. The other terms
+            # are needed relative to the largest only, and that one can be had without the difference.
+            with torch.no_grad():
+                exact = log_total + self.component(best).log_prob(rows) + share
+            mixed = log_total + largest + common
+            if mixed.requires_grad:
+                exact = mixed + (exact - mixed).detach()
+            return exact.view(value.shape[:-1])
 
     def sample(
         self, sample_shape: Any = (), *, generator: torch.Generator | None = None, return_components: bool = False
@@ -208,30 +217,40 @@ class DiagonalMixture(NormalMixture):
         return features, coefficients, constants, common
 
 
-def _logsumexp(logits: Tensor) -> Tensor:
-    """logsumexp over the last axis, with gradients; a row of -inf alone gives -inf.
+def _logsumexp(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """logsumexp over the last axis, with gradients, as (the log of the sum over the largest term, that term, where).
 
-    exp2 in place of exp: a CPU's exp is ten to thirty times slower where it underflows, and far components always do.
+    A row of -inf alone gives -inf. exp2 in place of exp: a CPU's exp is ten to thirty times slower where it underflows,
+    and far components always do.
     """
     # The largest term is a constant of the shift: its gradient cancels.
-    shift = logits.detach().amax(-1, keepdim=True).clamp_(min=torch.finfo(logits.dtype).min)
-    return ((logits - shift) * LOG2_E).exp2().sum(-1).log() + shift.squeeze(-1)
+    largest, best = logits.detach().max(-1)
+    shift = largest.clamp(min=torch.finfo(logits.dtype).min)
+    return ((logits - shift.unsqueeze(-1)) * LOG2_E).exp2().sum(-1).log(), shift, best
 
 
-def _logsumexp_affine(features: Tensor, coefficients: Tensor, constants: Tensor) -> Tensor:
-    """logsumexp_m(features @ coefficients_m + constants_m), shape (B,)."""
-    if torch.is_grad_enabled() and (features.requires_grad or coefficients.requires_grad):
+def _logsumexp_affine(features: Tensor, coefficients: Tensor, constants: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`_logsumexp` of features @ coefficients_m + constants_m over m, three tensors (B,)."""
+    if torch.is_grad_enabled() and (features.requires_grad or coefficients.requires_grad or constants.requires_grad):
         return _logsumexp(torch.addmm(constants, features, coefficients.T))
     # In tiles that stay in a processor's cache, each worked on in place.
+    position = torch.arange(min(TILE_COMPONENTS, len(coefficients)), dtype=features.dtype, device=features.device)
     out = []
     for rows in features.split(TILE_ROWS):
         parts = []
         for m in range(0, len(coefficients), TILE_COMPONENTS):
             tile = torch.addmm(constants[m : m + TILE_COMPONENTS], rows, coefficients[m : m + TILE_COMPONENTS].T)
             shift = tile.amax(-1, keepdim=True).clamp_(min=torch.finfo(tile.dtype).min)
-            parts.append(tile.sub_(shift).mul_(LOG2_E).exp2_().sum(-1).log_().add_(shift.squeeze(-1)))
-        out.append(_logsumexp(torch.stack(parts, -1)) if len(parts) > 1 else parts[0])
-    return torch.cat(out)
+            log_total = tile.sub_(shift).mul_(LOG2_E).exp2_().sum(-1).log_()
+            # exp2(0) = 1 alone survives the floor: a CPU's argmax takes as long as the product. A NaN is no index.
+            best = tile.floor_().mul_(position[: tile.shape[1]]).amax(-1).nan_to_num_().long()
+            parts.append((log_total, shift.squeeze(-1), best + m))
+        log_totals, shifts, bests = (torch.stack(t, -1) for t in zip(*parts, strict=True))
+        shift, largest = shifts.max(-1, keepdim=True)
+        log_total = (log_totals + (shifts - shift)).mul_(LOG2_E).exp2_().sum(-1).log_()
+        out.append((log_total, shift.squeeze(-1), bests.gather(-1, largest).squeeze(-1)))
+    log_total, shift, best = (torch.cat(t) for t in zip(*out, strict=True))
+    return log_total, shift, best
 
 
 # Pixels: distributions over images x of shape (c, h, w), the event being the last three axes.
@@ -377,3 +396,18 @@ class DiscretizedLogistic(_Pixels):
         u = torch.rand(shape, generator=generator, dtype=self.loc.dtype, device=self.loc.device)
         x = self.loc + self.scale * torch.logit(u, eps=1e-7)
         return ((x * self.levels).floor().clamp(0, self.levels - 1) + 0.5) / self.levels
+
+
+def linear_in_x(p: Distribution) -> tuple[Tensor, Tensor] | None:
+    r"""eta and A of a pixel distribution with :math:`\log p(x) = \langle x, \eta \rangle - A + c(x)`, or None.
+
+    eta has the shape (\*batch, c, h, w), A the shape (\*batch); c depends on x alone.
+    """
+    if isinstance(p, SquaredError):
+        return 2 * p.loc, _pixel_sum(p.loc.square())
+    if isinstance(p, PixelNormal):
+        eta = p.loc / p.scale.square()
+        return eta, 0.5 * _pixel_sum(p.loc * eta)
+    if isinstance(p, PixelBernoulli):
+        return p.logits, _pixel_sum(F.softplus(p.logits))
+    return None

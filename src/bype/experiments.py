@@ -8,7 +8,7 @@ from typing import Any
 
 from bype import console, ledger
 from bype.config import Config
-from bype.evaluate import evaluate, log_likelihood
+from bype.evaluation import evaluate, log_likelihood
 from bype.runs import device_model, fit, versions
 
 SHORT_SAMPLES, SHORT_ITEMS = 500, 2000

@@ -37,7 +37,11 @@ def write(path: Path, fill: Callable[[Path], None]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file whole."""
-    write(path, lambda p: p.write_text(text, encoding="utf-8") and None)
+
+    def fill(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    write(path, fill)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -93,7 +93,7 @@ class VAE(nn.Module):
         elif isinstance(p, NormalMixture):
             z, m = p.sample((n,), generator=generator, return_components=True)
         else:
-            z = p.sample((n,), generator=generator)  # type: ignore[call-arg]
+            z = p.sample((n,), generator=generator)
         return Samples(self.decoder(z).mean, z, m)
 
     @torch.no_grad()

@@ -1,6 +1,7 @@
 """Plain layers and their initialisation: tensors in, tensors out."""
 
 import math
+from itertools import pairwise
 from typing import Literal
 
 import torch.nn.functional as F
@@ -30,7 +31,7 @@ class GatedLinear(nn.Module):
 
 def gated_mlp(*widths: int) -> nn.Sequential:
     """Gated dense layers of the given widths, input first."""
-    return nn.Sequential(*(GatedLinear(i, o) for i, o in zip(widths, widths[1:], strict=False)))
+    return nn.Sequential(*(GatedLinear(i, o) for i, o in pairwise(widths)))
 
 
 def init_dense(module: nn.Module, scheme: Init = "he") -> None:

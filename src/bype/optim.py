@@ -10,28 +10,34 @@ from torch import Tensor, nn
 class NormalizedAdam(torch.optim.Adam):
     r"""Adam on gradients divided by their own 2-norm, tensor by tensor, :math:`g / (\lVert g \rVert + 10^{-7})`.
 
-    A step whose gradients are not all finite changes nothing: neither parameters, nor moments, nor the count of steps.
-    It is found out and skipped on the device, without synchronising.
+    A step whose loss or gradients are not all finite changes nothing: neither parameters, nor moments, nor the count of
+    steps. It is found out and skipped on the device, without synchronising.
 
     Source: block-normalized gradient method (Yu et al., 2017), https://arxiv.org/abs/1707.04822
 
     Args:
-        params: The parameters.
+        params: The parameters, or groups of them.
         lr: The learning rate.
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float = 5e-4) -> None:
+    def __init__(self, params: Iterable[nn.Parameter] | Iterable[dict[str, Any]], lr: float = 5e-4) -> None:
         super().__init__(params, lr=lr, betas=(0.9, 0.999), eps=1e-8, fused=True)
         device = self.param_groups[0]["params"][0].device
         #: 1 where the last step was skipped, 0 otherwise; the fused kernel reads it.
         self.found_inf: Tensor = torch.zeros((), device=device)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Normalises the gradients in place and takes one step of Adam."""
+    def step(self, closure: Callable[[], Any] | None = None, *, loss: Tensor | None = None) -> Any:
+        """Normalises the gradients in place and takes one step of Adam.
+
+        Args:
+            closure: As for any optimiser of torch.
+            loss: The loss, whose own finiteness then counts too: a clamp can hide a NaN from the gradients.
+        """
         grads = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
         norms = torch._foreach_norm(grads)
-        self.found_inf = (~torch.stack([n.float() for n in norms]).isfinite().all()).float()
+        checked = [n.float() for n in (norms if loss is None else [*norms, loss.detach()])]
+        self.found_inf = (~torch.stack(checked).isfinite().all()).float()
         torch._foreach_add_(norms, 1e-7)
         torch._foreach_reciprocal_(norms)
         torch._foreach_mul_(grads, norms)

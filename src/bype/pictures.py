@@ -100,9 +100,11 @@ def curves(metrics: Mapping[str, Sequence[Mapping[str, Any]]], unit: str) -> Ima
             axis.plot([m["epoch"] for m in lines], [m[key] for m in lines], label=name, linewidth=1.4)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("epoch")
-        values = [m[key] for lines in metrics.values() for m in lines]
-        if key != "kl" and values and min(values) > 0:
-            axis.set_yscale("log")
+        # The first epochs are far off and would flatten the rest: the axis ends where nine tenths of the values do.
+        values = np.array([m[key] for lines in metrics.values() for m in lines])
+        low, high = values.min(), np.quantile(values, 0.9)
+        margin = 0.05 * (high - low) or 1.0
+        axis.set_ylim(low - margin, high + margin)
         axis.grid(alpha=0.3)
     axes.flat[0].set_ylabel(f"per item ({unit})")
     axes.flat[0].legend(fontsize=8)

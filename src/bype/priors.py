@@ -48,8 +48,11 @@ class Prior(nn.Module, ABC):
         """The images behind the components at `index`, (n, c, h, w); None where components are not made of images."""
         return None
 
-    def begin_epoch(self, encoder: Encoder) -> None:  # noqa: B027 (a hook that most priors do not need)
+    def begin_epoch(self, encoder: Encoder) -> None:
         """Called before each epoch of training."""
+
+    def after_step(self) -> None:
+        """Called after each step of the optimiser."""
 
 
 class StandardPrior(Prior):
@@ -143,32 +146,47 @@ class PseudocoresetPrior(_SharedVariance, _PointPrior):
     .. math:: p(z) = \sum_{m=1}^M \frac{w_m}{N} \, \mathcal{N}(z \mid \mu(u_m), \sigma^2 I)
 
     The points and weights are buffers: step (i), the network step, trains `parameters()`; step (ii), a strategy of
-    `bype.pseudocoreset`, moves the buffers.
+    `bype.pseudocoreset`, moves the buffers. With `learned` the points are parameters instead, and so are the logarithms
+    of the weights, w = N softmax(log_weights), which `weights` follows after each step.
 
     Source: ByPE-VAE (Ai et al., 2021), Eq. 11-12, https://arxiv.org/abs/2107.09286
 
     Args:
         pseudo_inputs: The initial points u_m, shape (M, c, h, w), in the units of the data.
         n_data: The number of data points N, which is also what the weights sum to.
+        learned: Whether the gradient of the objective moves points and weights.
 
     Raises:
         ValueError: If M is 0 or more than N.
     """
 
-    def __init__(self, pseudo_inputs: Tensor, n_data: int) -> None:
+    def __init__(self, pseudo_inputs: Tensor, n_data: int, *, learned: bool = False) -> None:
         super().__init__()
         m = len(pseudo_inputs)
         if not 1 <= m <= n_data:
             raise ValueError(f"Expected between 1 and n_data={n_data} pseudo-inputs, but got {m}.")
-        self.n_data = n_data
+        self.n_data, self.learned = n_data, learned
         self.pseudo_inputs: Tensor
         self.weights: Tensor
-        self.register_buffer("pseudo_inputs", pseudo_inputs.clone())
-        self.register_buffer("weights", torch.full((m,), n_data / m))
+        self.register_buffer("weights", pseudo_inputs.new_full((m,), n_data / m))
+        if learned:
+            self.pseudo_inputs = nn.Parameter(pseudo_inputs.clone())
+            self.log_weights = nn.Parameter(pseudo_inputs.new_full((m,), 1 / m).log())
+        else:
+            self.register_buffer("pseudo_inputs", pseudo_inputs.clone())
 
     def draw(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> Points:
         """All pseudo-points, with the shares w/N."""
+        if self.learned:
+            return Points(self.pseudo_inputs, self.log_weights.log_softmax(0))
         return Points(self.pseudo_inputs, (self.weights / self.n_data).log())
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Clamps learned points to [0, 1] and lets `weights` follow."""
+        if self.learned:
+            self.pseudo_inputs.clamp_(0, 1)
+            self.weights.copy_(self.n_data * self.log_weights.softmax(0))
 
 
 class ExemplarPrior(_SharedVariance):
@@ -247,7 +265,7 @@ class ExemplarPrior(_SharedVariance):
 
     def _nearest(self, index: Tensor, drawn: Tensor, own: Tensor) -> Tensor:
         """Positions in `drawn` of the union of each row's K nearest, its own point excepted."""
-        if self.cached_means is None:
+        if self.cached_means is None or self.retrieve is None:
             raise ValueError("Expected cached means to retrieve by: call `begin_epoch(encoder)` first.")
         # A row that was drawn itself has n - 1 candidates; its own then fills the K-th place at K = n.
         distances = torch.cdist(self.cached_means[index], self.cached_means[drawn]).masked_fill(own, torch.inf)

@@ -1,18 +1,125 @@
-"""Step (ii): the strategies that move the pseudocoreset's points U and weights w between network steps."""
+"""Step (ii): the strategies that move the pseudocoreset's points U and weights w between network steps.
 
+The gradient is that of Algorithm 2 of ByPE-VAE (Ai et al., 2021), https://arxiv.org/abs/2107.09286: with z_1..z_S drawn
+from the current mixture, g_s the log-likelihoods of B data points, g~_s those of the M pseudo-points (each centred over
+s) and r_s = (N/B) sum_b g_{s,b} - sum_m w_m g~_{s,m},
+
+    grad_w = -(1/S) sum_s g~_s r_s,    grad_{u_m} = -(w_m/S) sum_s h_{m,s} r_s,    h_{m,s} = d/du log p(u_m|z_s).
+
+What is true of it: with the whole data as the batch and a decoder whose log-likelihood is linear in x (`mse`,
+`gaussian`, `bernoulli`), r = 0 as soon as the weights sum to N and the weighted points sum to the data's sum; and
+grad_{u_m}/w_m is the same vector for every m, so that all points shift alike, towards matching the data's mean.
+"""
+
+import math
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
+from torch.distributions import Distribution
 
 from bype.data import Images
+from bype.distributions import PixelNormal, SquaredError, linear_in_x
 from bype.models import VAE
+from bype.priors import PseudocoresetPrior
+
+# Elements of the (S, chunk, d) log-likelihood terms held at once where there is no closed form.
+PAIR_ELEMENTS = 2**24
+
+
+class CoresetGradient(NamedTuple):
+    """The gradient of the divergence D(U, w) at the point its latents were drawn at."""
+
+    pseudo_inputs: Tensor  # (M, c, h, w)
+    weights: Tensor  # (M,)
+
+
+def coreset_gradient(
+    likelihoods: Distribution, x: Tensor, pseudo_inputs: Tensor, weights: Tensor, n_data: int
+) -> CoresetGradient:
+    r"""The gradient of Algorithm 2, from one decode of S latents.
+
+    It is the gradient at (U, w) = (U_0, w_0), where the latents were drawn, of
+    :math:`D = \sum_s \pi_s \log(\pi_s / \rho_s)` with :math:`\pi = \mathrm{softmax}_s(a_s(U, w) - a_s(U_0, w_0))`,
+    :math:`\rho = \mathrm{softmax}_s(b_s - a_s(U_0, w_0))`, :math:`a_s = \sum_m w_m \log p(u_m|z_s)` and
+    :math:`b_s = \tfrac{N}{B} \sum_b \log p(x_b|z_s)`.
+
+    Where log p(x|z) is linear in x, everything is a few products of a matrix and a vector; otherwise automatic
+    differentiation goes over the pairs in chunks.
+
+    Args:
+        likelihoods: p(x|z_s), batch shape (S,), event shape (c, h, w).
+        x: B data points, (B, c, h, w).
+        pseudo_inputs: The points U, (M, c, h, w).
+        weights: The weights w, (M,).
+        n_data: The number of data points N.
+    """
+    scaled = n_data / len(x)
+    linear = linear_in_x(likelihoods)
+    if linear is None:
+        return _gradient_by_pairs(likelihoods, x, pseudo_inputs, weights, scaled)
+    # log p(x|z_s) = <x, eta_s> - A_s + c(x); centring over s removes c and keeps digits.
+    eta, log_normaliser = linear
+    eta = eta.flatten(1) - eta.flatten(1).mean(0)
+    log_normaliser = log_normaliser - log_normaliser.mean()
+    u = pseudo_inputs.flatten(1)
+    total = scaled * x.flatten(1).sum(0) - weights @ u  # (d,)
+    r = eta @ total - (scaled * len(x) - weights.sum()) * log_normaliser  # (S,)
+    direction = r @ eta / len(r)  # (d,)
+    grad_w = (r @ log_normaliser) / len(r) - u @ direction
+    grad_u = -weights[:, None] * direction
+    return CoresetGradient(grad_u.view_as(pseudo_inputs), grad_w)
+
+
+def _gradient_by_pairs(
+    likelihoods: Distribution, x: Tensor, pseudo_inputs: Tensor, weights: Tensor, scaled: float
+) -> CoresetGradient:
+    n_samples = likelihoods.batch_shape[0]
+    chunk = max(1, PAIR_ELEMENTS // (n_samples * math.prod(x.shape[1:])))
+
+    def pairs(points: Tensor) -> Tensor:  # (S, chunk)
+        return torch.stack([likelihoods.log_prob(p) for p in points], 1)
+
+    with torch.no_grad():
+        g = sum(pairs(part).sum(1) for part in x.split(chunk))
+        g_tilde = torch.cat([pairs(part) for part in pseudo_inputs.split(chunk)], 1)
+        r = scaled * g - g_tilde @ weights
+        r = r - r.mean()
+        grad_w = -(r @ (g_tilde - g_tilde.mean(0))) / n_samples
+    grad_u = []
+    for part, w in zip(pseudo_inputs.split(chunk), weights.split(chunk), strict=True):
+        with torch.enable_grad():
+            leaf = part.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(-(r @ pairs(leaf) @ w) / n_samples, leaf)
+        grad_u.append(gradient)
+    return CoresetGradient(torch.cat(grad_u), grad_w)
+
+
+def project_to_simplex(v: Tensor, total: float) -> Tensor:
+    """The Euclidean projection of v, (M,), onto {w >= 0, sum w = total}, exact, by sorting.
+
+    Source: efficient projections onto the l1-ball (Duchi et al., 2008), Figure 1.
+
+    >>> project_to_simplex(torch.tensor([3.0, 1.0, -5.0]), 2.0)
+    tensor([2., 0., 0.])
+    """
+    # In float64: with M = 500 weights of 100 each the threshold would otherwise lose the sum's last digits.
+    ordered = v.double().sort(descending=True).values
+    counts = torch.arange(1, len(v) + 1, device=v.device)
+    thresholds = (ordered.cumsum(0) - total) / counts
+    last = int((ordered > thresholds).sum()) - 1
+    return (v.double() - thresholds[last]).clamp(min=0).to(v.dtype)
 
 
 class Strategy(ABC):
     """How a pseudocoreset learns; called every k epochs, the networks standing still."""
 
+    #: Whether U and w are parameters that every network step moves.
+    learned = False
+
     @abstractmethod
-    def update(self, model: VAE, data: Images, generator: torch.Generator) -> bool:
+    def update(self, model: VAE, data: Images, generator: torch.Generator) -> dict[str, float]:
         """Moves `model.prior.pseudo_inputs` and `model.prior.weights` in place.
 
         Args:
@@ -21,17 +128,177 @@ class Strategy(ABC):
             generator: Where random choices come from.
 
         Returns:
-            Whether anything was moved.
+            Figures of its own, for the metrics.
         """
+
+    def state(self) -> dict[str, Tensor]:
+        """What the next update depends on beside U and w."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:  # noqa: B027 (most strategies keep nothing)
+        """The inverse of `state`."""
 
 
 class Fixed(Strategy):
     """Strategy `none`: U and w stay as they started."""
 
-    def update(self, model: VAE, data: Images, generator: torch.Generator) -> bool:
+    def update(self, model: VAE, data: Images, generator: torch.Generator) -> dict[str, float]:
         """Moves nothing."""
-        return False
+        return {}
+
+
+class Elbo(Strategy):
+    """Strategy `elbo`: U and the weights' logarithms are parameters, moved by the objective's own gradient.
+
+    Every network step moves them (`PseudocoresetPrior(learned=True)`), so that an update has nothing left to do. It is
+    a VampPrior with weights and a shared variance under another name.
+    """
+
+    learned = True
+
+    def update(self, model: VAE, data: Images, generator: torch.Generator) -> dict[str, float]:
+        """Moves nothing."""
+        return {}
+
+
+def _coreset(model: VAE) -> PseudocoresetPrior:
+    if not isinstance(model.prior, PseudocoresetPrior):
+        raise ValueError(f"Expected a model with a pseudocoreset prior, but got {type(model.prior).__name__}.")
+    return model.prior
+
+
+def _data_batch(model: VAE, data: Images, index: Tensor, generator: torch.Generator) -> Tensor:
+    x = data.scaled(index, dtype=_coreset(model).pseudo_inputs.dtype)
+    return torch.bernoulli(x, generator=generator) if model.binary else x
+
+
+class Paper(Strategy):
+    """Strategy `paper`: Algorithm 2, some steps of it at each update.
+
+    After each step U is clamped to [0, 1] and w projected onto {w >= 0, sum w = N}. Adam's moments start afresh at
+    every update; Adam and the projection are ours, the paper leaves both open.
+
+    Args:
+        steps: Inner steps; the letter of Algorithm 2 is 1.
+        lr: Adam's rate on U; that on w is lr N/M.
+        n_samples: Latents S drawn anew at every step; by default M.
+        batch_size: Data points B of each step, without replacement.
+    """
+
+    def __init__(self, steps: int = 100, lr: float = 1e-3, n_samples: int | None = None, batch_size: int = 100) -> None:
+        self.steps, self.lr, self.n_samples, self.batch_size = steps, lr, n_samples, batch_size
+
+    @torch.no_grad()
+    def update(self, model: VAE, data: Images, generator: torch.Generator) -> dict[str, float]:
+        """Algorithm 2."""
+        prior = _coreset(model)
+        u, w = prior.pseudo_inputs, prior.weights
+        m, n = len(w), prior.n_data
+        adam, rates = _Adam([u, w]), [self.lr, self.lr * n / m]
+        for t in range(1, self.steps + 1):
+            z = prior(model.encoder).sample((self.n_samples or m,), generator=generator)
+            index = torch.randperm(len(data), generator=generator, device=w.device)[: self.batch_size]
+            gradient = coreset_gradient(model.decoder(z), _data_batch(model, data, index, generator), u, w, n)
+            adam.step(gradient, rates, t)
+            u.clamp_(0, 1)
+            w.copy_(project_to_simplex(w, n))
+        return {}
+
+
+class Published(Strategy):
+    """Strategy `published`: step (ii) as the authors' published code does it, kept for comparison.
+
+    One full pass of mini-batches at each update; Adam with the rate 0.5/(j + 1), j restarting at 0 with each update
+    while the moments persist, and j + 1 the exponent of both bias corrections; the gradient of U less each image's
+    pixel mean; decoder variance 1; U unbounded. The stored w is clipped at 0; where it is used it is shifted to mean
+    N/M, and a weight that the shift makes negative counts as 0. The mixture's shares are those, normalised.
+
+    Args:
+        batch_size: Data points of each mini-batch.
+        n_samples: Latents S drawn at every mini-batch; by default M.
+    """
+
+    def __init__(self, batch_size: int = 100, n_samples: int | None = None) -> None:
+        self.batch_size, self.n_samples = batch_size, n_samples
+        self.stored: Tensor | None = None  # w as the code stores it: clipped, not shifted
+        self.moments: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def update(self, model: VAE, data: Images, generator: torch.Generator) -> dict[str, float]:
+        """One pass over the data; counts the weights that the shift made negative."""
+        prior = _coreset(model)
+        u, n = prior.pseudo_inputs, prior.n_data
+        stored = prior.weights.clone() if self.stored is None else self.stored.to(u.device)
+        adam = _Adam([u, stored], self.moments)
+        negative = 0
+        order = torch.randperm(len(data), generator=generator, device=u.device)
+        for j, index in enumerate(order.split(self.batch_size)):
+            z = prior(model.encoder).sample((self.n_samples or len(u),), generator=generator)
+            x = _data_batch(model, data, index, generator)
+            gradient = coreset_gradient(_unit_variance(model.decoder(z)), x, u, stored, n)
+            mean = gradient.pseudo_inputs.flatten(1).mean(1)[:, None, None, None]
+            rate = 0.5 / (j + 1)
+            adam.step(CoresetGradient(gradient.pseudo_inputs - mean, gradient.weights), [rate, rate], j + 1)
+            stored.clamp_(min=0)
+            shifted = stored + (n / len(stored) - stored.mean())
+            negative = max(negative, int((shifted < 0).sum()))
+            used = shifted.clamp(min=0)
+            prior.weights.copy_(used * (n / used.sum()))
+        self.stored, self.moments = stored, adam.moments()
+        return {"coreset_negative_weights": float(negative)}
+
+    def state(self) -> dict[str, Tensor]:
+        """The stored w and Adam's moments."""
+        return {} if self.stored is None else {"weights": self.stored, **self.moments}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `state`."""
+        self.stored = state.get("weights")
+        self.moments = {k: v for k, v in state.items() if k != "weights"}
+
+
+def _unit_variance(p: Distribution) -> Distribution:
+    """The decoder's normal with variance 1 in place of its own; other distributions as they are."""
+    return PixelNormal(p.loc, p.loc.new_ones(())) if isinstance(p, SquaredError | PixelNormal) else p
+
+
+class _Adam:
+    """Adam in place on (U, w), with rates given at each step and moments that can be carried from update to update."""
+
+    def __init__(self, params: list[Tensor], moments: dict[str, Tensor] | None = None) -> None:
+        moments = moments or {}
+        self.params = params
+        self.first = [moments.get(f"exp_avg.{i}", torch.zeros_like(p)).to(p.device) for i, p in enumerate(params)]
+        self.second = [moments.get(f"exp_avg_sq.{i}", torch.zeros_like(p)).to(p.device) for i, p in enumerate(params)]
+
+    def step(self, gradient: CoresetGradient, rates: list[float], t: int) -> None:
+        for p, g, m, v, rate in zip(self.params, gradient, self.first, self.second, rates, strict=True):
+            m.lerp_(g, 0.1)
+            v.mul_(0.999).addcmul_(g, g, value=0.001)
+            p.sub_(rate * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8))
+
+    def moments(self) -> dict[str, Tensor]:
+        return {f"exp_avg.{i}": m for i, m in enumerate(self.first)} | {
+            f"exp_avg_sq.{i}": v for i, v in enumerate(self.second)
+        }
+
+
+@torch.no_grad()
+def coreset_figures(prior: PseudocoresetPrior, data: Images) -> dict[str, float]:
+    """||sum_m w_m u_m / N - mean x|| and the share of the values of U outside [0, 1].
+
+    The first is the distance from what Algorithm 2 can at best reach: the data's mean.
+    """
+    total = torch.zeros(data.shape, dtype=torch.float64, device=data.pixels.device)
+    for x in data.batches(5000):
+        total += x.double().sum(0)
+    weighted = torch.einsum("m,m...->...", prior.weights.double(), prior.pseudo_inputs.double()) / prior.n_data
+    outside = (prior.pseudo_inputs < 0) | (prior.pseudo_inputs > 1)
+    return {
+        "coreset_mean_distance": (weighted - total / len(data)).norm().item(),
+        "coreset_outside": outside.double().mean().item(),
+    }
 
 
 #: The command line's names.
-STRATEGIES: dict[str, type[Strategy]] = {"none": Fixed}
+STRATEGIES: dict[str, type[Strategy]] = {"paper": Paper, "none": Fixed, "published": Published, "elbo": Elbo}

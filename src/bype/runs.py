@@ -24,8 +24,8 @@ from bype.data import Dataset, load
 from bype.errors import InputError, RunExistsError
 from bype.files import read_json, write, write_json, write_text
 from bype.models import VAE
-from bype.pseudocoreset import STRATEGIES
-from bype.train import EpochInfo, Trainer
+from bype.pseudocoreset import STRATEGIES, Paper, Published, Strategy
+from bype.training import EpochInfo, Trainer
 
 FORMAT = 1  # of config.json and the checkpoints
 
@@ -182,7 +182,9 @@ class Run:
         try:
             model.load_state_dict(state)
         except RuntimeError as e:
-            raise InputError(f"{where}: expected the tensors of this run's model, got others ({_first_line(e)})") from None
+            raise InputError(
+                f"{where}: expected the tensors of this run's model, got others ({_first_line(e)})"
+            ) from None
         return model.eval()
 
 
@@ -194,8 +196,9 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], counters: dict[str, An
     """Writes a safetensors file whole, with counters (JSON) in its header."""
     # One storage each: safetensors refuses tensors that share memory, and a view would drag its base along.
     flat = {k: v.detach().cpu().contiguous() for k, v in sorted(tensors.items())}
-    header = {"format": str(FORMAT), "counters": json.dumps(counters, allow_nan=False, sort_keys=True)}
-    write(path, lambda p: safetensors.torch.save_file(flat, p, metadata=header))
+    # One key, for the format writes several in an order that differs from process to process.
+    header = json.dumps({"format": FORMAT, "counters": counters}, allow_nan=False, sort_keys=True)
+    write(path, lambda p: safetensors.torch.save_file(flat, p, metadata={"bype": header}))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -205,15 +208,15 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         InputError: If the file is missing or damaged.
     """
     try:
-        with safetensors.safe_open(path, framework="pt") as f:  # type: ignore[no-untyped-call]
-            header = f.metadata() or {}
+        with safetensors.safe_open(path, framework="pt") as f:
+            header = json.loads((f.metadata() or {})["bype"])
             tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 (safe_open is no dict)
-        counters = json.loads(header["counters"])
-        if header["format"] != str(FORMAT) or not isinstance(counters, dict):
+        counters = header["counters"]
+        if header["format"] != FORMAT or not isinstance(counters, dict):
             raise ValueError(f"format {header['format']}")
     except FileNotFoundError:
         raise InputError(f"{path}: expected a checkpoint, got no such file") from None
-    except (OSError, KeyError, ValueError, RecursionError, safetensors.SafetensorError) as e:
+    except (OSError, KeyError, TypeError, ValueError, RecursionError, safetensors.SafetensorError) as e:
         raise InputError(f"{path}: expected a checkpoint, got a damaged file ({_first_line(e)})") from None
     return tensors, counters
 
@@ -230,9 +233,20 @@ def model_from(config: Config, data: Dataset) -> VAE:
         hidden_dim=config.hidden_dim,
         exemplars=config.exemplars,
         retrieve=config.retrieve,
+        coreset=config.coreset,
         init=config.init,  # type: ignore[arg-type]
         seed=config.seed,
     )
+
+
+def strategy_from(config: Config) -> Strategy:
+    """The strategy that a config describes."""
+    if config.coreset == "paper":
+        given = {"steps": config.coreset_steps, "lr": config.coreset_lr, "n_samples": config.coreset_samples}
+        return Paper(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    if config.coreset == "published":
+        return Published(config.batch_size, config.coreset_samples)
+    return STRATEGIES[config.coreset]()
 
 
 def trainer_from(config: Config, model: VAE, data: Dataset) -> Trainer:
@@ -245,7 +259,7 @@ def trainer_from(config: Config, model: VAE, data: Dataset) -> Trainer:
         patience=config.patience,
         batch_size=config.batch_size,
         lr=config.lr,
-        strategy=STRATEGIES[config.coreset](),
+        strategy=strategy_from(config),
         coreset_interval=config.coreset_interval,
         precision=config.precision,
         seed=config.seed,

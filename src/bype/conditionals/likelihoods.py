@@ -24,9 +24,11 @@ class Likelihood(nn.Module, ABC):
 
 
 class MeanSquaredError(Likelihood):
-    r"""The paper's :math:`\log p(x \mid z) := -\lVert x - \hat{x} \rVert^2`, :math:`\hat{x}` clamped to [1/512, 511/512].
+    r"""The paper's :math:`\log p(x \mid z) := -\lVert x - \hat{x} \rVert^2`.
 
-    The clamp is to the range of 8-bit pixels (v + 1/2)/256. Source: Ai et al., 2021, section 5.1.
+    :math:`\hat{x}` is clamped to [1/512, 511/512], the range of 8-bit pixels (v + 1/2)/256.
+
+    Source: Ai et al., 2021, section 5.1.
     """
 
     normalised = False

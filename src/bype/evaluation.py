@@ -120,7 +120,9 @@ def in_nats(model: VAE, log_p: float | Tensor, n_pixels: int) -> Any:
     return log_p if model.decoder.likelihood.normalised else log_p - 0.5 * n_pixels * math.log(math.pi)
 
 
-def likelihood_figures(model: VAE, log_p: float, n_pixels: int, levels: int | None, suffix: str = "") -> dict[str, float]:
+def likelihood_figures(
+    model: VAE, log_p: float, n_pixels: int, levels: int | None, suffix: str = ""
+) -> dict[str, float]:
     """`nll_nats`, under `mse` also `nll_paper`, and `bpd` where the data have levels."""
     figures = {}
     if not model.decoder.likelihood.normalised:

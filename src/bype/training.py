@@ -15,12 +15,14 @@ from bype.models import VAE
 from bype.objectives import elbo
 from bype.optim import NormalizedAdam
 from bype.priors import PseudocoresetPrior
-from bype.pseudocoreset import Fixed, Strategy
+from bype.pseudocoreset import Elbo, Fixed, Paper, Strategy, coreset_figures
 
 # Offsets from a run's seed: the streams of random numbers are independent of one another.
 VALIDATION_STREAM = 1_000_003
 
-GIVE_UP_AFTER = 10  # steps in a row with non-finite gradients
+LEARNED_CORESET_LR = 1e-3  # of U and log w under the strategy `elbo`
+
+GIVE_UP_AFTER = 10  # steps in a row with a non-finite loss or gradient
 
 
 @dataclass
@@ -66,7 +68,7 @@ class Trainer:
         patience: Epochs without a better validation loss, counted after the warm-up, before training stops.
         batch_size: Items per step.
         lr: Learning rate.
-        strategy: How the pseudocoreset learns.
+        strategy: How the pseudocoreset learns; by default `paper`, or `elbo` where its points are parameters.
         coreset_interval: Epochs k between its updates.
         precision: `fp32`, `tf32` (CUDA) or `bf16`: that of the networks' products in training. Parameters, densities
             and validation are float32 throughout.
@@ -99,9 +101,9 @@ class Trainer:
             if value < low:
                 raise InputError(f"{name}: expected at least {low}, got {value}")
         self.epochs, self.warmup, self.patience, self.batch_size = epochs, warmup, patience, batch_size
-        self.strategy, self.coreset_interval = strategy or Fixed(), coreset_interval
+        self.strategy, self.coreset_interval = strategy or default_strategy(model), coreset_interval
         self.precision, self.seed = precision, seed
-        self.optimizer = NormalizedAdam(model.parameters(), lr=lr)
+        self.optimizer = NormalizedAdam(_groups(model), lr=lr)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.epoch = 0
         self.best_epoch, self.best_val_loss = 0, float("inf")
@@ -170,8 +172,8 @@ class Trainer:
         if in_a_row >= GIVE_UP_AFTER:
             names = [k for k, p in self.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
             raise TrainingError(
-                f"epoch {epoch}: expected finite gradients, got {in_a_row} steps in a row without, last in "
-                f"{names[0] if names else 'an earlier step'}; a lower learning rate may help"
+                f"epoch {epoch}: expected a finite loss and gradients, got {in_a_row} steps in a row without"
+                f"{f', the gradient of {names[0]} first' if names else ''}; a lower learning rate may help"
             )
         return (loglik / n, kl / n), skipped
 
@@ -183,22 +185,29 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             terms = elbo(self.model, x, index=index, generator=self.generator)
         self.optimizer.zero_grad(set_to_none=True)
-        (-terms.bound(beta).mean()).backward()
-        self.optimizer.step()
+        loss = -terms.bound(beta).mean()
+        loss.backward()
+        self.optimizer.step(loss=loss)
+        self.model.prior.after_step()
         return StepInfo(terms.log_likelihood.detach().sum(), terms.kl.detach().sum())
 
     def _update_coreset(self, epoch: int) -> dict[str, float]:
         """Step (ii), every k epochs, and what it did."""
         prior = self.model.prior
-        if not isinstance(prior, PseudocoresetPrior) or epoch % self.coreset_interval:
+        if (
+            not isinstance(prior, PseudocoresetPrior)
+            or isinstance(self.strategy, Fixed)
+            or epoch % self.coreset_interval
+        ):
             return {}
-        if isinstance(self.strategy, Fixed):
-            return {}
-        before = self.validate()
-        start = self._now()
-        self.model.eval()
-        self.strategy.update(self.model, self.data.train, self.generator)
-        return {"seconds_coreset": self._now() - start, "val_loss_before_update": before}
+        figures = {}
+        if not self.strategy.learned:
+            figures["val_loss_before_update"] = self.validate()
+            start = self._now()
+            self.model.eval()
+            figures |= self.strategy.update(self.model, self.data.train, self.generator)
+            figures["seconds_coreset"] = self._now() - start
+        return figures | coreset_figures(prior, self.data.train)
 
     def validate(self) -> float:
         """Minus the evidence lower bound at beta = 1 over the validation items, the same noise at every call."""
@@ -214,14 +223,19 @@ class Trainer:
         for name, p in self.model.named_parameters():
             for key, value in self.optimizer.state.get(p, {}).items():
                 tensors[f"optimizer.{key}.{name}"] = value
+        tensors |= {f"strategy.{k}": v for k, v in self.strategy.state().items()}
         tensors["random.generator"] = self.generator.get_state()
         counters = {"epoch": self.epoch, "best_epoch": self.best_epoch, "best_val_loss": self.best_val_loss}
         return tensors, counters
 
     def load_state(self, tensors: dict[str, Tensor], counters: dict[str, Any], best: dict[str, Tensor]) -> None:
         """The inverse of `state`; `best` is the best epoch's `model.state_dict()`."""
-        part = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-        self.model.load_state_dict(part)
+
+        def part(name: str) -> dict[str, Tensor]:
+            return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+
+        self.model.load_state_dict(part("model"))
+        self.strategy.load_state(part("strategy"))
         for name, p in self.model.named_parameters():
             prefix = {key: f"optimizer.{key}.{name}" for key in ("step", "exp_avg", "exp_avg_sq")}
             self.optimizer.state[p] = {key: tensors[full].to(self.device) for key, full in prefix.items()}
@@ -257,6 +271,22 @@ def validation_bound(model: VAE, images: Images, seed: int, *, batch_size: int =
             x = torch.bernoulli(x, generator=generator)
         total += elbo(model, x, prior=prior, generator=generator).bound().sum()
     return total.item() / len(images)
+
+
+def default_strategy(model: VAE) -> Strategy:
+    """`paper` for a pseudocoreset, `elbo` where its points are parameters, nothing for other priors."""
+    if not isinstance(model.prior, PseudocoresetPrior):
+        return Fixed()
+    return Elbo() if model.prior.learned else Paper()
+
+
+def _groups(model: VAE) -> list[dict[str, Any]]:
+    """The networks' parameters, and with a rate of their own the points and weights of a learned pseudocoreset."""
+    prior = model.prior
+    own = [prior.pseudo_inputs, prior.log_weights] if isinstance(prior, PseudocoresetPrior) and prior.learned else []
+    ids = {id(p) for p in own}
+    groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if id(p) not in ids]}]
+    return [*groups, {"params": own, "lr": LEARNED_CORESET_LR}] if own else groups
 
 
 def train(model: VAE, data: Dataset, **options: Any) -> list[EpochInfo]:

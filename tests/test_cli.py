@@ -1,0 +1,195 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SMALL = ["--components", 20, "--exemplars", 30, "--latent-dim", 6, "--hidden-dim", 24, "--warmup", 2, "--device", "cpu"]
+
+
+@pytest.mark.parametrize("args", [["--help"], ["train", "--help"], ["--version"], ["train", "--nonsense"]])
+def test_nothing_heavy_is_imported_to_help(args):
+    code = (
+        "import sys; sys.argv = ['bype', *sys.argv[1:]]\n"
+        "from bype.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'numpy', 'sklearn', 'matplotlib', 'PIL') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "[]"
+
+
+def test_module_and_lazy_names():
+    import bype
+
+    assert set(bype.__all__) <= set(dir(bype))
+    for name in bype.__all__ * 2:  # twice, for a submodule of the same name would take the second call
+        assert getattr(bype, name).__module__.startswith("bype.")
+        assert callable(getattr(bype, name))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = bype.nonsense
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["train"], 2, "Missing argument 'SET'"),
+        (["train", "minst"], 2, "expected one of digits, mnist, fashion-mnist, cifar10, got 'minst'"),
+        (
+            ["train", "digits", "--prior", "gauss"],
+            2,
+            "--prior: expected one of standard, vamp, exemplar, bype, got 'gauss'",
+        ),
+        (["train", "digits", "--epochs", "0"], 2, "--epochs: expected at least 1, got 0"),
+        (["train", "digits", "--epochs", "many"], 2, "'many' is not a valid"),
+        (["train", "digits", "--lr", "nan"], 2, "--lr: expected at least 0.0, got nan"),
+        (["train", "digits", "--precision", "tf32", "--device", "cpu"], 2, "precision tf32: expected a CUDA device"),
+        (["train", "digits", "--likelihood", "logistic"], 2, "expected data of 256 levels, got 17 levels"),
+        (["train", "digits", "--components", "5000"], 2, "between 1 and the 1439 training items"),
+        (["train", "digits", "--nonsense"], 2, "No such option: --nonsense"),
+        (["nonsense"], 2, "No such command 'nonsense'"),
+        (["evaluate", "no/such/run"], 2, "expected a run folder with a config.json, got none"),
+        (["evaluate", "RUN", "--k", "3,x"], 2, "--k: expected whole numbers"),
+        (["evaluate", "RUN", "--k", "0"], 2, "k: expected numbers from 1 to"),
+        (["evaluate", "RUN", "--split", "dev"], 2, "split: expected train, validation or test, got 'dev'"),
+        (["evaluate", "RUN", "--device", "tpu"], 2, "--device: expected one of auto, cpu, cuda, got 'tpu'"),
+        (["sample", "RUN", "--out", "x.gif"], 2, "ends in .png or .npz"),
+        (["sample", "RUN", "--out", "x.png", "--component", "20"], 2, "a component from 0 to 19, but got 20"),
+        (["sample", "RUN", "--out", "x.png", "--like", "179"], 2, "a test item from 0 to 178"),
+        (["sample", "RUN", "--out", "x.png", "--like", "none.png"], 2, "none.png: expected a PNG or JPEG image"),
+        (["sample", "RUN", "--out", "x.png", "--like", "1", "--plates"], 2, "got more"),
+        (["sample", "STANDARD", "--out", "x.png", "--plates"], 2, "a prior made of points, got StandardPrior"),
+        (["sample", "STANDARD", "--out", "x.png", "--component", "0"], 2, "StandardPrior has none"),
+        (["sample", "RUN", "--out", "/proc/none/x.png"], 2, "expected to write it"),
+        (["reconstruct", "RUN", "--out", "x.npz"], 2, "ends in .png"),
+        (["train", "digits", "--out", "RUN"], 4, "expected no run there"),
+        (
+            ["train", "digits", "--out", "RUN", "--resume", "--lr", "1"],
+            2,
+            "expected --lr 0.0005, the run's own, got 1.0",
+        ),
+        (["demo", "--out", "RUN"], 4, "a new folder or an earlier demo"),
+        (["reproduce", "table9"], 2, "expected one of trunk"),
+    ],
+)
+def test_errors_are_one_line_and_a_code(run_cli, trained, tmp_path, monkeypatch, args, code, message):
+    monkeypatch.chdir(tmp_path)
+    places = {"RUN": trained["bype"], "STANDARD": trained["standard"]}
+    got, out, err = run_cli(*(places.get(a, a) for a in args))
+    assert got == code, err
+    assert out == ""
+    assert err.count("\n") == 1, err
+    assert message in err
+    assert list(tmp_path.iterdir()) == [], "a refused command leaves nothing behind"
+
+
+def test_train_evaluate_and_resume(cli_json, run_cli, tmp_path):
+    run = tmp_path / "run"
+    first = cli_json("train", "digits", *SMALL, "--epochs", 3, "--out", run)
+    assert first["epochs"] == 3
+    assert not first["finished_already"]
+    again = cli_json("train", "digits", "--out", run, "--resume")
+    assert again == first | {"finished_already": True}
+    figures = cli_json("evaluate", run, "--samples", 20, "--items", 30, "--k", "1,5")
+    assert json.loads((run / "evaluation.json").read_text()) == {k: v for k, v in figures.items() if k != "run"}
+    assert figures["nll_nats"] == pytest.approx(figures["nll_paper"] + 32 * np.log(np.pi))
+    assert figures["bpd"] == pytest.approx(figures["nll_nats"] / 64 / np.log(2) + np.log2(17))
+    assert figures["knn"].keys() == {"1", "5"}
+    code, out, err = run_cli("evaluate", run, "--samples", 20, "--items", 30, "--k", "1,5")
+    assert code == 0, err
+    assert f"{figures['nll_paper']:.3f}" in out
+
+
+def test_default_run_folder_is_named_by_what_it_is(cli_json, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = cli_json("train", "digits", *SMALL, "--epochs", 1, "--prior", "vamp", "--seed", 3)
+    assert out["run"] == "runs/digits-vae-vamp-s3"
+    out = cli_json("train", "digits", *SMALL, "--epochs", 1, "--coreset", "none", "--resume")
+    assert out["run"] == "runs/digits-vae-bype-none-s0"
+
+
+def test_samples_as_arrays(cli_json, trained, tmp_path):
+    for prior, run in trained.items():
+        cli_json("sample", run, "--out", tmp_path / "x.npz", "--n", 50)
+        with np.load(tmp_path / "x.npz") as arrays:
+            assert arrays["images"].shape == (50, 1, 8, 8)
+            assert arrays["images"].dtype == np.float32
+            assert ("components" in arrays) == (prior != "standard")
+            if prior != "standard":
+                assert len(set(arrays["components"].tolist())) > 5
+    cli_json("sample", trained["bype"], "--out", tmp_path / "x.npz", "--n", 5, "--component", 7)
+    with np.load(tmp_path / "x.npz") as arrays:
+        assert arrays["components"].tolist() == [7] * 5
+    cli_json("sample", trained["bype"], "--out", tmp_path / "x.npz", "--plates", "--n", 4)
+    with np.load(tmp_path / "x.npz") as arrays:
+        assert arrays["components"].tolist() == [c for c in arrays["components"][::4].tolist() for _ in range(4)]
+
+
+def test_samples_follow_the_seed(cli_json, trained, tmp_path):
+    def draw(seed):
+        cli_json("sample", trained["bype"], "--out", tmp_path / "x.npz", "--seed", seed)
+        with np.load(tmp_path / "x.npz") as arrays:
+            return arrays["images"]
+
+    assert np.array_equal(draw(0), draw(0))
+    assert not np.array_equal(draw(0), draw(1))
+
+
+@pytest.mark.parametrize("prior", ["standard", "vamp", "exemplar", "bype"])
+def test_pictures_are_pngs_of_the_right_size(cli_json, trained, tmp_path, prior):
+    run, out = trained[prior], tmp_path / "x.png"
+    tile = 4 * 8 + 2
+    cli_json("sample", run, "--out", out, "--n", 9)
+    with Image.open(out) as picture:
+        assert picture.format == "PNG"
+        assert picture.size == (3 * tile + 2, 3 * tile + 2)
+    cli_json("sample", run, "--out", out, "--n", 4, "--like", 3)
+    with Image.open(out) as picture:
+        assert picture.size == (2 * tile + 2, 2 * tile + 2)
+    cli_json("reconstruct", run, "--out", out, "--n", 10)
+    with Image.open(out) as picture:
+        assert picture.size == (8 * tile + 2, 4 * tile + 2)
+    if prior != "standard":
+        cli_json("sample", run, "--out", out, "--plates")
+        with Image.open(out) as picture:
+            assert min(picture.size) > 300
+
+
+def test_like_takes_a_picture_of_the_data_s_size(cli_json, run_cli, trained, tmp_path):
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "good.png")
+    Image.fromarray(np.zeros((9, 8), np.uint8)).save(tmp_path / "bad.png")
+    (tmp_path / "not.png").write_bytes(b"text")
+    cli_json("sample", trained["bype"], "--out", tmp_path / "x.png", "--like", tmp_path / "good.png")
+    for name, message in (("bad.png", "expected an image of 8x8, got 8x9"), ("not.png", "PNG or JPEG")):
+        code, _, err = run_cli("sample", trained["bype"], "--out", tmp_path / "y.png", "--like", tmp_path / name)
+        assert (code, message in err) == (2, True), err
+
+
+def test_data_list_says_where_sets_are(cli_json, run_cli, tmp_path, monkeypatch, write_idx):
+    monkeypatch.setenv("BYPE_DATA", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    write_idx(tmp_path / "mnist" / "train-images-idx3-ubyte.gz", np.zeros((1, 1), np.uint8))
+    sets = {s["name"]: s for s in cli_json("data", "list")["sets"]}
+    assert sets["mnist"]["where"] == str(tmp_path / "mnist")
+    assert sets["digits"]["found"]
+    assert not sets["cifar10"]["found"]
+    assert "fashion-mnist" in run_cli("data", "list")[1]
+
+
+def test_evaluate_another_set_needs_its_shape(run_cli, cli_json, trained, tmp_path, published):
+    code, _, err = run_cli("evaluate", trained["bype"], "mnist", "--samples", 1)
+    assert (code, "expected images (1, 8, 8), got (1, 28, 28)" in err) == (2, True), err
+    assert not (trained["bype"] / "evaluation.json").exists()
+
+
+@pytest.mark.slow
+def test_demo(cli_json, tmp_path):
+    for _ in range(2):  # a second demo replaces the first
+        rows = cli_json("demo", "--out", tmp_path / "demo")["priors"]
+    assert [r["prior"] for r in rows] == ["standard", "vamp", "exemplar", "bype"]
+    assert all(r["active_units"] > 5 for r in rows)
+    pictures = {p.stem for p in (tmp_path / "demo").glob("*.png")}
+    assert {"samples-bype", "pseudo-points", "plates", "curves", "reconstructions"} <= pictures

@@ -1,0 +1,173 @@
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+
+import bype
+from bype import data
+from bype.errors import InputError
+
+
+def test_scaling_puts_values_at_the_middle_of_their_level():
+    stored = torch.tensor([[[[0, 16]]]], dtype=torch.uint8)
+    torch.testing.assert_close(data.scale(stored, 17), torch.tensor([[[[0.5 / 17, 16.5 / 17]]]]))
+    assert stored.tolist() == [[[[0, 16]]]], "the stored values must not change"
+    floats = torch.rand(2, 1, 3, 3)
+    assert torch.equal(data.scale(floats, None), floats)
+
+
+def test_digits_have_17_levels_and_a_fixed_split():
+    digits, again = bype.load("digits"), bype.load("digits")
+    assert digits.shape == (1, 8, 8)
+    assert [len(s) for s in digits.splits.values()] == [1439, 179, 179]
+    assert digits.train.pixels.dtype == torch.uint8
+    x = digits.train.scaled()
+    assert x.min() == pytest.approx(0.5 / 17)
+    assert x.max() == pytest.approx(16.5 / 17)
+    assert digits.checksum() == again.checksum()
+
+
+def test_split_is_a_partition_of_the_items():
+    images = np.arange(50, dtype=np.uint8).reshape(50, 1, 1).repeat(2, 1).repeat(2, 2)
+    labels = np.arange(50)
+    d = bype.from_arrays(images, labels)
+    seen = torch.cat([s.pixels[:, 0, 0, 0] for s in d.splits.values()])
+    assert sorted(seen.tolist()) == list(range(50))
+    for part in d.splits.values():
+        assert torch.equal(part.pixels[:, 0, 0, 0].long(), part.labels), "labels must follow their images"
+
+
+def test_checksum_sees_every_value_and_label():
+    images = np.zeros((20, 2, 2), np.uint8)
+    base = bype.from_arrays(images, np.zeros(20, int)).checksum()
+    changed = images.copy()
+    changed[7, 1, 1] = 1
+    assert bype.from_arrays(changed, np.zeros(20, int)).checksum() != base
+    assert bype.from_arrays(images, np.arange(20)).checksum() != base
+    assert bype.from_arrays(images).checksum() != base
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"), [((12, 6), (1, 1, 6)), ((12, 3, 4), (1, 3, 4)), ((12, 2, 3, 4), (2, 3, 4))]
+)
+def test_arrays_become_channel_first(shape, expected):
+    assert bype.from_arrays(np.zeros(shape, np.uint8)).shape == expected
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (np.zeros((9, 4), np.uint8), None, "at least 10 images"),
+        (np.zeros((12, 0), np.uint8), None, "at least 10 images"),
+        (np.zeros(12, np.uint8), None, "at least 10 images"),
+        (np.full((12, 4), np.nan), None, r"floats in \[0, 1\]"),
+        (np.full((12, 4), 1.5), None, r"floats in \[0, 1\]"),
+        (np.zeros((12, 4), np.int32), None, "uint8 or floats"),
+        (np.zeros((12, 4), np.uint8), np.zeros(11, int), "12 integer labels"),
+        (np.zeros((12, 4), np.uint8), np.zeros(12), "12 integer labels"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(images, labels, message):
+    with pytest.raises(InputError, match=message):
+        bype.from_arrays(images, labels)
+
+
+def test_levels_bound_the_values():
+    with pytest.raises(InputError, match="below levels=17"):
+        bype.from_arrays(np.full((12, 4), 17, np.uint8), levels=17)
+
+
+def _write_mnist(write_idx, folder, suffix=".gz"):
+    rng = np.random.default_rng(0)
+    for stem, n in (("train", 60_000), ("t10k", 10_000)):
+        images = np.zeros((n, 28, 28), np.uint8)
+        images[:, 0, 0] = rng.integers(0, 256, n)
+        write_idx(folder / f"{stem}-images-idx3-ubyte{suffix}", images)
+        write_idx(folder / f"{stem}-labels-idx1-ubyte{suffix}", rng.integers(0, 10, n))
+
+
+@pytest.mark.parametrize("suffix", [".gz", ""])
+def test_mnist_from_idx_files(tmp_path, write_idx, suffix):
+    _write_mnist(write_idx, tmp_path / "mnist", suffix)
+    d = bype.load("mnist", tmp_path)
+    assert [len(s) for s in d.splits.values()] == [50_000, 10_000, 10_000]
+    assert d.shape == (1, 28, 28)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "magic", "longer", "no gzip", "cut gzip", "missing", "label"])
+def test_damaged_idx_is_refused(tmp_path, write_idx, damage):
+    folder = tmp_path / "mnist"
+    _write_mnist(write_idx, folder, "" if damage in ("truncated", "magic", "longer") else ".gz")
+    plain, packed = folder / "t10k-images-idx3-ubyte", folder / "t10k-images-idx3-ubyte.gz"
+    if damage == "truncated":
+        plain.write_bytes(plain.read_bytes()[:-1])
+    elif damage == "longer":
+        plain.write_bytes(plain.read_bytes() + b"x")
+    elif damage == "magic":
+        plain.write_bytes(b"\x00\x00\x09" + plain.read_bytes()[3:])
+    elif damage == "no gzip":
+        packed.write_bytes(b"not gzip at all")
+    elif damage == "cut gzip":
+        packed.write_bytes(packed.read_bytes()[:-20])
+    elif damage == "missing":
+        packed.unlink()
+    else:
+        write_idx(folder / "t10k-labels-idx1-ubyte.gz", np.full(10_000, 10))
+    with pytest.raises(InputError, match="expected"):
+        bype.load("mnist", tmp_path)
+
+
+def _cifar_rows(n=10_000):
+    rows = np.zeros((n, 3073), np.uint8)
+    rows[:, 0] = np.arange(n) % 10
+    rows[:, 1], rows[:, 1 + 1024], rows[:, 1 + 2048] = 1, 2, 3  # the first pixel's red, green, blue
+    rows[:, 2], rows[:, 1 + 32] = 4, 5  # right of it; below it
+    return rows.tobytes()
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_cifar10_binary_version(tmp_path, archived):
+    folder = tmp_path / "cifar10" / data.CIFAR10_FOLDER
+    folder.mkdir(parents=True)
+    for name in [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]:
+        (folder / name).write_bytes(_cifar_rows())
+    if archived:
+        with tarfile.open(tmp_path / "cifar10" / data.CIFAR10_ARCHIVE, "w:gz", compresslevel=1) as tar:
+            tar.add(folder, data.CIFAR10_FOLDER)
+        for f in folder.iterdir():
+            f.unlink()
+        folder.rmdir()
+    d = bype.load("cifar10", tmp_path)
+    assert [len(s) for s in d.splits.values()] == [40_000, 10_000, 10_000]
+    assert d.shape == (3, 32, 32)
+    image = d.test.pixels[0]
+    assert image[:, 0, 0].tolist() == [1, 2, 3]
+    assert image[0, 0, 1] == 4
+    assert image[0, 1, 0] == 5
+    assert d.test.labels[:3].tolist() == [0, 1, 2]
+
+
+def test_unknown_and_missing_sets_say_what_was_expected(tmp_path, monkeypatch):
+    monkeypatch.setenv("BYPE_DATA", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(InputError, match=r"expected one of digits, mnist.*got 'minst'"):
+        bype.load("minst")
+    with pytest.raises(InputError, match=r"elsewhere/mnist.*\.cache/bype/mnist"):
+        bype.load("mnist")
+
+
+@pytest.mark.data
+def test_published_sets_read_as_published(published):
+    mnist = bype.load("mnist", published)
+    assert torch.bincount(mnist.test.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    whole = torch.cat([mnist.train.pixels, mnist.validation.pixels]).double()
+    assert whole.mean() / 255 == pytest.approx(0.1307, abs=1e-4)  # the figure that everyone normalises with
+    fashion = bype.load("fashion-mnist", published)
+    assert torch.bincount(fashion.test.labels).tolist() == [1000] * 10
+    whole = torch.cat([fashion.train.pixels, fashion.validation.pixels]).double()
+    assert whole.mean() / 255 == pytest.approx(0.2860, abs=1e-4)
+    cifar = bype.load("cifar10", published)
+    assert torch.bincount(cifar.test.labels).tolist() == [1000] * 10
+    whole = torch.cat([cifar.train.pixels, cifar.validation.pixels]).double()
+    assert (whole.mean((0, 2, 3)) / 255).tolist() == pytest.approx([0.4914, 0.4822, 0.4465], abs=1e-4)

@@ -1,0 +1,420 @@
+import math
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import bype.distributions
+from bype.distributions import DiagonalMixture, DiagonalNormal, IsotropicMixture
+
+MIXTURES = [IsotropicMixture, DiagonalMixture]
+
+
+class Case(NamedTuple):
+    n_components: int
+    dim: int
+    spread: float  # of the means about their centre
+    offset: float  # of that centre from 0
+    ratio: float  # sigma as a share of the spread; the smallest sigma where components differ
+    where: str  # z: drawn from the mixture, scattered as the means are, or ten times as wide
+    seed: int
+
+
+def cases(smallest_ratio):
+    def power(low, high):
+        return st.floats(math.log10(low), math.log10(high)).map(lambda e: 10.0**e)
+
+    return st.builds(
+        Case,
+        st.one_of(st.integers(1, 2000), st.integers(1, 20)),
+        st.one_of(st.integers(1, 128), st.integers(1, 4)),
+        power(1e-3, 1e3),
+        st.one_of(st.just(0.0), power(1e-3, 1e3)),
+        st.one_of(st.just(smallest_ratio), power(smallest_ratio, 1)),
+        st.sampled_from(["near", "between", "far"]),
+        st.integers(0, 10**6),
+    )
+
+
+def build(mixture, dtype, case, n_points=8):
+    """The mixture of a case and points to try it at; some of the weights are 0."""
+    rng = np.random.default_rng(case.seed)
+    m, d = case.n_components, case.dim
+    centre = case.offset * rng.standard_normal(d)
+    loc = centre + case.spread * rng.standard_normal((m, d))
+    sigma = case.ratio * case.spread
+    scale = np.float64(sigma) if mixture is IsotropicMixture else sigma * 10 ** rng.random((m, d))
+    weights = rng.random(m) * (rng.random(m) < 0.8)
+    weights[rng.integers(m)] += 0.5
+    if case.where == "near":
+        own = rng.choice(m, n_points, p=weights / weights.sum())
+        z = loc[own] + np.broadcast_to(scale, loc.shape)[own] * rng.standard_normal((n_points, d))
+    else:
+        z = centre + (10 if case.where == "far" else 1) * case.spread * rng.standard_normal((n_points, d))
+    with np.errstate(divide="ignore"):
+        log_weights = np.log(weights / weights.sum())
+    loc, scale, log_weights, z = (torch.tensor(t, dtype=dtype) for t in (loc, scale, log_weights, z))
+    return mixture(loc, scale, log_weights), z
+
+
+def reference(p, z):
+    """log p(z) in float64, row by row, from the values that the mixture holds. `log_weights` may be one row for all."""
+    loc, z = p.loc.detach().double().numpy(), z.detach().double().numpy()
+    scale = np.broadcast_to(p.scale.detach().double().numpy(), loc.shape)
+    shares = np.broadcast_to(p.log_weights.detach().double().numpy(), (len(z), len(loc)))
+    terms = [
+        log_pi - 0.5 * (((row - loc) / scale) ** 2).sum(1) - np.log(scale).sum(1) - 0.5 * z.shape[1] * np.log(2 * np.pi)
+        for row, log_pi in zip(z, shares, strict=True)
+    ]
+    return torch.from_numpy(scipy.special.logsumexp(np.stack(terms), axis=1))
+
+
+def worst_error(p, z):
+    """max |error| / max(1, |log p|)."""
+    expected = reference(p, z)
+    return ((p.log_prob(z).double() - expected).abs() / expected.abs().clamp(min=1)).max().item()
+
+
+def some_mixture(mixture, m=7, d=3, dtype=torch.float64, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    scale = torch.tensor(0.7, dtype=dtype)
+    if mixture is DiagonalMixture:
+        scale = torch.rand(m, d, generator=g, dtype=dtype) + 0.3
+    return mixture(
+        torch.randn(m, d, generator=g, dtype=dtype),
+        scale,
+        torch.randn(m, generator=g, dtype=dtype).log_softmax(0),
+    )
+
+
+def points(*shape, dtype=torch.float64, seed=1):
+    return 2 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+# The log-density against a float64 reference
+
+
+def test_reference_is_scipys_density():
+    p, z = build(DiagonalMixture, torch.float64, Case(5, 3, 1.0, 2.0, 0.3, "near", 0))
+    density = sum(
+        w * scipy.stats.multivariate_normal(mu, np.diag(s**2)).pdf(z)
+        for w, mu, s in zip(p.log_weights.exp().numpy(), p.loc.numpy(), p.scale.numpy(), strict=True)
+    )
+    np.testing.assert_allclose(reference(p, z).exp(), density, rtol=1e-12)
+
+
+# The last three rows say how float32 degrades where sigma is a smaller share of the means' spread.
+@pytest.mark.parametrize(
+    ("dtype", "smallest_ratio", "tolerance"),
+    [
+        (torch.float64, 1 / 100, 1e-10),
+        (torch.float32, 1 / 10, 1e-4),
+        (torch.float32, 1 / 30, 2.5e-4),
+        (torch.float32, 1 / 100, 2e-3),
+    ],
+)
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_log_prob_is_the_float64_sum(mixture, dtype, smallest_ratio, tolerance):
+    @given(cases(smallest_ratio))
+    @example(Case(1, 1, 1.0, 0.0, smallest_ratio, "near", 0))
+    @example(Case(2000, 1, 0.01, 0.0, smallest_ratio, "near", 0))  # terms alike, far from the centre
+    @example(Case(2000, 128, 1e-3, 1e3, smallest_ratio, "near", 1))  # a millionth of the offset
+    @example(Case(2000, 128, 1e3, 1e3, smallest_ratio, "far", 2))
+    # |z|^2/sigma^2 is a million times log p.
+    @example(Case(971, 60, 0.242 / smallest_ratio, 0.0, smallest_ratio, "near", 3))
+    @settings(max_examples=100, derandomize=True, deadline=None, database=None)
+    def check(case):
+        error = worst_error(*build(mixture, dtype, case))
+        assert error <= tolerance
+
+    check()
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_gradients_in_float32(mixture):
+    p, z = build(mixture, torch.float32, Case(300, 40, 1.0, 5.0, 0.1, "near", 0), n_points=20)
+    gradients = []
+    for dtype in (torch.float32, torch.float64):
+        inputs = [t.to(dtype).requires_grad_() for t in (z, p.loc, p.scale)]
+        value = mixture(inputs[1], inputs[2], p.log_weights.to(dtype)).log_prob(inputs[0])
+        gradients.append(torch.autograd.grad(value.sum(), inputs))
+    for single, double in zip(*gradients, strict=True):
+        assert (single - double).norm() <= 1e-3 * double.norm()
+
+
+@settings(max_examples=50, derandomize=True, deadline=None, database=None)
+@given(st.integers(1, 128), st.integers(1, 5), st.floats(-3, 3), st.floats(-3, 3), st.integers(0, 10**6))
+def test_diagonal_normal_is_scipys(d, n, log_spread, log_scale, seed):
+    rng = np.random.default_rng(seed)
+    loc, z = 10**log_spread * rng.standard_normal((2, n, d))
+    for shape in ((), (d,), (n, d)):  # one scale, one per direction, one per direction and row
+        scale = 10**log_scale * (0.5 + rng.random(shape))
+        expected = scipy.stats.norm.logpdf(z, loc, scale).sum(1)
+        q = DiagonalNormal(torch.tensor(loc), torch.tensor(scale))
+        np.testing.assert_allclose(q.log_prob(torch.tensor(z)), expected, rtol=1e-11, atol=1e-11)
+        np.testing.assert_allclose(q.variance, np.broadcast_to(scale**2, (n, d)))
+        assert q.batch_shape == (n,)
+        assert q.event_shape == (d,)
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_leading_axes_are_kept(mixture):
+    p = some_mixture(mixture)
+    z = points(4, 5, 3)
+    assert p.log_prob(z).shape == (4, 5)
+    assert p.log_prob(z[0, 0]).shape == ()
+    torch.testing.assert_close(p.log_prob(z)[2, 3], p.log_prob(z[2, 3]))
+
+
+# Tiles
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+@pytest.mark.parametrize(("rows", "components"), [(1, 1), (7, 5), (1000, 3), (4, 1000)])
+def test_tiles_change_nothing(mixture, rows, components, monkeypatch):
+    p, z = some_mixture(mixture, m=23), points(19, 3)
+    expected = reference(p, z)
+    monkeypatch.setattr(bype.distributions, "TILE_ROWS", rows)
+    monkeypatch.setattr(bype.distributions, "TILE_COMPONENTS", components)
+    torch.testing.assert_close(p.log_prob(z), expected, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_paths_with_and_without_gradient_agree(mixture):
+    p, z = build(mixture, torch.float32, Case(2500, 10, 1.0, 1.0, 0.2, "near", 0), n_points=2100)
+    assert p.n_components > 2 * bype.distributions.TILE_COMPONENTS
+    assert len(z) > bype.distributions.TILE_ROWS
+    with_grad = p.log_prob(z.clone().requires_grad_())
+    assert with_grad.requires_grad
+    with torch.no_grad():
+        torch.testing.assert_close(p.log_prob(z), with_grad, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_fifty_thousand_components(mixture):
+    p, z = build(mixture, torch.float32, Case(50_000, 8, 1.0, 3.0, 0.3, "near", 0), n_points=20)
+    assert worst_error(p, z) <= 1e-5
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_a_tile_of_zero_weights(mixture, monkeypatch):
+    monkeypatch.setattr(bype.distributions, "TILE_COMPONENTS", 4)
+    p, z = some_mixture(mixture, m=12), points(5, 3)
+    for zero in (slice(0, 4), slice(4, 8), slice(8, 12)):
+        log_weights = p.log_weights.clone()
+        log_weights[zero] = -math.inf
+        q = mixture(p.loc, p.scale, log_weights)
+        torch.testing.assert_close(q.log_prob(z), reference(q, z), rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_nan_stays_in_its_row(mixture, grad):
+    p, z = some_mixture(mixture), points(5, 3)
+    z[2, 1] = math.nan
+    bad = p.log_prob(z.requires_grad_(grad)).detach().isnan()
+    assert bad.tolist() == [False, False, True, False, False]
+
+
+# Shares of each row's own
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_each_row_has_shares_of_its_own(mixture, grad):
+    p, z = some_mixture(mixture, m=9), points(6, 3)
+    log_weights = points(6, 9, seed=2).log_softmax(1)
+    log_weights[torch.rand(6, 9, generator=torch.Generator().manual_seed(3)) < 0.4] = -math.inf
+    q = mixture(p.loc, p.scale, log_weights)
+    assert q.batch_shape == (6,)
+    expected = reference(q, z)
+    assert expected.isfinite().all()
+    torch.testing.assert_close(q.log_prob(z.requires_grad_(grad)).detach(), expected, rtol=1e-13, atol=1e-13)
+    # Several draws for each row.
+    several = points(4, 6, 3, seed=4)
+    torch.testing.assert_close(q.log_prob(several), torch.stack([reference(q, s) for s in several]), rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_shares_of_each_row_in_float32(mixture):
+    p, z = build(mixture, torch.float32, Case(971, 60, 2.42, 0.0, 0.1, "near", 3), n_points=8)
+    q = mixture(p.loc, p.scale, p.log_weights.expand(8, -1).clone())
+    assert worst_error(q, z) <= 1e-4
+
+
+# Gradients
+
+
+def inputs(mixture, per_row):
+    p, z = some_mixture(mixture, m=5), points(4, 3)
+    log_weights = points(4, 5, seed=2).log_softmax(1) if per_row else p.log_weights
+    return [t.clone().requires_grad_() for t in (z, p.loc, p.scale, log_weights)]
+
+
+@pytest.mark.parametrize("per_row", [False, True])
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_gradients_are_those_of_the_value(mixture, per_row):
+    def log_prob(z, loc, scale, log_weights):
+        return mixture(loc, scale, log_weights).log_prob(z)
+
+    assert torch.autograd.gradcheck(log_prob, inputs(mixture, per_row))
+
+
+@pytest.mark.parametrize("which", range(4), ids=["z", "loc", "scale", "log_weights"])
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_gradient_of_one_argument_alone(mixture, which):
+    z, loc, scale, log_weights = all_of_them = inputs(mixture, per_row=False)
+    expected = torch.autograd.grad(mixture(loc, scale, log_weights).log_prob(z).sum(), all_of_them)[which]
+    alone = [t if i == which else t.detach() for i, t in enumerate(all_of_them)]
+    value = mixture(*alone[1:]).log_prob(alone[0]).sum()
+    torch.testing.assert_close(torch.autograd.grad(value, alone[which])[0], expected)
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_gradients_pass_a_zero_weight(mixture):
+    z, loc, scale, log_weights = inputs(mixture, per_row=False)
+    with torch.no_grad():
+        log_weights[1] = -math.inf
+    grads = torch.autograd.grad(mixture(loc, scale, log_weights).log_prob(z).sum(), [z, loc, scale, log_weights])
+    assert all(g.isfinite().all() for g in grads)
+    assert (grads[1][1] == 0).all()
+    assert (grads[1][0] != 0).all()
+
+
+def test_rsample_is_reparametrised():
+    loc, scale = points(4, 3).requires_grad_(), (0.3 + torch.rand(3, dtype=torch.float64)).requires_grad_()
+    z = DiagonalNormal(loc, scale).rsample((5,), generator=torch.Generator().manual_seed(0))
+    d_loc, d_scale = torch.autograd.grad(z.sum(), [loc, scale])
+    assert z.shape == (5, 4, 3)
+    torch.testing.assert_close(d_loc, torch.full_like(loc, 5.0))
+    torch.testing.assert_close(d_scale, ((z - loc) / scale).sum((0, 1)).detach())
+
+
+# A density
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_density_integrates_to_one(mixture):
+    p = some_mixture(mixture, m=6, d=1)
+    grid = torch.linspace(-12, 12, 20_001, dtype=torch.float64)
+    assert torch.trapezoid(p.log_prob(grid[:, None]).exp(), grid).item() == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_order_of_components_does_not_matter(mixture):
+    p, z = some_mixture(mixture), points(6, 3)
+    order = torch.tensor([3, 0, 6, 5, 1, 2, 4])
+    scale = p.scale[order] if p.scale.dim() else p.scale
+    q = mixture(p.loc[order], scale, p.log_weights[order])
+    torch.testing.assert_close(q.log_prob(z), p.log_prob(z), rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_two_halves_are_one_component(mixture):
+    p, z = some_mixture(mixture), points(6, 3)
+    twice = torch.tensor([0, 0, 1, 2, 3, 4, 5, 6])
+    log_weights = p.log_weights[twice]
+    log_weights[:2] -= math.log(2)
+    q = mixture(p.loc[twice], p.scale[twice] if p.scale.dim() else p.scale, log_weights)
+    torch.testing.assert_close(q.log_prob(z), p.log_prob(z), rtol=1e-13, atol=1e-13)
+
+
+# Draws
+
+WEIGHTS = [0.4, 0.25, 0.0, 0.2, 0.1, 0.049, 0.001]
+
+
+@pytest.fixture(scope="module", params=MIXTURES)
+def drawn(request):
+    p = some_mixture(request.param, m=len(WEIGHTS))
+    p = request.param(p.loc, p.scale, torch.tensor(WEIGHTS, dtype=torch.float64).log())
+    generator = torch.Generator().manual_seed(0)
+    return p, *p.sample((100_000,), generator=generator, return_components=True)
+
+
+def test_components_are_drawn_by_their_shares(drawn):
+    _, _, component = drawn
+    counts = component.bincount(minlength=len(WEIGHTS)).numpy()
+    some = np.array(WEIGHTS) > 0
+    assert counts[~some].sum() == 0
+    assert scipy.stats.chisquare(counts[some], 100_000 * np.array(WEIGHTS)[some]).pvalue > 1e-3
+
+
+def test_draws_have_the_mixtures_mean_and_covariance(drawn):
+    p, z, _ = drawn
+    weights = p.log_weights.exp()
+    mean = weights @ p.loc
+    spread = torch.diag(weights @ p.scale.square().expand_as(p.loc)) + (weights * (p.loc - mean).T) @ (p.loc - mean)
+    assert ((z.mean(0) - mean).abs() <= 4 * z.std(0) / len(z) ** 0.5).all()
+    products = (z - mean)[:, :, None] * (z - mean)[:, None, :]
+    assert ((products.mean(0) - spread).abs() <= 4 * products.std(0) / len(z) ** 0.5).all()
+
+
+def test_each_component_draws_from_its_own_normal(drawn):
+    p, z, component = drawn
+    for m, weight in enumerate(WEIGHTS):
+        own, normal = z[component == m], p.component(m)
+        if weight < 0.01:
+            continue
+        error = 1 / len(own) ** 0.5
+        assert ((own.mean(0) - p.loc[m]).abs() <= 4 * error * normal.scale).all()
+        assert ((own.var(0) / normal.variance - 1).abs() <= 4 * 2**0.5 * error).all()
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_the_component_belongs_to_the_draw(mixture):
+    p = some_mixture(mixture, m=20)
+    p = mixture(1000 * p.loc, p.scale, p.log_weights)
+    z, component = p.sample((40, 50), return_components=True, generator=torch.Generator().manual_seed(0))
+    assert z.shape == (40, 50, 3)
+    assert component.shape == (40, 50)
+    assert len(component.unique()) > 10
+    nearest = torch.cdist(z.view(-1, 3), p.loc).argmin(1).view(40, 50)
+    assert torch.equal(nearest, component)
+
+
+@pytest.mark.parametrize("make", [lambda: DiagonalNormal(torch.zeros(3), torch.ones(3)), *MIXTURES])
+def test_draws_come_from_the_generator_alone(make):
+    p = make() if make not in MIXTURES else some_mixture(make)
+    before = torch.get_rng_state()
+    first, second = (p.sample((4,), generator=torch.Generator().manual_seed(5)) for _ in range(2))
+    other = p.sample((4,), generator=torch.Generator().manual_seed(6))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+    assert torch.equal(before, torch.get_rng_state())
+    assert p.sample().shape == (3,)
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_draws_carry_no_gradient(mixture):
+    p = some_mixture(mixture)
+    assert not mixture(p.loc.requires_grad_(), p.scale.requires_grad_(), p.log_weights).sample((2,)).requires_grad
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_no_draw_where_each_row_has_its_own_shares(mixture):
+    p = some_mixture(mixture)
+    with pytest.raises(ValueError, match="one set of shares"):
+        mixture(p.loc, p.scale, p.log_weights.expand(4, -1)).sample((2,))
+
+
+# Half precision
+
+
+@pytest.mark.parametrize("per_row", [False, True])
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_autocast_costs_no_digits(mixture, per_row):
+    z, loc, scale, log_weights = (t.detach().float() for t in inputs(mixture, per_row))
+    for grad in (False, True):
+        z.requires_grad_(grad)
+        expected = mixture(loc, scale, log_weights).log_prob(z)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert (z @ loc.T).dtype == torch.bfloat16
+            p = mixture(loc, scale, log_weights).log_prob(z)
+        assert p.dtype == torch.float32
+        assert torch.equal(p, expected)

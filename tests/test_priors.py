@@ -1,0 +1,522 @@
+import math
+
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+import torch
+from torch import nn
+
+from bype import VAE, elbo, from_arrays, iwae
+from bype.conditionals import Decoder, Encoder, MeanSquaredError, MLPDecoder, MLPEncoder
+from bype.data import Images
+from bype.distributions import DiagonalMixture, DiagonalNormal, IsotropicMixture
+from bype.nets import init_dense
+from bype.priors import ExemplarPrior, PseudocoresetPrior, StandardPrior, VampPrior
+
+SHAPE, D, N = (1, 3, 4), 3, 40
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def train():
+    pixels = np.random.default_rng(0).integers(0, 256, (50, *SHAPE), dtype=np.uint8)
+    images = from_arrays(pixels, levels=256).train
+    assert len(images) == N
+    return images
+
+
+@pytest.fixture
+def encoder():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = MLPEncoder(SHAPE, 8, D)
+        init_dense(net)
+    with torch.no_grad():
+        net.loc_head.weight.mul_(3)  # means well apart
+    return net.double()
+
+
+def with_sigma(prior, log_sigma=-0.3):
+    with torch.no_grad():
+        prior.double().log_scale.fill_(log_sigma)
+    return prior
+
+
+def exemplar(train, n=20, retrieve=None):
+    return with_sigma(ExemplarPrior(train, n, retrieve))
+
+
+def pseudocoreset(train, m=6, weights=None):
+    prior = with_sigma(PseudocoresetPrior(train.scaled(slice(m), dtype=torch.float64), N))
+    if weights is not None:
+        prior.weights.copy_(torch.tensor(weights))
+    return prior
+
+
+def vamp(train, m=6):
+    points = train.scaled(slice(m), dtype=torch.float64)
+    return VampPrior(points + 0.3 * torch.randn(points.shape, generator=seeded(1), dtype=torch.float64))
+
+
+MAKE = {
+    "standard": lambda train: StandardPrior(D).double(),
+    "vamp": vamp,
+    "exemplar": exemplar,
+    "exemplar, retrieved": lambda train: exemplar(train, retrieve=3),
+    "bype": lambda train: pseudocoreset(train, weights=[20.0, 10.0, 5.0, 3.0, 2.0, 0.0]),
+}
+
+
+def latents(n=8, seed=3):
+    return 2 * torch.randn(n, D, generator=seeded(seed), dtype=torch.float64)
+
+
+def log_mixture(z, loc, scale, shares=None):
+    """log sum_m shares_m N(z; loc_m, scale_m^2) of one z, in numpy; equal shares by default."""
+    loc = loc.detach().numpy()
+    shares = np.full(len(loc), 1 / len(loc)) if shares is None else shares
+    terms = scipy.stats.norm.logpdf(z.numpy(), loc, np.broadcast_to(scale, loc.shape)).sum(1)
+    return scipy.special.logsumexp(terms, b=shares)
+
+
+def rows_of(images, train):
+    """Which training items these are."""
+    same = (images[:, None] == train.scaled(dtype=images.dtype)).flatten(2).all(2)
+    assert (same.sum(1) == 1).all()
+    return same.int().argmax(1)
+
+
+def density(prior, encoder, points, z):
+    return prior.mixture(encoder, encoder.features(points.images), points.log_weights).log_prob(z).detach()
+
+
+# Exemplar: leave one out
+
+INDEX = torch.tensor([0, 3, 5, 8, 13, 21, 21, 34])
+
+
+@pytest.mark.parametrize("n", [2, 20, N])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_each_row_leaves_its_own_point_out(train, encoder, n, seed):
+    prior, z = exemplar(train, n), latents()
+    points = prior.draw(INDEX, seeded(seed))
+    drawn = rows_of(points.images, train)
+    assert len(drawn.unique()) == n
+    loc, sigma = encoder(points.images).loc, math.exp(-0.3)
+    others = [drawn != own for own in INDEX]
+    expected = [log_mixture(row, loc[other], sigma) for row, other in zip(z, others, strict=True)]
+    np.testing.assert_allclose(density(prior, encoder, points, z), expected, rtol=1e-11)
+    if n == 20:  # both kinds of rows were seen
+        assert {other.sum().item() for other in others} == {19, 20}
+
+
+def test_exemplars_are_drawn_afresh_and_evenly(train):
+    prior, counts, generator = exemplar(train), torch.zeros(N), seeded()
+    for _ in range(500):
+        counts[rows_of(prior.draw(INDEX, generator).images, train)] += 1
+    # Each is in a draw with probability 1/2; 40 of them: 4.5 standard errors.
+    assert (counts - 250).abs().max() <= 4.5 * math.sqrt(500 / 4)
+    first, second = (rows_of(prior.draw(INDEX, seeded(2)).images, train) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_without_an_index_no_point_is_left_out(train, encoder):
+    prior, z = exemplar(train), latents()
+    points = prior.draw(None, seeded())
+    loc = encoder(points.images).loc
+    expected = [log_mixture(row, loc, math.exp(-0.3)) for row in z]
+    np.testing.assert_allclose(density(prior, encoder, points, z), expected, rtol=1e-11)
+
+
+# Exemplar: retrieval
+
+
+def k_nearest(means, own, drawn, k):
+    """The k of `drawn`, without `own`, whose means are nearest to that of `own`."""
+    others = [j for j in drawn.tolist() if j != own]
+    return set(sorted(others, key=lambda j: (means[j] - means[own]).norm().item())[:k])
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 12, 18])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_retrieval_takes_each_rows_nearest(train, encoder, k, seed):
+    index = INDEX[:4]
+    prior = exemplar(train, 20, k)
+    prior.begin_epoch(encoder)
+    drawn = rows_of(exemplar(train, 20).draw(index, seeded(seed)).images, train)
+    points = prior.draw(index, seeded(seed))
+    means = encoder(train.scaled(dtype=torch.float64)).loc
+    wanted = set().union(*(k_nearest(means, own, drawn, k) for own in index.tolist()))
+    retrieved = rows_of(points.images, train).tolist()
+    assert len(retrieved) == len(set(retrieved))
+    assert set(retrieved) == wanted
+    # Of a row's own point only the share is left out, and what was not retrieved keeps its share of the count.
+    z, sigma = latents(4), math.exp(-0.3)
+    expected = []
+    for row, own in zip(z, index.tolist(), strict=True):
+        kept = [j for j in retrieved if j != own]
+        count = sum(1 for j in drawn.tolist() if j != own)
+        expected.append(log_mixture(row, means[kept], sigma, np.full(len(kept), 1 / count)))
+    np.testing.assert_allclose(density(prior, encoder, points, z), expected, rtol=1e-11)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 12, 19, 20])
+def test_retrieval_is_a_lower_bound_and_exact_with_all(train, encoder, k):
+    prior, z = exemplar(train, 20, k), latents()
+    prior.begin_epoch(encoder)
+    full = exemplar(train, 20)
+    every = density(full, encoder, full.draw(INDEX, seeded(4)), z)
+    some = density(prior, encoder, prior.draw(INDEX, seeded(4)), z)
+    if k == 20:
+        torch.testing.assert_close(some, every, rtol=1e-12, atol=0)
+    else:
+        assert (some <= every + 1e-12).all()
+    if k == 1:
+        assert (some < every).any()
+
+
+def test_retrieval_sees_the_means_of_the_epochs_start(train, encoder):
+    prior = exemplar(train, 20, 1)
+    with pytest.raises(ValueError, match="begin_epoch"):
+        prior.draw(INDEX, seeded())
+    prior.begin_epoch(encoder)
+    before = prior.draw(INDEX, seeded()).images
+    with torch.no_grad():
+        encoder.loc_head.weight.copy_(torch.randn(D, 8, generator=seeded(1)))
+    assert torch.equal(prior.draw(INDEX, seeded()).images, before)
+    prior.begin_epoch(encoder)
+    after = prior.draw(INDEX, seeded()).images
+    assert after.shape != before.shape or not torch.equal(after, before)
+
+
+# Exemplar: evaluation
+
+
+def test_evaluation_is_over_all_points(train, encoder, monkeypatch):
+    prior, z = exemplar(train, 5), latents()
+    loc = encoder(train.scaled(dtype=torch.float64)).loc
+    expected = [log_mixture(row, loc, math.exp(-0.3)) for row in z]
+    for chunk in (2000, 7, 1):
+        monkeypatch.setattr(ExemplarPrior, "chunk", chunk)
+        np.testing.assert_allclose(prior(encoder).log_prob(z).detach(), expected, rtol=1e-11)
+
+
+def test_exemplars_are_not_saved_with_the_model(train, encoder):
+    prior = exemplar(train, 20, 1)
+    prior.begin_epoch(encoder)
+    assert list(prior.state_dict()) == ["log_scale"]
+
+
+# Pseudocoreset and VampPrior
+
+
+def test_the_whole_data_with_weight_one_is_the_exemplar_prior(train, encoder):
+    z = latents()
+    whole = pseudocoreset(train, N)
+    assert torch.equal(whole.weights, torch.ones(N))
+    torch.testing.assert_close(whole(encoder).log_prob(z), exemplar(train)(encoder).log_prob(z), rtol=1e-12, atol=1e-12)
+
+
+def test_weights_are_shares_of_the_data(train, encoder):
+    z, weights = latents(), [20.0, 10.0, 5.0, 3.0, 2.0, 0.0]
+    prior = pseudocoreset(train, weights=weights)
+    loc = encoder(prior.pseudo_inputs).loc
+    expected = [log_mixture(row, loc, math.exp(-0.3), np.array(weights) / N) for row in z]
+    np.testing.assert_allclose(prior(encoder).log_prob(z).detach(), expected, rtol=1e-11)
+    # They are taken as they stand, as Eq. 12 has it.
+    prior.weights.mul_(2)
+    np.testing.assert_allclose(prior(encoder).log_prob(z).detach(), np.add(expected, math.log(2)), rtol=1e-11)
+
+
+def test_a_start_has_equal_weights_that_sum_to_the_data(train):
+    prior = PseudocoresetPrior(train.scaled(slice(6)), N)
+    torch.testing.assert_close(prior.weights, torch.full((6,), N / 6))
+    assert prior.log_scale.item() == 0
+    assert set(prior.state_dict()) == {"log_scale", "pseudo_inputs", "weights"}
+    assert [name for name, _ in prior.named_parameters()] == ["log_scale"]
+
+
+def test_two_points_of_half_the_weight_are_one(train, encoder):
+    one = pseudocoreset(train, 3, [20.0, 15.0, 5.0])
+    two = pseudocoreset(train, 4, [12.0, 15.0, 5.0, 8.0])
+    two.pseudo_inputs[3] = two.pseudo_inputs[0]
+    z = latents()
+    torch.testing.assert_close(two(encoder).log_prob(z), one(encoder).log_prob(z), rtol=1e-12, atol=1e-12)
+
+
+def test_order_of_points_does_not_matter(train, encoder):
+    prior = MAKE["bype"](train)
+    other = MAKE["bype"](train)
+    order = torch.tensor([4, 2, 5, 0, 1, 3])
+    other.pseudo_inputs.copy_(prior.pseudo_inputs[order])
+    other.weights.copy_(prior.weights[order])
+    z = latents()
+    torch.testing.assert_close(other(encoder).log_prob(z), prior(encoder).log_prob(z), rtol=1e-12, atol=1e-12)
+
+
+def test_a_point_of_no_weight_never_matters(train, encoder):
+    prior = pseudocoreset(train, 3, [30.0, 0.0, 10.0])
+    z = encoder(prior.pseudo_inputs).loc.detach()  # at the component that does not count, too
+    before = prior(encoder).log_prob(z)
+    prior.pseudo_inputs[1] = 0.123
+    torch.testing.assert_close(prior(encoder).log_prob(z), before, rtol=1e-12, atol=1e-12)
+    gone = pseudocoreset(train, 2, [30.0, 10.0])
+    gone.pseudo_inputs[1] = prior.pseudo_inputs[2]
+    torch.testing.assert_close(gone(encoder).log_prob(z), before, rtol=1e-12, atol=1e-12)
+    # Nor does it spoil a training step.
+    points = prior.draw()
+    value = prior.mixture(encoder, encoder.features(points.images), points.log_weights).log_prob(z).sum()
+    assert all(g.isfinite().all() for g in torch.autograd.grad(value, [encoder.loc_head.weight, prior.log_scale]))
+
+
+def test_vamp_is_the_mean_of_its_points_posteriors(train, encoder):
+    prior, z = vamp(train), latents()
+    clamped = prior.pseudo_inputs.detach().clamp(0, 1)
+    assert not torch.equal(clamped, prior.pseudo_inputs)  # some lie outside
+    q = encoder(clamped)
+    assert q.scale.std(0).min() > 1e-3  # variances of their own
+    expected = [log_mixture(row, q.loc, q.scale.detach().numpy()) for row in z]
+    p = prior(encoder)
+    np.testing.assert_allclose(p.log_prob(z).detach(), expected, rtol=1e-11)
+    torch.testing.assert_close(prior.points_at(torch.tensor([2, 0])), clamped[[2, 0]])
+
+
+def test_vamp_moves_only_what_is_inside(train, encoder):
+    prior = vamp(train)
+    prior(encoder).log_prob(latents()).sum().backward()
+    outside = (prior.pseudo_inputs < 0) | (prior.pseudo_inputs > 1)
+    assert outside.any()
+    assert (prior.pseudo_inputs.grad[outside] == 0).all()
+    assert (prior.pseudo_inputs.grad[~outside] != 0).all()
+
+
+def test_priors_keep_points_of_their_own(train, encoder):
+    points = train.scaled(slice(6), dtype=torch.float64)
+    first, second = PseudocoresetPrior(points, N), VampPrior(points)
+    points.zero_()
+    assert first.pseudo_inputs.abs().sum() > 0
+    assert second.pseudo_inputs.abs().sum() > 0
+
+
+def test_points_behind_components(train):
+    index = torch.tensor([3, 0, 3])
+    assert StandardPrior(D).points_at(index) is None
+    for prior in (pseudocoreset(train), exemplar(train)):
+        assert torch.equal(prior.points_at(index), train.scaled(index, dtype=torch.float64))
+
+
+def test_standard_prior(train, encoder):
+    z = latents()
+    expected = scipy.stats.norm.logpdf(z).sum(1)
+    prior = MAKE["standard"](train)
+    np.testing.assert_allclose(prior(encoder).log_prob(z), expected)
+    assert prior.draw(INDEX, seeded()) is None
+    assert prior.state_dict() == {}
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda t: VampPrior(torch.zeros(0, *SHAPE)), "at least one pseudo-input, but got none"),
+        (lambda t: PseudocoresetPrior(torch.zeros(0, *SHAPE), N), "between 1 and n_data=40 pseudo-inputs, but got 0"),
+        (lambda t: PseudocoresetPrior(torch.zeros(41, *SHAPE), N), "between 1 and n_data=40 pseudo-inputs, but got 41"),
+        (lambda t: ExemplarPrior(t, 1), "between 2 and N=40 exemplars a step, but got 1"),
+        (lambda t: ExemplarPrior(t, 41), "between 2 and N=40 exemplars a step, but got 41"),
+        (lambda t: ExemplarPrior(t, 20, 0), "between 1 and n_exemplars=20, but got 0"),
+        (lambda t: ExemplarPrior(t, 20, 21), "between 1 and n_exemplars=20, but got 21"),
+    ],
+)
+def test_sizes_that_do_not_fit(train, make, message):
+    with pytest.raises(ValueError, match=message):
+        make(train)
+
+
+def test_sizes_at_the_limits(train):
+    PseudocoresetPrior(torch.zeros(1, *SHAPE), N)
+    PseudocoresetPrior(torch.zeros(N, *SHAPE), N)
+    ExemplarPrior(train, 2, 1)
+    ExemplarPrior(train, N, N)
+
+
+# The model: one pass of the encoder
+
+
+@pytest.fixture
+def decoder():
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return MLPDecoder(SHAPE, MeanSquaredError(), 8, D).double()
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_one_pass_is_what_separate_passes_give(train, encoder, decoder, name):
+    prior, z = MAKE[name](train), latents()
+    prior.begin_epoch(encoder)
+    model = VAE(encoder, decoder, prior)
+    x = train.scaled(INDEX, dtype=torch.float64)
+    passes = []
+    handle = encoder.hidden.register_forward_hook(lambda module, args, out: passes.append(len(out)))
+    q, p = model.posterior_and_prior(x, index=INDEX, generator=seeded(5))
+    handle.remove()
+    apart = encoder(x)
+    torch.testing.assert_close(q.loc, apart.loc, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(q.scale, apart.scale, rtol=1e-12, atol=1e-12)
+    assert len(q.loc) == len(x)
+    points = prior.draw(INDEX, seeded(5))
+    expected = prior(encoder).log_prob(z) if points is None else density(prior, encoder, points, z)
+    torch.testing.assert_close(p.log_prob(z), expected, rtol=1e-12, atol=1e-12)
+    assert passes == [len(x) + (0 if points is None else len(points.images))]
+    if "exemplar" not in name:  # whose evaluation is over other points
+        torch.testing.assert_close(p.log_prob(z), prior(encoder).log_prob(z), rtol=1e-12, atol=1e-12)
+
+
+# The model: draws
+
+
+def test_samples_come_from_components_by_their_weights(train, encoder, decoder):
+    weights = np.array([20.0, 10.0, 5.0, 3.0, 2.0, 0.0])
+    model = VAE(encoder, decoder, pseudocoreset(train, weights=weights))
+    images, z, component = model.sample(20_000, generator=seeded(6))
+    counts = component.bincount(minlength=6).numpy()
+    assert counts[5] == 0
+    assert scipy.stats.chisquare(counts[:5], 20_000 * weights[:5] / N).pvalue > 1e-3
+    # Each about the mean of its own point.
+    off = z - encoder(model.prior.points_at(component)).loc.detach()
+    assert (off.mean(0).abs() <= 4 * math.exp(-0.3) / 20_000**0.5).all()
+    assert ((off.std(0) / math.exp(-0.3) - 1).abs() <= 4 / (2 * 20_000) ** 0.5).all()
+    assert images.shape == (20_000, *SHAPE)
+    torch.testing.assert_close(images, decoder(z).mean)
+
+
+@pytest.mark.parametrize("name", [n for n in MAKE if n != "standard"])
+def test_samples_of_one_component(train, encoder, decoder, name):
+    model = VAE(encoder, decoder, MAKE[name](train))
+    images, z, component = model.sample(4000, component=4, generator=seeded(7))
+    assert torch.equal(component, torch.full((4000,), 4))
+    q = encoder(model.prior.points_at(torch.tensor([4])))
+    scale = q.scale[0] if name == "vamp" else torch.full((D,), math.exp(-0.3))
+    assert ((z.mean(0) - q.loc[0]).abs() <= 4 * scale / 4000**0.5).all()
+    assert ((z.std(0) / scale - 1).abs() <= 4 / (2 * 4000) ** 0.5).all()
+    torch.testing.assert_close(images, decoder(z).mean)
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_samples_like_an_image(train, encoder, decoder, name):
+    model = VAE(encoder, decoder, MAKE[name](train))
+    x = train.scaled(slice(30, 31), dtype=torch.float64)
+    images, z, component = model.sample(4000, like=x[0], generator=seeded(8))
+    assert component is None
+    q = encoder(x)
+    scale = q.scale[0] if name in ("vamp", "standard") else torch.full((D,), math.exp(-0.3))
+    assert ((z.mean(0) - q.loc[0]).abs() <= 4 * scale / 4000**0.5).all()
+    assert ((z.std(0) / scale - 1).abs() <= 4 / (2 * 4000) ** 0.5).all()
+    torch.testing.assert_close(images, decoder(z).mean)
+
+
+def test_samples_of_the_standard_prior(train, encoder, decoder):
+    model = VAE(encoder, decoder, StandardPrior(D).double())
+    _, z, component = model.sample(4000, generator=seeded(9))
+    assert component is None
+    assert (z.mean(0).abs() <= 4 / 4000**0.5).all()
+    assert ((z.std(0) - 1).abs() <= 4 / (2 * 4000) ** 0.5).all()
+    with pytest.raises(ValueError, match="StandardPrior has none"):
+        model.sample(1, component=0)
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_samples_come_from_the_generator_alone(train, encoder, decoder, name):
+    model, before = VAE(encoder, decoder, MAKE[name](train)), torch.get_rng_state()
+    first, second, other = (model.sample(3, generator=seeded(s)) for s in (1, 1, 2))
+    assert torch.equal(first.images, second.images)
+    assert not torch.equal(first.images, other.images)
+    assert not first.images.requires_grad
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_sample_refuses(train, encoder, decoder):
+    model = VAE(encoder, decoder, pseudocoreset(train))
+    with pytest.raises(ValueError, match="but got both"):
+        model.sample(1, component=0, like=torch.zeros(SHAPE))
+    for component in (-1, 6):
+        with pytest.raises(ValueError, match=f"from 0 to 5, but got {component}"):
+            model.sample(1, component=component)
+
+
+def test_reconstructions_are_decoded_means(train, encoder, decoder):
+    model, x = VAE(encoder, decoder, StandardPrior(D)), train.scaled(slice(5), dtype=torch.float64)
+    expected = decoder(encoder(x).loc).mean
+    assert torch.equal(model.reconstruct(x), expected)
+
+
+# A user's own networks
+
+
+class ToyEncoder(Encoder):
+    def __init__(self):
+        super().__init__(4, D)
+
+    def features(self, x):
+        return x.mean(2).flatten(1)
+
+
+class ToyDecoder(Decoder):
+    def __init__(self):
+        super().__init__(SHAPE, MeanSquaredError())
+        self.map = nn.Linear(D, 12)
+
+    def image(self, z):
+        return 0.5 + 0.1 * self.map(z)
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_networks_in_ten_lines_work_with_each_prior(train, name):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = VAE(ToyEncoder(), ToyDecoder(), MAKE[name](train)).double()
+    model.prior.begin_epoch(model.encoder)
+    x = train.scaled(INDEX, dtype=torch.float64)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
+    losses = []
+    for _ in range(30):
+        optimiser.zero_grad()
+        loss = -elbo(model, x, index=INDEX, generator=seeded(1)).bound().mean()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 0.1
+    assert all(p.grad.abs().sum() > 0 for p in model.parameters())
+    with torch.no_grad():
+        assert iwae(model, x, 20, generator=seeded(2)).shape == (8,)
+    assert model.sample(3).images.shape == (3, *SHAPE)
+
+
+def test_posterior_variance_is_clamped():
+    encoder = ToyEncoder().double()
+    x = torch.zeros(1, *SHAPE, dtype=torch.float64)
+    with torch.no_grad():
+        encoder.log_variance_head.bias.copy_(torch.tensor([-50.0, 0.5, 50.0]))
+    torch.testing.assert_close(encoder(x).variance[0].log().detach(), torch.tensor([-6.0, 0.5, 2.0]).double())
+
+
+def test_floats_are_exemplars_as_they_are():
+    pixels = torch.rand(12, *SHAPE, generator=seeded())
+    prior = with_sigma(ExemplarPrior(Images(pixels, levels=None), 5))
+    torch.testing.assert_close(prior.points_at(torch.arange(12)), pixels.double())
+
+
+def test_what_each_prior_is(train, encoder):
+    kinds = {
+        "standard": DiagonalNormal,
+        "vamp": DiagonalMixture,
+        "exemplar": IsotropicMixture,
+        "bype": IsotropicMixture,
+    }
+    for name, kind in kinds.items():
+        assert type(MAKE[name](train)(encoder)) is kind

@@ -1,0 +1,340 @@
+"""What is true of step (ii): Algorithm 2's gradient, its four consequences, the projection, the strategies."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+
+import bype
+from bype.distributions import (
+    DiscretizedLogistic,
+    IsotropicMixture,
+    PixelBernoulli,
+    PixelNormal,
+    SquaredError,
+    linear_in_x,
+)
+from bype.priors import ExemplarPrior, PseudocoresetPrior
+from bype.pseudocoreset import (
+    CoresetGradient,
+    Elbo,
+    Fixed,
+    Paper,
+    Published,
+    coreset_figures,
+    coreset_gradient,
+    project_to_simplex,
+)
+from bype.training import Trainer
+
+SHAPE = (1, 2, 3)
+KINDS = ["mse", "gaussian", "gaussian per pixel", "bernoulli", "logistic"]
+
+
+def decoder(kind, n_samples, seed=0):
+    """p(x|z_s) for S latents: what a decoder would give, in float64."""
+    g = torch.Generator().manual_seed(seed)
+    image = torch.rand(n_samples, *SHAPE, generator=g, dtype=torch.float64)
+    if kind == "mse":
+        return SquaredError(image)
+    if kind == "gaussian":
+        return PixelNormal(image, torch.tensor(0.7, dtype=torch.float64))
+    if kind == "gaussian per pixel":
+        return PixelNormal(image, 0.3 + torch.rand(SHAPE, generator=g, dtype=torch.float64))
+    if kind == "bernoulli":
+        return PixelBernoulli(4 * image - 2)
+    return DiscretizedLogistic(image, torch.tensor(0.2, dtype=torch.float64))
+
+
+def problem(n=12, m=4, seed=1):
+    g = torch.Generator().manual_seed(seed)
+    x = 0.1 + 0.8 * torch.rand(n, *SHAPE, generator=g, dtype=torch.float64)
+    u = 0.1 + 0.8 * torch.rand(m, *SHAPE, generator=g, dtype=torch.float64)
+    w = torch.rand(m, generator=g, dtype=torch.float64) * n / m
+    return x, u, w
+
+
+def log_probs(p, points):
+    return torch.stack([p.log_prob(x) for x in points], 1)  # (S, points)
+
+
+def divergence(p, x, u, w, u0, w0, n_data):
+    """D(U, w) = sum_s pi_s log(pi_s / rho_s), the latents and (U_0, w_0) constants."""
+    a, a0 = log_probs(p, u) @ w, log_probs(p, u0) @ w0
+    b = n_data / len(x) * log_probs(p, x).sum(1)
+    log_pi, log_rho = (a - a0).log_softmax(0), (b - a0).log_softmax(0)
+    return (log_pi.exp() * (log_pi - log_rho)).sum()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_gradient_is_that_of_the_divergence(kind):
+    p, (x, u0, w0) = decoder(kind, 7), problem()
+    gradient = coreset_gradient(p, x[:5], u0, w0, len(x))
+    u, w = u0.clone().requires_grad_(), w0.clone().requires_grad_()
+    divergence(p, x[:5], u, w, u0, w0, len(x)).backward()
+    torch.testing.assert_close(gradient.pseudo_inputs, u.grad, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(gradient.weights, w.grad, rtol=1e-9, atol=1e-12)
+
+    def moved(du, dw):
+        return divergence(p, x[:5], u0 + du, w0 + dw, u0, w0, len(x))
+
+    h = 1e-6
+    for i in range(w0.numel()):
+        d = torch.zeros_like(w0)
+        d[i] = h
+        numeric = (moved(0, d) - moved(0, -d)) / (2 * h)
+        torch.testing.assert_close(gradient.weights[i], numeric, rtol=1e-5, atol=1e-7)
+    for i in range(u0.numel()):
+        d = torch.zeros_like(u0)
+        d.view(-1)[i] = h
+        numeric = (moved(d, 0) - moved(-d, 0)) / (2 * h)
+        torch.testing.assert_close(gradient.pseudo_inputs.view(-1)[i], numeric, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", KINDS[:4])
+def test_the_closed_form_is_the_sum_over_pairs(kind):
+    from bype.pseudocoreset import _gradient_by_pairs
+
+    p, (x, u, w) = decoder(kind, 9), problem()
+    assert linear_in_x(p) is not None
+    for a, b in zip(coreset_gradient(p, x, u, w, 40), _gradient_by_pairs(p, x, u, w, 40 / len(x)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS[:4])
+def test_linear_in_x_leaves_only_a_term_of_x(kind):
+    p, (x, _, _) = decoder(kind, 6), problem()
+    eta, log_normaliser = linear_in_x(p)
+    rest = log_probs(p, x) - (x.flatten(1) @ eta.flatten(1).T).T + log_normaliser[:, None]
+    torch.testing.assert_close(rest, rest[:1].expand_as(rest))
+
+
+@pytest.mark.parametrize("kind", KINDS[:4])
+def test_truth_1_nothing_is_left_to_learn_once_the_sums_match(kind):
+    p, (x, u, w) = decoder(kind, 8), problem()
+    w = w * len(x) / w.sum()
+    u = u + (x.sum(0) - torch.einsum("m,m...->...", w, u)) / len(x)  # now sum w u = sum x
+    gradient = coreset_gradient(p, x, u, w, len(x))
+    assert max(g.abs().max() for g in gradient) < 1e-10
+    off = coreset_gradient(p, x, u + 0.01, w, len(x))
+    assert off.pseudo_inputs.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_truth_2_all_points_shift_alike(kind):
+    p, (x, u, w) = decoder(kind, 8), problem()
+    per_weight = coreset_gradient(p, x, u, w, len(x)).pseudo_inputs / w[:, None, None, None]
+    spread = (per_weight - per_weight[0]).abs().max() / per_weight.abs().max()
+    assert (spread > 1e-3) if kind == "logistic" else (spread < 1e-12)
+
+
+def test_truth_3_mixture_draws_give_a_biased_gradient_of_eq_17():
+    # One dimension, decoder N(x; z, 1), p_0 = N(0, 1): Eq. 15-16 are normal densities over z, and the gradient of
+    # KL(p(z|U, w) || p(z|X)) is known by quadrature. Draws from the mixture of Eq. 12 aim elsewhere.
+    z = torch.linspace(-12, 12, 40_001, dtype=torch.float64)
+    x = torch.tensor([-1.0, 0.5, 2.0], dtype=torch.float64)
+    u, w = torch.tensor([-1.5, 1.0], dtype=torch.float64), torch.tensor([1.0, 2.0], dtype=torch.float64)
+
+    def potential(points, weights):
+        return -0.5 * (weights * (points - z[:, None]) ** 2).sum(1)
+
+    def kl(w):
+        log_u = potential(u, w) - 0.5 * z**2
+        log_x = potential(x, torch.ones_like(x)) - 0.5 * z**2
+        log_u = log_u - torch.trapezoid(log_u.exp(), z).log()
+        log_x = log_x - torch.trapezoid(log_x.exp(), z).log()
+        return torch.trapezoid(log_u.exp() * (log_u - log_x), z)
+
+    exact = torch.autograd.functional.jacobian(kl, w)
+
+    def gradient(draws):
+        p = SquaredError((draws / 2**0.5)[:, None, None, None])  # so that -||x/sqrt 2 - xhat||^2 is the potential
+        pixels = [t[:, None, None, None] / 2**0.5 for t in (x, u)]
+        return coreset_gradient(p, *pixels, w, 3).weights
+
+    g = torch.Generator().manual_seed(0)
+    precision = 1 + w.sum()
+    posterior = (w * u).sum() / precision + torch.randn(400_000, generator=g, dtype=torch.float64) / precision.sqrt()
+    torch.testing.assert_close(gradient(posterior), exact, rtol=0.02, atol=0.02)
+    mixture = IsotropicMixture(u[:, None], torch.tensor(1.0, dtype=torch.float64), (w / 3).log())
+    biased = gradient(mixture.sample((400_000,), generator=g)[:, 0])
+    assert (biased - exact).abs().max() > 0.3
+
+
+def test_truth_4_the_data_themselves_are_a_fixed_point(tiny):
+    model = small(tiny, n_components=48)
+    x = tiny.train.scaled()
+    prior = PseudocoresetPrior(x, len(x))
+    torch.testing.assert_close(prior.weights, torch.ones(48))
+    p = model.decoder(torch.randn(20, 3, generator=torch.Generator().manual_seed(0)))
+    gradient = coreset_gradient(p, x, prior.pseudo_inputs, prior.weights, len(x))
+    assert gradient.pseudo_inputs.abs().max() < 1e-4
+    z = torch.randn(30, 3)
+    exemplar = ExemplarPrior(tiny.train, 10)
+    torch.testing.assert_close(prior(model.encoder).log_prob(z), exemplar(model.encoder).log_prob(z))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_equal_points_of_half_the_weight_move_as_one(kind):
+    p, (x, u, w) = decoder(kind, 8), problem()
+    whole = coreset_gradient(p, x, u, w, len(x))
+    split = coreset_gradient(p, x, torch.cat([u, u[:1]]), torch.cat([w[:1] / 2, w[1:], w[:1] / 2]), len(x))
+    torch.testing.assert_close(split.weights[:4], whole.weights)
+    torch.testing.assert_close(split.weights[4], whole.weights[0])
+    torch.testing.assert_close(split.pseudo_inputs[0] + split.pseudo_inputs[4], whole.pseudo_inputs[0])
+
+
+# The projection
+
+
+@settings(max_examples=200)
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40), st.floats(1e-2, 1e4), st.integers(0, 2**31))
+def test_projection_is_the_nearest_point_of_the_simplex(values, total, seed):
+    v = torch.tensor(values, dtype=torch.float64)
+    w = project_to_simplex(v, total)
+    assert w.min() >= 0
+    assert w.sum().item() == pytest.approx(total, rel=1e-9)
+    # The optimality condition of the quadratic programme: <v - w, y - w> <= 0 for every corner y, hence every point.
+    corners = total * torch.eye(len(v), dtype=torch.float64)
+    slack = ((v - w) * (corners - w)).sum(1)
+    assert slack.max() <= 1e-8 * (1 + total) * (1 + v.abs().max())
+
+
+def test_projection_agrees_with_a_quadratic_programme():
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        v = rng.normal(size=6) * 3
+        solved = minimize(
+            lambda w, v=v: ((w - v) ** 2).sum(), np.full(6, 0.5), bounds=[(0, None)] * 6,
+            constraints={"type": "eq", "fun": lambda w: w.sum() - 3}, options={"ftol": 1e-14, "maxiter": 500},
+        )  # fmt: skip
+        np.testing.assert_allclose(project_to_simplex(torch.tensor(v), 3.0), solved.x, atol=1e-5)
+
+
+def test_projection_in_float32_keeps_the_sum():
+    w = project_to_simplex(torch.full((500,), 100.0) + torch.randn(500), 50_000)
+    assert w.double().sum().item() == pytest.approx(50_000, rel=1e-6)
+
+
+# The strategies
+
+
+def small(data, **options):
+    return bype.build_model(data, **({"n_components": 8, "latent_dim": 3, "hidden_dim": 16} | options))
+
+
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.mark.parametrize("likelihood", ["mse", "gaussian", "bernoulli", "logistic"])
+def test_paper_keeps_the_constraints_and_nears_the_data_s_mean(tiny, likelihood):
+    model = small(tiny, likelihood=likelihood)
+    before = coreset_figures(model.prior, tiny.train)
+    start = {k: v.clone() for k, v in model.state_dict().items()}
+    Paper(steps=150, lr=3e-3, batch_size=48).update(model, tiny.train, generator())
+    after = coreset_figures(model.prior, tiny.train)
+    assert model.prior.weights.min() >= 0
+    assert model.prior.weights.sum().item() == pytest.approx(48, rel=1e-6)
+    assert after["coreset_outside"] == 0
+    moved = {k for k, v in model.state_dict().items() if not torch.equal(v, start[k])}
+    assert moved == {"prior.pseudo_inputs", "prior.weights"}, "the networks stand still"
+    if likelihood == "mse":
+        assert after["coreset_mean_distance"] < 0.7 * before["coreset_mean_distance"]
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.integers(1, 4), st.floats(1e-4, 1.0), st.integers(0, 99)), min_size=1, max_size=4))
+def test_weights_stay_on_the_simplex_through_any_sequence(tiny, sequence):
+    model = small(tiny)
+    for steps, lr, seed in sequence:
+        Paper(steps=steps, lr=lr).update(model, tiny.train, torch.Generator().manual_seed(seed))
+        assert model.prior.weights.min() >= 0
+        assert model.prior.weights.sum().item() == pytest.approx(48, rel=1e-5)
+        assert model.prior.pseudo_inputs.min() >= 0
+        assert model.prior.pseudo_inputs.max() <= 1
+
+
+def test_published_moves_every_point_by_one_vector_of_zero_pixel_mean(tiny):
+    model = small(tiny)
+    seen = []
+
+    class Spy(Published):
+        pass
+
+    import bype.pseudocoreset as module
+
+    original = module._Adam.step
+
+    def step(self, gradient, rates, t):
+        seen.append((gradient, self.params[1].clone(), rates, t))
+        original(self, gradient, rates, t)
+
+    module._Adam.step = step
+    try:
+        strategy = Spy(batch_size=16)
+        strategy.update(model, tiny.train, generator())
+        strategy.update(model, tiny.train, generator())
+    finally:
+        module._Adam.step = original
+    assert len(seen) == 6, "one pass of mini-batches at each update"
+    assert [t for *_, t in seen] == [1, 2, 3, 1, 2, 3], "j restarts, while the moments persist"
+    assert [r[0] for *_, r, _ in seen] == pytest.approx([0.5, 0.25, 0.5 / 3] * 2)
+    for gradient, stored, _, _ in seen:
+        assert isinstance(gradient, CoresetGradient)
+        used = stored > 1e-3
+        per_weight = gradient.pseudo_inputs[used] / stored[used][:, None, None, None]
+        torch.testing.assert_close(per_weight, per_weight[:1].expand_as(per_weight), rtol=1e-3, atol=1e-4)
+        assert gradient.pseudo_inputs.flatten(1).mean(1).abs().max() < 1e-3 * gradient.pseudo_inputs.abs().max() + 1e-6
+    assert strategy.stored.min() >= 0
+    assert model.prior.weights.min() >= 0
+    assert model.prior.weights.sum().item() == pytest.approx(48, rel=1e-5)
+    assert coreset_figures(model.prior, tiny.train)["coreset_outside"] > 0, "U is unbounded"
+
+
+def test_elbo_moves_points_and_weights_in_every_network_step(tiny):
+    model = small(tiny, coreset="elbo")
+    start = {k: v.clone() for k, v in model.prior.state_dict().items()}
+    trainer = Trainer(model, tiny, lr=0.0)
+    assert isinstance(trainer.strategy, Elbo)
+    trainer.network_step(torch.arange(20), 1.0)
+    # Adam's first step has the size of its rate, whatever the gradient: 1e-3, not the networks' 0.
+    step = (model.prior.pseudo_inputs.detach() - start["pseudo_inputs"]).abs().max().item()
+    assert step == pytest.approx(1e-3, rel=0.01)
+    assert not torch.equal(model.prior.weights, start["weights"])
+    for _ in range(30):
+        trainer.network_step(torch.arange(20), 1.0)
+    assert model.prior.weights.sum().item() == pytest.approx(48, rel=1e-5)
+    assert model.prior.pseudo_inputs.min() >= 0
+    assert model.prior.pseudo_inputs.max() <= 1
+
+
+def test_none_moves_nothing_and_the_default_is_paper(tiny):
+    model = small(tiny)
+    trainer = Trainer(model, tiny, epochs=2, coreset_interval=1, strategy=Fixed())
+    before = model.prior.pseudo_inputs.clone()
+    assert all(i.coreset == {} for i in trainer)
+    assert torch.equal(model.prior.pseudo_inputs, before)
+    assert isinstance(Trainer(model, tiny).strategy, Paper)
+    assert isinstance(Trainer(small(tiny, prior="vamp"), tiny).strategy, Fixed)
+
+
+@pytest.mark.parametrize("strategy", [Paper(steps=3), Published(), Elbo()])
+def test_updates_come_every_k_epochs_with_their_figures(tiny, strategy):
+    model = small(tiny, coreset="elbo" if strategy.learned else "paper")
+    infos = list(Trainer(model, tiny, epochs=6, coreset_interval=3, strategy=strategy))
+    assert [bool(i.coreset) for i in infos] == [False, False, True] * 2
+    wanted = {"coreset_mean_distance", "coreset_outside"}
+    if not strategy.learned:
+        wanted |= {"val_loss_before_update", "seconds_coreset"}
+    assert all(wanted <= i.coreset.keys() for i in infos if i.coreset)
+    assert all(math.isfinite(v) for i in infos for v in i.coreset.values())
+
+
+def test_a_strategy_needs_a_pseudocoreset(tiny):
+    with pytest.raises(ValueError, match="pseudocoreset prior, but got VampPrior"):
+        Paper().update(small(tiny, prior="vamp"), tiny.train, generator())

@@ -1,0 +1,211 @@
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from bype.config import Config
+from bype.errors import InputError, RunExistsError
+from bype.files import write_text
+from bype.ledger import cell_id, settings_hash
+from bype.runs import Run, fit, read_tensors, write_tensors
+
+SMALL = {"n_components": 20, "exemplars": 30, "latent_dim": 6, "hidden_dim": 24, "warmup": 2, "device": "cpu"}
+
+
+def config(prior="bype", epochs=3, **options):
+    return Config("digits", prior=prior, epochs=epochs, **(SMALL | options))
+
+
+def checkpoint_bytes(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix == ".safetensors" or p.name == "last.json"}
+
+
+def metrics_without_times(run):
+    return [{k: v for k, v in line.items() if not k.startswith("seconds")} for line in run.metrics()]
+
+
+def test_a_run_folder_holds_what_the_contract_says(trained):
+    run = Run(trained["bype"])
+    assert {p.name for p in run.path.iterdir()} == {
+        "config.json", "metrics.jsonl", "best.safetensors", "last.safetensors", "last.json", "lock",
+    }  # fmt: skip
+    record = json.loads((run.path / "config.json").read_text())
+    assert record["unit"] == "paper"
+    assert record["versions"]["torch"] == torch.__version__
+    assert len(record["data_sum"]) == 64
+    assert record["unused"] == ["coreset_interval", "exemplars", "retrieve"]
+    assert Config.from_dict(record["options"], "here") == run.config()
+    lines = run.metrics()
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    wanted = {"epoch", "beta", "loss", "reconstruction", "kl", "val_loss", "best", "seconds", "skipped_steps"}
+    assert all(wanted <= line.keys() for line in lines)
+
+
+@pytest.mark.parametrize("prior", ["standard", "vamp", "exemplar", "bype"])
+def test_stopped_and_resumed_ends_bit_equal(tmp_path, trained, prior):
+    options = config(prior)
+
+    class Stop(Exception):  # noqa: N818
+        pass
+
+    def stop(info, trainer):
+        if info.epoch == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        fit(options, tmp_path / "run", on_epoch=stop)
+    resumed = fit(options, tmp_path / "run", resume=True)
+    assert not resumed.was_finished
+    assert checkpoint_bytes(tmp_path / "run") == checkpoint_bytes(trained[prior])
+    assert metrics_without_times(Run(tmp_path / "run")) == metrics_without_times(Run(trained[prior]))
+
+
+def test_lines_beyond_the_checkpoint_are_run_again(tmp_path, trained):
+    import shutil
+
+    shutil.copytree(trained["bype"], tmp_path / "run")
+    run = Run(tmp_path / "run")
+    with (run.path / "metrics.jsonl").open("a") as f:
+        f.write('{"epoch": 4, "val_loss": 1.0}\n{"epoch": 5, "val_')
+    fit(config(), run.path, resume=True)
+    assert [line["epoch"] for line in run.metrics()] == [1, 2, 3]
+
+
+def test_a_finished_run_is_left_alone(tmp_path, trained):
+    before = checkpoint_bytes(trained["vamp"])
+    assert fit(config("vamp"), trained["vamp"], resume=True).was_finished
+    assert checkpoint_bytes(trained["vamp"]) == before
+
+
+def test_an_existing_run_is_refused_without_resume(trained, tmp_path):
+    with pytest.raises(RunExistsError, match="--resume"):
+        fit(config(), trained["bype"])
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(RunExistsError, match="no run"):
+        fit(config(), tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def _hold(path, held, release):
+    with Run(path).lock():
+        held.set()
+        release.wait(30)
+
+
+def test_a_folder_in_use_is_refused_and_a_dead_process_lets_go(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    process = context.Process(target=_hold, args=(tmp_path, held, release))
+    process.start()
+    assert held.wait(60)
+    with pytest.raises(RunExistsError, match="in use"), Run(tmp_path).lock():
+        pass
+    process.kill()
+    process.join()
+    with Run(tmp_path).lock():
+        pass
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_a_signal_ends_a_run_that_can_go_on(tmp_path, number, code):
+    command = [
+        sys.executable, "-m", "bype", "train", "digits", "--components", "20", "--latent-dim", "6",
+        "--hidden-dim", "24",         "--epochs", "100000", "--warmup", "2", "--patience", "200000", "--device", "cpu", "--out", str(tmp_path / "run"),
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job inherits it ignored
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while len(Run(tmp_path / "run").metrics()) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in err
+    tensors, counters = read_tensors(tmp_path / "run" / "last.safetensors")
+    assert counters["epoch"] >= 2
+    assert tensors["model.prior.weights"].sum() == pytest.approx(1439, rel=1e-5)
+
+
+def test_a_model_loads_as_it_was_scored(trained):
+    for folder in trained.values():
+        run = Run(folder)
+        data = run.load_data()
+        model = run.load_model(data)
+        from bype.training import VALIDATION_STREAM, validation_bound
+
+        best = min(line["val_loss"] for line in run.metrics())
+        assert -validation_bound(model, data.validation, VALIDATION_STREAM) == best
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r.update(format=99), "expected format 1, got 99"),
+        (lambda r: r["options"].update(colour="red"), "unknown key 'colour'"),
+        (lambda r: r["options"].pop("set"), "the key 'set'"),
+        (lambda r: r["options"].update(epochs="many"), "'epochs' to be int"),
+        (lambda r: r["options"].update(epochs=True), "'epochs' to be int"),
+        (lambda r: r["options"].update(prior="gauss"), "expected one of standard, vamp"),
+        (lambda r: r["options"].update(lr=-1.0), "expected at least 0"),
+        (lambda r: r.pop("data_sum"), "'options' and 'data_sum'"),
+        (lambda r: r.update(data_sum="0" * 64), "other values"),
+    ],
+)
+def test_a_config_that_is_not_ours_is_refused_by_name(tmp_path, trained, change, message):
+    record = json.loads((trained["bype"] / "config.json").read_text())
+    change(record)
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match=message):
+        Run(tmp_path).load_data()
+
+
+def test_damaged_checkpoints_are_refused(tmp_path):
+    where = tmp_path / "best.safetensors"
+    write_tensors(where, {"a": torch.arange(6.0)}, {"epoch": 3})
+    tensors, counters = read_tensors(where)
+    assert tensors["a"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert counters == {"epoch": 3}
+    content = where.read_bytes()
+    for damaged in (b"", content[:-1], content[:20], b"\xff" * 8 + content[8:], content.replace(b"bype", b"bipe")):
+        where.write_bytes(damaged)
+        with pytest.raises(InputError, match="damaged"):
+            read_tensors(where)
+    where.unlink()
+    with pytest.raises(InputError, match="no such file"):
+        read_tensors(where)
+
+
+def test_a_write_that_fails_leaves_the_earlier_file(tmp_path):
+    where = tmp_path / "a.txt"
+    write_text(where, "first")
+
+    from bype.files import write
+
+    def fail(path):
+        path.write_text("half of the sec")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(InputError, match="No space left"):
+        write(where, fail)
+    assert where.read_text() == "first"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"], "no temporary file is left behind"
+
+
+def test_names_and_hashes_of_cells():
+    a = Config("mnist", prior="bype", n_components=500, device="cpu")
+    assert cell_id("trunk", a, "short").startswith("trunk-mnist-vae-bype-none-fp32-short-s0-")
+    hashes = {
+        settings_hash(Config("mnist", prior="bype", n_components=500, **o)) for o in ({"seed": 3}, {"device": "cuda"})
+    }
+    assert hashes == {settings_hash(a)}, "neither seed nor place is a setting"
+    assert settings_hash(Config("mnist", prior="bype", n_components=499)) not in hashes
+    vamp = [settings_hash(Config("mnist", prior="vamp", exemplars=e)) for e in (None, 77)]
+    assert vamp[0] == vamp[1], "an option that the prior does not use is no setting"

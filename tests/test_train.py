@@ -1,0 +1,205 @@
+import copy
+
+import pytest
+import torch
+
+import bype
+from bype.errors import InputError, TrainingError
+from bype.optim import NormalizedAdam
+from bype.training import Trainer, validation_bound
+
+PRIORS = ["standard", "vamp", "exemplar", "bype"]
+
+
+def model_for(data, prior="bype", **options):
+    return bype.build_model(
+        data, prior=prior, **({"n_components": 8, "exemplars": 12, "latent_dim": 3, "hidden_dim": 16} | options)
+    )
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_one_step_of_normalised_adam_is_the_formula():
+    torch.manual_seed(0)
+    start = [torch.randn(3, 4, dtype=torch.float64), torch.randn(5, dtype=torch.float64)]
+    params = [torch.nn.Parameter(t.clone()) for t in start]
+    optimizer = NormalizedAdam(params, lr=0.01)
+    m, v = [torch.zeros_like(t) for t in start], [torch.zeros_like(t) for t in start]
+    for t in range(1, 6):
+        grads = [torch.randn_like(p) * 10**t for p in start]
+        for p, g in zip(params, grads, strict=True):
+            p.grad = g.clone()
+        optimizer.step()
+        for i, g in enumerate(grads):
+            g = g / (g.norm() + 1e-7)
+            m[i] = 0.9 * m[i] + 0.1 * g
+            v[i] = 0.999 * v[i] + 0.001 * g**2
+            start[i] = start[i] - 0.01 * (m[i] / (1 - 0.9**t)) / ((v[i] / (1 - 0.999**t)).sqrt() + 1e-8)
+            torch.testing.assert_close(params[i].detach(), start[i])
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_step_with_a_bad_gradient_changes_nothing(bad):
+    p = [torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(2))]
+    optimizer = NormalizedAdam(p, lr=0.1)
+
+    def step(value):
+        p[0].grad, p[1].grad = torch.tensor([1.0, value, 1.0]), torch.ones(2)
+        optimizer.step()
+
+    step(1.0)
+    before = [t.detach().clone() for t in p]
+    state = copy.deepcopy(optimizer.state_dict()["state"])
+    step(bad)
+    assert optimizer.found_inf == 1
+    assert all(torch.equal(a, b) for a, b in zip(before, p, strict=True))
+    after = optimizer.state_dict()["state"]
+    assert all(torch.equal(state[i][k], after[i][k]) for i in state for k in state[i])
+    step(1.0)
+    assert optimizer.found_inf == 0
+    assert not torch.equal(before[0], p[0])
+
+
+def test_dense_weights_start_as_asked():
+    data = bype.from_arrays(torch.zeros(20, 20, 20).byte().numpy())
+    for init, variance in (("he", 2 / 400), ("glorot", 2 / (400 + 300))):
+        encoder = bype.build_model(data, prior="standard", init=init).encoder
+        assert encoder.hidden[0].affine.weight.var().item() == pytest.approx(variance, rel=0.02)
+
+
+def test_one_seed_gives_the_same_networks_under_every_prior_and_leaves_global_randomness_alone(tiny):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    models = [model_for(tiny, prior) for prior in PRIORS]
+    assert torch.equal(torch.rand(3), expected)
+    for model in models[1:]:
+        assert same(models[0].encoder.state_dict(), model.encoder.state_dict())
+        assert same(models[0].decoder.state_dict(), model.decoder.state_dict())
+
+
+def test_pseudo_inputs_start_at_distinct_training_items(tiny):
+    u = model_for(tiny, n_components=48).prior.pseudo_inputs
+    assert len(u.flatten(1).unique(dim=0)) == 48
+    items = tiny.train.scaled().flatten(1)
+    assert (torch.cdist(u.flatten(1), items).amin(1) < 1e-6).all()
+    noise = (
+        torch.cdist(model_for(tiny, "vamp").prior.pseudo_inputs.detach().flatten(1), items).amin(1) / 20**0.5
+    ).mean()
+    assert 0.007 < noise < 0.013, "the pseudo-inputs of vamp carry noise of 0.01"
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_training_lowers_the_validation_loss_and_keeps_the_best(tiny, prior):
+    model = model_for(tiny, prior)
+    trainer = Trainer(model, tiny, epochs=30, warmup=5, batch_size=16, lr=3e-3)
+    start = trainer.validate()
+    infos = list(trainer)
+    assert infos[-1].val_loss < start - 1
+    losses = [i.val_loss for i in infos]
+    assert [i.best for i in infos] == [loss < min([float("inf"), *losses[:k]]) for k, loss in enumerate(losses)]
+    trainer.load_best()
+    assert trainer.validate() == min(losses), "the best state is the one that was scored"
+
+
+def test_the_loss_is_its_parts_and_beta_rises_linearly(tiny):
+    infos = list(Trainer(model_for(tiny), tiny, epochs=6, warmup=4, batch_size=20))
+    assert [i.beta for i in infos] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    for i in infos:
+        assert i.loss == pytest.approx(i.reconstruction + i.beta * i.kl)
+    assert next(iter(Trainer(model_for(tiny), tiny, warmup=0))).beta == 1.0
+
+
+def test_beta_changes_the_step(tiny):
+    states = []
+    for beta in (0.1, 1.0):
+        trainer = Trainer(model_for(tiny), tiny)
+        trainer.network_step(torch.arange(20), beta)
+        states.append(trainer.model.state_dict())
+    assert not same(*states)
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(tiny, prior):
+    def run(seed):
+        trainer = Trainer(model_for(tiny, prior), tiny, epochs=3, warmup=2, batch_size=16, seed=seed)
+        list(trainer)
+        return trainer.state()[0]
+
+    a, b, c = run(0), run(0), run(1)
+    assert same(a, b)
+    assert not same(a, c)
+
+
+def test_validation_noise_is_fixed(tiny):
+    model = model_for(tiny)
+    assert validation_bound(model, tiny.validation, 3) == validation_bound(model, tiny.validation, 3)
+    assert validation_bound(model, tiny.validation, 3) != validation_bound(model, tiny.validation, 4)
+
+
+def test_early_stopping_counts_after_the_warm_up(tiny):
+    trainer = Trainer(model_for(tiny), tiny, epochs=100, warmup=6, patience=3)
+    values = iter([5.0, 4.0, *[9.0] * 98])
+    trainer.validate = lambda: next(values)
+    infos = list(trainer)
+    assert len(infos) == 9, "best at 2, warm-up to 6, three more"
+    assert trainer.best_epoch == 2
+
+
+def test_a_short_last_batch_counts_by_its_items(tiny):
+    # With a learning rate of 0 the networks stand still, so the mean over items cannot depend on the batches
+    # but for the noise; a mean of batch means would be far off.
+    def loss(batch_size):
+        return next(iter(Trainer(model_for(tiny, "standard"), tiny, batch_size=batch_size, lr=0.0, warmup=0))).loss
+
+    assert loss(47) == pytest.approx(loss(48), rel=0.1)
+
+
+def test_training_gives_up_by_name_when_nothing_is_finite(tiny):
+    model = model_for(tiny)
+    with torch.no_grad():
+        model.decoder.output.bias.fill_(torch.nan)
+    trainer = Trainer(model, tiny, batch_size=4)
+    with pytest.raises(TrainingError, match=r"epoch 1: expected a finite loss and gradients, got 12 steps in a row"):
+        trainer.run_epoch()
+
+
+def test_bf16_trains_close_to_fp32_and_keeps_parameters_in_float32(tiny):
+    losses = []
+    for precision in ("fp32", "bf16"):
+        trainer = Trainer(model_for(tiny), tiny, epochs=10, warmup=3, batch_size=16, lr=3e-3, precision=precision)
+        losses.append(list(trainer)[-1].val_loss)
+        assert all(p.dtype == torch.float32 for p in trainer.model.parameters())
+    assert losses[0] != losses[1], "bf16 must do something"
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+def test_options_out_of_range_are_refused(tiny):
+    with pytest.raises(InputError, match="tf32: expected a CUDA device"):
+        Trainer(model_for(tiny), tiny, precision="tf32")
+    with pytest.raises(InputError, match="batch_size"):
+        Trainer(model_for(tiny), tiny, batch_size=0)
+    with pytest.raises(InputError, match="expected data of 256 levels, got 17 levels in digits"):
+        bype.build_model(bype.load("digits"), likelihood="logistic")
+    with pytest.raises(InputError, match="between 1 and the 48 training items"):
+        model_for(tiny, n_components=49)
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli", "logistic"])
+def test_other_likelihoods_train(tiny, prior, likelihood):
+    trainer = Trainer(model_for(tiny, prior, likelihood=likelihood), tiny, epochs=8, warmup=2, batch_size=16, lr=3e-3)
+    infos = list(trainer)
+    assert infos[-1].val_loss < infos[0].val_loss
+
+
+def test_retrieval_with_all_exemplars_is_exact_and_with_few_is_another_run(tiny):
+    states = {}
+    for retrieve in (None, 12, 2):
+        trainer = Trainer(model_for(tiny, "exemplar", retrieve=retrieve), tiny, epochs=2, batch_size=16)
+        list(trainer)
+        states[retrieve] = trainer.model.state_dict()
+    assert same(states[None], states[12])
+    assert not same(states[None], states[2])
