@@ -114,10 +114,8 @@ def test_a_folder_in_use_is_refused_and_a_dead_process_lets_go(tmp_path):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_a_signal_ends_a_run_that_can_go_on(tmp_path, number, code):
-    command = [
-        sys.executable, "-m", "bype", "train", "digits", "--components", "20", "--latent-dim", "6",
-        "--hidden-dim", "24",         "--epochs", "100000", "--warmup", "2", "--patience", "200000", "--device", "cpu", "--out", str(tmp_path / "run"),
-    ]  # fmt: skip
+    options = "--components 20 --latent-dim 6 --hidden-dim 24 --epochs 100000 --warmup 2 --patience 200000 --device cpu"
+    command = [sys.executable, "-m", "bype", "train", "digits", *options.split(), "--out", str(tmp_path / "run")]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job inherits it ignored

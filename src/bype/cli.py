@@ -178,19 +178,19 @@ def _was_given(ctx: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _load(path: Path, device: str, name: str | None = None) -> "tuple[Run, Dataset, VAE]":
-    """A run, its data (or another set) and its best model."""
+def _load(path: Path, device: str, refit: str | None = None) -> "tuple[Run, Dataset, VAE]":
+    """A run, its data and its best model, under a refit of its prior if one is named."""
     if device not in DEVICES:
         raise InputError(f"--device: expected one of {', '.join(DEVICES)}, got {device!r}")
 
     from bype.runs import Run, device_of
 
     run = Run(path)
-    own = run.config()
-    where = device_of(device)
-    data = run.load_data(where)
+    data = run.load_data(device_of(device))
     model = run.load_model(data)
-    return run, data if name in (None, own.set) else run.load_data(where, name), model
+    if refit is not None:
+        model.prior = run.load_refit(refit, data)
+    return run, data, model
 
 
 def _generator(seed: int, device: Any) -> Any:
@@ -206,6 +206,9 @@ def evaluate(
     samples: Annotated[int, typer.Option("--samples", min=1, help="Importance samples S per item.")] = 5000,
     items: Annotated[int | None, typer.Option("--items", min=1, help="Score only the first N items.")] = None,
     split: Annotated[str, typer.Option("--split", metavar="train|validation|test", help="Which items.")] = "test",
+    with_: Annotated[
+        str | None, typer.Option("--with", metavar="NAME", help="Log-likelihood under this refit of the run's prior.")
+    ] = None,
     k: Annotated[str, typer.Option("--k", metavar="K,K,...", help="Numbers of neighbours.")] = "3,5,7,9,11,13,15",
     seed: Seed = 0,
     device: Device = "auto",
@@ -219,16 +222,26 @@ def evaluate(
 
     from bype import console
     from bype.evaluation import evaluate as figures_of
-    from bype.files import write_json
+    from bype.evaluation import evaluate_under
+    from bype.files import read_json, write_json
 
-    place, data, model = _load(run, device, set_)
+    place, own, model = _load(run, device)
+    data = own if set_ in (None, own.name) else place.load_data(own.train.pixels.device, set_)
+    options: dict[str, Any] = {"split": split, "n_samples": samples, "n_items": items, "seed": seed}
     with console.items(str(run)) as progress:
-        figures = figures_of(
-            model, data, split=split, n_samples=samples, n_items=items, ks=ks, seed=seed, progress=progress
-        )
-    result = {"run": str(run), "set": data.name, "split": split, "seed": seed, **figures}
-    if data.name == place.config().set:
-        write_json(place.path / "evaluation.json", {key: v for key, v in result.items() if key != "run"})
+        if with_ is None:
+            figures = figures_of(model, data, **options, ks=ks, progress=progress)
+        else:
+            refitted = place.load_refit(with_, own)
+            figures = evaluate_under(model, data, refitted, with_, **options, progress=progress)
+    what = {"set": data.name, "split": split, "seed": seed}
+    result = {"run": str(run), **what, **figures}
+    if data is own:
+        record = place.path / "evaluation.json"
+        # Figures under other priors stand beside one another, as long as they are of the same items.
+        earlier = read_json(record) if record.exists() else {}
+        kept = earlier if all(earlier.get(key) == value for key, value in what.items()) else {}
+        write_json(record, {**kept, **what, **figures})
     if as_json:
         _print_json(result)
         return
@@ -252,6 +265,7 @@ def sample(
     plates: Annotated[
         bool, typer.Option("--plates", help="Samples beside the point each came from (Figure 1).")
     ] = False,
+    with_: Annotated[str | None, typer.Option("--with", metavar="NAME", help="From this refit of the prior.")] = None,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -264,7 +278,7 @@ def sample(
 
     from bype import pictures
 
-    _, data, model = _load(run, device)
+    _, data, model = _load(run, device, with_)
     generator = _generator(seed, data.train.pixels.device)
     if plates:
         points, images, titles, components = draw_plates(model, n or 16, generator)
@@ -368,6 +382,61 @@ def reconstruct(
     x = torch.cat(list(observed(model, items, seed=0)))
     pictures.save_png(pictures.pairs(x, model.reconstruct(x)), out)
     _done(out, len(x), as_json)
+
+
+@app.command()
+def refit(
+    run: RunPath,
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="What to call the new prior.")],
+    points: Annotated[
+        str, typer.Option("--points", metavar="all|COUNT", help="Components at all training items, or at so many.")
+    ] = "all",
+    em: Annotated[int | None, typer.Option("--em", metavar="K", help="Instead, K components found by EM.")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Give a trained run a second prior: other components, sigma chosen on validation items, networks untouched."""
+    if points != "all" and not points.isdigit():
+        raise InputError(f"--points: expected all or a number, got {points!r}")
+
+    from bype import console
+    from bype.refit import refit as refit_prior
+
+    place, data, model = _load(run, device)
+    place.check_refit_name(name)
+    count = None if points == "all" else int(points)
+    prior = refit_prior(model, data, points=count, em=em, seed=seed, say=lambda line: console.say(f"{name}: {line}"))
+    record = {
+        "name": name,
+        "components": len(prior.loc),
+        "method": "em" if em is not None else "points",
+        "sigma": prior.log_scale.exp().item(),
+        "seed": seed,
+    }
+    place.save_refit(name, prior, record)
+    if as_json:
+        _print_json({"run": str(run), **record})
+    else:
+        print(f"{run}: refit {name!r} of {record['components']} components, sigma {record['sigma']:.4f}")
+
+
+@app.command()
+def coreset(
+    run: RunPath,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the files go.")],
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Write a run's pseudocoreset as plain files: points.npy, weights.csv, gallery.png."""
+    from bype.export import export_coreset
+
+    _, data, model = _load(run, device)
+    result = export_coreset(model, data.train, out)
+    if as_json:
+        _print_json(result)
+    else:
+        print(f"{out}: {result['points']} points, worth {result['effective_points']:.1f} of equal weight")
 
 
 @data_app.command("list")

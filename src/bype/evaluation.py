@@ -10,9 +10,11 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from bype.data import Dataset, Images
+from bype.distributions import IsotropicMixture
 from bype.errors import InputError
 from bype.models import VAE
 from bype.objectives import elbo, iwae
+from bype.priors import Prior, PseudocoresetPrior
 
 KNN = (3, 5, 7, 9, 11, 13, 15)
 ACTIVE_VARIANCE = 0.01
@@ -164,14 +166,8 @@ def evaluate(
     Raises:
         InputError: If the images' shape is not the model's, or an option is out of range.
     """
-    if split not in data.splits:
-        raise InputError(f"split: expected train, validation or test, got {split!r}")
-    if n_samples < 1 or (n_items is not None and n_items < 1):
-        raise InputError(f"samples, items: expected at least 1, got {n_samples}, {n_items}")
-    if data.shape != model.decoder.shape:
-        raise InputError(f"{data.name}: expected images {model.decoder.shape}, got {data.shape}")
+    scored = _scored(model, data, split, n_samples, n_items)
     images = data.splits[split]
-    scored = images.first(n_items)
     n_pixels = math.prod(data.shape)
     p = model.eval().prior(model.encoder)
     log_p = log_likelihood(model, scored, n_samples, prior=p, seed=seed, progress=progress).double().mean().item()
@@ -180,12 +176,83 @@ def evaluate(
     figures |= bound_figures(model, images, p, n_pixels, seed)
     means = latents(model, images, seed)
     figures["active_units"] = active_units(means)
+    if isinstance(model.prior, PseudocoresetPrior):
+        figures |= prior_divergences(model, data.train, seed)
     rest = [data.splits[name] for name in ("train", "validation") if name != split]
     if images.labels is not None and all(r.labels is not None for r in rest):
         base = torch.cat([latents(model, r, seed) for r in rest])
         labels = torch.cat([r.labels for r in rest if r.labels is not None])
         figures["knn"] = knn_accuracy(base, labels, means, images.labels, ks)
     return figures
+
+
+@torch.no_grad()
+def evaluate_under(
+    model: VAE,
+    data: Dataset,
+    prior: Prior,
+    name: str,
+    *,
+    split: str = "test",
+    n_samples: int = 5000,
+    n_items: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """The log-likelihood under another prior than the model's: `nll_nats@NAME` and its like.
+
+    Args:
+        model: The model.
+        data: The data.
+        prior: The prior, such as a refitted one.
+        name: Its name.
+        split: `train`, `validation` or `test`.
+        n_samples: Importance samples S per item.
+        n_items: Only the first so many items, all by default.
+        seed: Seed of the noise: that of `evaluate` gives both priors the same draws.
+        progress: Called with the items done and the items in all.
+    """
+    scored = _scored(model, data, split, n_samples, n_items)
+    p = prior(model.eval().encoder)
+    log_p = log_likelihood(model, scored, n_samples, prior=p, seed=seed, progress=progress).double().mean().item()
+    figures: dict[str, Any] = likelihood_figures(model, log_p, math.prod(data.shape), data.levels, f"@{name}")
+    return figures | {f"samples@{name}": n_samples, f"items@{name}": len(scored)}
+
+
+def _scored(model: VAE, data: Dataset, split: str, n_samples: int, n_items: int | None) -> Images:
+    """The items whose log-likelihood is asked for, the options checked."""
+    if split not in data.splits:
+        raise InputError(f"split: expected train, validation or test, got {split!r}")
+    if n_samples < 1 or (n_items is not None and n_items < 1):
+        raise InputError(f"samples, items: expected at least 1, got {n_samples}, {n_items}")
+    if data.shape != model.decoder.shape:
+        raise InputError(f"{data.name}: expected images {model.decoder.shape}, got {data.shape}")
+    return data.splits[split].first(n_items)
+
+
+@torch.no_grad()
+def prior_divergences(model: VAE, training: Images, seed: int = 0, n_draws: int = 10_000) -> dict[str, float]:
+    r"""`kl_prior`, :math:`KL(p(z|U,w) \| p(z|X))`, and `kl_prior_reverse`, nats, by draws from the first argument.
+
+    Both are mixtures of Eq. 12's form with the model's sigma: over the pseudo-points with their weights, and over all
+    training items with equal ones.
+
+    Args:
+        model: A model with a pseudocoreset prior.
+        training: The training set X.
+        seed: Seed of the draws.
+        n_draws: How many draws each estimate takes.
+    """
+    generator = torch.Generator(training.pixels.device).manual_seed(seed + EVALUATION_STREAM)
+    coreset: IsotropicMixture = model.eval().prior(model.encoder)
+    loc = latents(model, training)
+    exemplar = IsotropicMixture(loc, coreset.scale, loc.new_full((len(loc),), 1 / len(loc)).log())
+
+    def divergence(p: IsotropicMixture, q: IsotropicMixture) -> float:
+        z = p.sample((n_draws,), generator=generator)
+        return (p.log_prob(z) - q.log_prob(z)).double().mean().item()
+
+    return {"kl_prior": divergence(coreset, exemplar), "kl_prior_reverse": divergence(exemplar, coreset)}
 
 
 def bound_figures(model: VAE, images: Images, p: Distribution, n_pixels: int, seed: int) -> dict[str, float]:

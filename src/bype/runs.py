@@ -7,6 +7,7 @@ nothing of time, path or process: the same training gives the same bytes.
 import json
 import os
 import platform
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from bype.data import Dataset, load
 from bype.errors import InputError, RunExistsError
 from bype.files import read_json, write, write_json, write_text
 from bype.models import VAE
+from bype.priors import FittedMixture
 from bype.pseudocoreset import STRATEGIES, Paper, Published, Strategy
 from bype.training import EpochInfo, Trainer
 
@@ -186,6 +188,52 @@ class Run:
                 f"{where}: expected the tensors of this run's model, got others ({_first_line(e)})"
             ) from None
         return model.eval()
+
+    # Refitted priors
+
+    def save_refit(self, name: str, prior: FittedMixture, record: dict[str, Any]) -> None:
+        """Writes refit-NAME.safetensors and refit-NAME.json.
+
+        Raises:
+            RunExistsError: If the run has a refit of that name.
+            InputError: If the name is not letters, digits, `.`, `_` and `-`.
+        """
+        self.check_refit_name(name)
+        tensors = dict(prior.state_dict())
+        if prior.items is not None:
+            tensors["items"] = prior.items
+        write_tensors(self.path / f"refit-{name}.safetensors", tensors, {})
+        write_json(self.path / f"refit-{name}.json", {"format": FORMAT, **record})
+
+    def check_refit_name(self, name: str) -> None:
+        """Refuses a name that makes no file name, or is taken."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise InputError(f"--name: expected letters, digits, '.', '_' and '-', got {name!r}")
+        if (self.path / f"refit-{name}.json").exists():
+            raise RunExistsError(f"{self.path}: expected no refit {name!r} there, got one; choose another --name")
+
+    def load_refit(self, name: str, data: Dataset) -> FittedMixture:
+        """The refit of that name, on the device of the data.
+
+        Raises:
+            InputError: If there is none, or its file is damaged.
+        """
+        where = self.path / f"refit-{name}.safetensors"
+        if not where.exists():
+            have = sorted(p.name[len("refit-") : -len(".json")] for p in self.path.glob("refit-*.json"))
+            raise InputError(
+                f"--with: expected one of the run's refits ({', '.join(have) or 'none yet'}), got {name!r}"
+            )
+        tensors, _ = read_tensors(where)
+        items, device = tensors.pop("items", None), data.train.pixels.device
+        try:
+            images = None if items is None else data.train
+            if items is not None and (items.min() < 0 or items.max() >= len(data.train)):
+                raise ValueError("items out of range")
+            prior = FittedMixture(**tensors, images=images, items=None if items is None else items.to(device))
+        except (TypeError, ValueError, RuntimeError) as e:
+            raise InputError(f"{where}: expected a refitted prior, got other tensors ({_first_line(e)})") from None
+        return prior.to(device)
 
 
 def _first_line(e: Exception) -> str:

@@ -1,0 +1,194 @@
+"""The prior after training: networks fixed, components of another choice, sigma chosen on validation items.
+
+Training with M points and evaluating with other components costs no training. The components become the encoded
+training items (all of them, or a subset), or the means of a mixture fitted by EM to draws from the aggregate posterior;
+then only sigma is chosen. The result is a prior beside the trained one, never in its place.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from bype.data import Dataset
+from bype.distributions import LOG2_E, LOG_2PI
+from bype.errors import InputError
+from bype.evaluation import latents, observed
+from bype.models import VAE
+from bype.priors import FittedMixture
+
+VALIDATION_ITEMS, VALIDATION_DRAWS = 1000, 500
+GRID, PASSES = 8, 3  # candidates of sigma in each pass over the validation draws, each pass finer than the last
+ROWS, COMPONENTS = 2048, 1024  # of a tile of distances
+
+Say = Callable[[str], None]
+
+
+def refit(
+    model: VAE,
+    data: Dataset,
+    *,
+    points: int | None = None,
+    em: int | None = None,
+    seed: int = 0,
+    say: Say | None = None,
+) -> FittedMixture:
+    """A prior for a trained model, its networks left as they are.
+
+    Args:
+        model: The trained model.
+        data: The data it was trained on.
+        points: Make components of so many training items, drawn without replacement; by default of all.
+        em: Instead, K components by EM on draws from q(z|x_n) over the training items.
+        seed: Seed of the draws.
+        say: Told what is done, a line at a time.
+
+    Raises:
+        InputError: If a count does not fit the data, or both are given.
+    """
+    n = len(data.train)
+    if points is not None and em is not None:
+        raise InputError("refit: expected --points or --em, got both")
+    for flag, count in (("--points", points), ("--em", em)):
+        if count is not None and not 1 <= count <= n:
+            raise InputError(f"{flag}: expected between 1 and the {n} training items, got {count}")
+    say = say or (lambda line: None)
+    torch.set_flush_denormal(True)
+    model.eval()
+    device = data.train.pixels.device
+    generator = torch.Generator(device).manual_seed(seed)
+    with torch.no_grad():
+        if em is not None:
+            loc, log_weights, scale = fit_em(aggregate_posterior(model, data, generator), em, generator, say=say)
+            items = None
+        else:
+            items = torch.arange(n, device=device)
+            if points is not None:
+                items = torch.randperm(n, generator=generator, device=device)[:points].sort().values
+            loc = latents(model, data.train)[items]
+            log_weights = loc.new_full((len(loc),), 1 / len(loc)).log()
+            scale = getattr(model.prior, "log_scale", loc.new_zeros(())).exp().item()
+        scale = choose_scale(model, data, loc, log_weights, scale, seed, say)
+    images = None if items is None else data.train
+    return FittedMixture(loc, log_weights, loc.new_tensor(scale).log(), images, items)
+
+
+def aggregate_posterior(model: VAE, data: Dataset, generator: torch.Generator, per_item: int = 5) -> Tensor:
+    """Draws from q(z|x_n), `per_item` of each training item, (N * per_item, D)."""
+    draws = [model.encoder(x).sample((per_item,), generator=generator) for x in observed(model, data.train, seed=0)]
+    return torch.cat([d.flatten(0, 1) for d in draws])
+
+
+def fit_em(
+    z: Tensor, n_components: int, generator: torch.Generator, *, steps: int = 100, tolerance: float = 1e-4, say: Say
+) -> tuple[Tensor, Tensor, float]:
+    r"""Maximum likelihood of a mixture of normals with one sigma, by EM, in tiles of z.
+
+    Args:
+        z: The draws, (n, D).
+        n_components: K.
+        generator: Which draws the means start at.
+        steps: EM steps at most.
+        tolerance: Stop when the mean log-likelihood rises by less, nats.
+        say: Told the log-likelihood now and then.
+
+    Returns:
+        Means (K, D), log-shares (K,), sigma.
+    """
+    centre = z.mean(0)
+    z = z - centre
+    start = torch.randperm(len(z), generator=generator, device=z.device)[:n_components]
+    loc, log_weights = z[start].clone(), z.new_full((n_components,), 1 / n_components).log()
+    variance = z.var(0).mean().item()
+    before = -math.inf
+    for step in range(1, steps + 1):
+        loc, log_weights, variance, log_likelihood = em_step(z, loc, log_weights, variance)
+        if step % 10 == 0:
+            say(f"EM step {step}: {log_likelihood:.4f} nats a draw, sigma {variance**0.5:.4f}")
+        if log_likelihood - before < tolerance:
+            break
+        before = log_likelihood
+    return loc + centre, log_weights, variance**0.5
+
+
+def em_step(z: Tensor, loc: Tensor, log_weights: Tensor, variance: float) -> tuple[Tensor, Tensor, float, float]:
+    """One full step of EM; the mean log-likelihood returned is that of the parameters it was given."""
+    dim = z.shape[1]
+    counts = torch.zeros(len(loc), dtype=torch.float64, device=z.device)
+    sums = torch.zeros(loc.shape, dtype=torch.float64, device=z.device)
+    squares = log_likelihood = 0.0
+    constants = log_weights - 0.5 * loc.square().sum(1) / variance
+    for block in z.split(ROWS):
+        logits = torch.addmm(constants, block, loc.T / variance)
+        shares = logits.softmax(1)
+        counts += shares.sum(0)
+        sums += shares.T @ block
+        block_squares = block.square().sum(1)
+        squares += block_squares.double().sum().item()
+        log_likelihood += (logits.logsumexp(1) - 0.5 * block_squares / variance).double().sum().item()
+    log_likelihood = log_likelihood / len(z) - 0.5 * dim * (LOG_2PI + math.log(variance))
+    # A component that owns nothing keeps its mean and a share of zero.
+    owned = counts > 1e-10
+    new = torch.where(owned[:, None], sums / counts.clamp(min=1e-10)[:, None], loc.double())
+    spread = squares - 2 * (new * sums).sum().item() + (counts * new.square().sum(1)).sum().item()
+    variance = max(spread / (len(z) * dim), 1e-8)
+    return new.to(z.dtype), (counts / len(z)).log().to(z.dtype), variance, log_likelihood
+
+
+def choose_scale(
+    model: VAE, data: Dataset, loc: Tensor, log_weights: Tensor, start: float, seed: int, say: Say
+) -> float:
+    """The sigma with the best mean importance-weighted bound over the first validation items.
+
+    The same draws of q(z|x) serve all candidates: what does not depend on sigma is computed once.
+    """
+    generator = torch.Generator(loc.device).manual_seed(seed)
+    latent, rest = [], []  # z, (s, b, D), and log p(x|z) - log q(z|x), (s, b)
+    for x in observed(model, data.validation.first(VALIDATION_ITEMS), seed, batch_size=10):
+        q = model.encoder(x)
+        z = q.sample((VALIDATION_DRAWS,), generator=generator)
+        latent.append(z)
+        rest.append(model.decoder(z).log_prob(x) - q.log_prob(z))
+    z, log_rest = torch.cat(latent, 1), torch.cat(rest, 1)
+    rows = z.flatten(0, 1)
+
+    def bounds(scales: Tensor) -> Tensor:
+        log_p = log_prob_at_scales(rows, loc, log_weights, scales).view(len(scales), *log_rest.shape)
+        return (log_p + log_rest).logsumexp(1).double().mean(1) - math.log(VALIDATION_DRAWS)
+
+    low, high = math.log(start) - math.log(4), math.log(start) + math.log(2)
+    for _ in range(PASSES):
+        grid = torch.linspace(low, high, GRID, dtype=torch.float64, device=loc.device)
+        values = bounds(grid.exp().to(loc.dtype))
+        best = int(values.argmax())
+        say(f"sigma {grid[best].exp().item():.4f}: bound {values[best].item():.4f} on validation items")
+        step = (high - low) / (GRID - 1)
+        if best in (0, GRID - 1):  # beyond the edge: the next grid goes on from there, as wide as this one
+            low, high = grid[best].item() - (high - low) / 2, grid[best].item() + (high - low) / 2
+        else:
+            low, high = grid[best].item() - step, grid[best].item() + step
+    return math.exp(grid[best].item())
+
+
+def log_prob_at_scales(z: Tensor, loc: Tensor, log_weights: Tensor, scales: Tensor) -> Tensor:
+    """log p(z) of one isotropic mixture under several sigmas at once, (C, n), from one set of distances."""
+    centre = loc.mean(0)
+    z, loc = z - centre, loc - centre
+    norms = loc.square().sum(1)
+    out = []
+    for block in z.split(ROWS):
+        parts = []  # (C, rows) of each tile of components
+        own = block.square().sum(1, keepdim=True)
+        for m in range(0, len(loc), COMPONENTS):
+            part = slice(m, m + COMPONENTS)
+            squared = torch.addmm(norms[part] + own, block, loc[part].T, alpha=-2).clamp_(min=0)
+            shares = log_weights[part]
+            for s in scales:
+                logits = shares - squared * (0.5 / s**2)
+                shift = logits.amax(1, keepdim=True)
+                parts.append(logits.sub_(shift).mul_(LOG2_E).exp2_().sum(1).log_() + shift.squeeze(1))
+        tiles = torch.stack(parts).view(-1, len(scales), len(block))
+        out.append(tiles.logsumexp(0))
+    constant = z.shape[1] * (scales.log() + 0.5 * LOG_2PI)
+    return torch.cat(out, 1) - constant[:, None]

@@ -1,0 +1,118 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.neighbors import KNeighborsClassifier
+
+import bype
+from bype.distributions import IsotropicMixture
+from bype.errors import InputError
+from bype.evaluation import (
+    active_units,
+    evaluate,
+    evaluate_under,
+    knn_accuracy,
+    latents,
+    likelihood_figures,
+    log_likelihood,
+    observed,
+    prior_divergences,
+)
+from bype.priors import FittedMixture, PseudocoresetPrior
+
+
+def model_for(data, prior="bype", **options):
+    return bype.build_model(data, prior=prior, **({"n_components": 8, "latent_dim": 3, "hidden_dim": 16} | options))
+
+
+def test_knn_votes_as_scikit_learn_does():
+    g = torch.Generator().manual_seed(0)
+    base, query = torch.randn(200, 3, generator=g), torch.randn(60, 3, generator=g)
+    labels, truth = torch.randint(0, 4, (200,), generator=g), torch.randint(0, 4, (60,), generator=g)
+    ours = knn_accuracy(base, labels, query, truth, [1, 2, 3, 7])
+    for k, accuracy in ours.items():
+        theirs = KNeighborsClassifier(k).fit(base.numpy(), labels.numpy()).score(query.numpy(), truth.numpy())
+        assert accuracy == pytest.approx(100 * theirs), k
+    assert knn_accuracy(base, labels, base, labels, [1]) == {1: 100.0}
+    with pytest.raises(InputError, match="from 1 to 200"):
+        knn_accuracy(base, labels, query, truth, [201])
+
+
+def test_active_units_are_latents_whose_mean_varies():
+    means = torch.zeros(100, 4)
+    means[::2, 1], means[::2, 2] = 1.0, 0.1  # variances 0.25 and 0.0025
+    assert active_units(means) == 1
+
+
+def test_an_item_s_figure_depends_on_its_row_and_the_seed_alone(tiny):
+    model = model_for(tiny)
+    whole = log_likelihood(model, tiny.train, 30)
+    torch.testing.assert_close(log_likelihood(model, tiny.train.first(7), 30), whole[:7])
+    assert not torch.allclose(log_likelihood(model, tiny.train, 30, seed=1), whole)
+
+
+def test_figures_and_their_units(tiny):
+    d = 20
+    model = model_for(tiny)
+    figures = likelihood_figures(model, -10.0, d, 256)
+    assert figures["nll_paper"] == 10
+    assert figures["nll_nats"] == pytest.approx(10 + d / 2 * math.log(math.pi))
+    assert figures["bpd"] == pytest.approx(figures["nll_nats"] / d / math.log(2) + 8)
+    assert "bpd" not in likelihood_figures(model, -10.0, d, None)
+    for likelihood in ("bernoulli", "logistic"):
+        figures = likelihood_figures(model_for(tiny, likelihood=likelihood), -10.0, d, 256)
+        assert figures == {"nll_nats": 10, "bpd": pytest.approx(10 / d / math.log(2))}
+
+
+def test_evaluate_gives_every_figure_that_applies(tiny):
+    figures = evaluate(model_for(tiny), tiny, n_samples=20, ks=[1, 3])
+    assert set(figures) == {
+        "nll_paper", "nll_nats", "bpd", "samples", "items", "elbo_paper", "elbo_nats", "reconstruction", "kl",
+        "active_units", "knn", "kl_prior", "kl_prior_reverse",
+    }  # fmt: skip
+    assert figures["elbo_paper"] == pytest.approx(-figures["reconstruction"] - figures["kl"])
+    assert -figures["nll_paper"] > figures["elbo_paper"], "more samples, a tighter bound"
+    unlabelled = bype.from_arrays(np.random.default_rng(0).random((40, 3, 3), np.float32))
+    figures = evaluate(model_for(unlabelled, "vamp", likelihood="gaussian"), unlabelled, n_samples=5)
+    assert set(figures) == {
+        "nll_nats", "samples", "items", "elbo_nats", "reconstruction", "kl", "active_units"
+    }  # fmt: skip
+    assert all(math.isfinite(v) for v in figures.values())
+
+
+def test_binary_images_are_binarised_once(tiny):
+    model = model_for(tiny, likelihood="bernoulli")
+    x, again = (torch.cat(list(observed(model, tiny.test, 3))) for _ in range(2))
+    assert set(x.unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(x, again)
+    assert not torch.equal(x, torch.cat(list(observed(model, tiny.test, 4))))
+
+
+def test_the_divergence_of_priors_is_zero_for_the_data_and_matches_quadrature(tiny):
+    model = model_for(tiny, latent_dim=1)
+    model.prior = PseudocoresetPrior(tiny.train.scaled(), 48)
+    assert prior_divergences(model, tiny.train) == pytest.approx({"kl_prior": 0, "kl_prior_reverse": 0}, abs=1e-5)
+    model.prior = PseudocoresetPrior(tiny.train.scaled(slice(0, 2)), 48)
+    with torch.no_grad():
+        model.prior.weights.copy_(torch.tensor([40.0, 8.0]))
+        model.prior.log_scale.fill_(math.log(0.3))
+        z = torch.linspace(-15, 15, 20_001)[:, None]
+        loc = latents(model, tiny.train)
+        p = model.prior(model.encoder).log_prob(z)
+        q = IsotropicMixture(loc, torch.tensor(0.3), torch.full((48,), 1 / 48).log()).log_prob(z)
+    exact = {
+        "kl_prior": torch.trapezoid(p.exp() * (p - q), z[:, 0]).item(),
+        "kl_prior_reverse": torch.trapezoid(q.exp() * (q - p), z[:, 0]).item(),
+    }
+    assert prior_divergences(model, tiny.train) == pytest.approx(exact, rel=0.1, abs=0.02)
+
+
+def test_under_its_own_prior_the_figure_is_the_same(tiny):
+    model = model_for(tiny)
+    own = model.prior(model.encoder)
+    same = FittedMixture(own.loc.detach(), own.log_weights, model.prior.log_scale.detach())
+    figures = evaluate(model, tiny, n_samples=10, ks=[1])
+    under = evaluate_under(model, tiny, same, "same", n_samples=10)
+    assert under["nll_paper@same"] == pytest.approx(figures["nll_paper"], rel=1e-6)
+    assert under.keys() == {"nll_paper@same", "nll_nats@same", "bpd@same", "samples@same", "items@same"}

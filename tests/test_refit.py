@@ -1,0 +1,163 @@
+import csv
+import json
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+import bype
+from bype.distributions import IsotropicMixture
+from bype.errors import InputError
+from bype.refit import em_step, fit_em, log_prob_at_scales, refit
+
+
+def silent(line):
+    pass
+
+
+def clusters(n=3000, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    means = torch.tensor([[0.0, 0.0], [5.0, 0.0], [0.0, 5.0]])
+    which = torch.multinomial(torch.tensor([0.5, 0.3, 0.2]), n, replacement=True, generator=g)
+    return means, means[which] + 0.4 * torch.randn(n, 2, generator=g)
+
+
+def test_em_finds_separated_clusters():
+    means, z = clusters()
+    # From several starts the best one: EM finds a local maximum.
+    fits = [fit_em(z, 3, torch.Generator().manual_seed(s), say=silent) for s in range(8)]
+    loc, log_weights, scale = max(
+        fits, key=lambda f: IsotropicMixture(f[0], torch.tensor(f[2]), f[1]).log_prob(z).mean()
+    )
+    order = torch.cdist(means, loc).argmin(1)
+    torch.testing.assert_close(loc[order], means, atol=0.05, rtol=0)
+    torch.testing.assert_close(log_weights[order].exp(), torch.tensor([0.5, 0.3, 0.2]), atol=0.03, rtol=0)
+    assert scale == pytest.approx(0.4, rel=0.03)
+
+
+@pytest.mark.parametrize("n_components", [1, 7, 40])
+def test_full_em_steps_never_lower_the_likelihood(n_components):
+    _, z = clusters()
+    z = z.double() * 3
+    loc, log_weights, variance = (
+        z[:n_components].clone(),
+        torch.full((n_components,), 1 / n_components).log().double(),
+        4.0,
+    )
+    values = []
+    for _ in range(60):
+        expected = IsotropicMixture(loc, torch.tensor(variance).double().sqrt(), log_weights).log_prob(z).mean().item()
+        loc, log_weights, variance, value = em_step(z, loc, log_weights, variance)
+        assert value == pytest.approx(expected, rel=1e-9), "the likelihood reported is that of the mixture"
+        values.append(value)
+    assert min(b - a for a, b in pairwise(values)) > -1e-10
+    assert log_weights.exp().sum().item() == pytest.approx(1)
+    if n_components == 1:
+        torch.testing.assert_close(loc[0], z.mean(0))
+        assert variance == pytest.approx(z.var(0, correction=0).mean().item())
+
+
+def test_densities_at_several_scales_are_the_mixture_s():
+    g = torch.Generator().manual_seed(0)
+    z, loc = torch.randn(50, 4, generator=g) + 30, torch.randn(1500, 4, generator=g) + 30
+    log_weights = torch.randn(1500, generator=g).log_softmax(0)
+    scales = torch.tensor([0.2, 1.0, 3.0])
+    for s, row in zip(scales, log_prob_at_scales(z, loc, log_weights, scales), strict=True):
+        torch.testing.assert_close(row, IsotropicMixture(loc, s, log_weights).log_prob(z), rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def digits_model():
+    data = bype.load("digits")
+    model = bype.build_model(data, likelihood="gaussian", n_components=20, latent_dim=8, hidden_dim=64, coreset="paper")
+    bype.train(model, data, epochs=25, warmup=5, lr=2e-3, coreset_interval=100)
+    return model, data
+
+
+def test_refit_leaves_the_networks_alone_and_raises_the_validation_bound(digits_model):
+    from bype.evaluation import log_likelihood
+
+    model, data = digits_model
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    fitted = {
+        name: refit(model, data, **o) for name, o in {"all": {}, "some": {"points": 100}, "em": {"em": 30}}.items()
+    }
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert [len(p.loc) for p in fitted.values()] == [1439, 100, 30]
+
+    def bound(prior, images):
+        return log_likelihood(model, images, 100, prior=None if prior is None else prior(model.encoder)).mean().item()
+
+    own = bound(None, data.validation)
+    assert bound(fitted["all"], data.validation) > own + 0.3
+    assert bound(fitted["em"], data.validation) > own
+    assert fitted["some"].points_at(torch.tensor([0])).shape == (1, 1, 8, 8)
+    assert fitted["em"].points_at(torch.tensor([0])) is None
+    # The chosen sigma beats its neighbours on what it was chosen by.
+    chosen = fitted["all"].log_scale.item()
+    values = []
+    for factor in (0.6, 1.0, 1.6):
+        fitted["all"].log_scale.fill_(chosen + math.log(factor))
+        values.append(bound(fitted["all"], data.validation))
+    fitted["all"].log_scale.fill_(chosen)
+    assert values[1] == max(values)
+
+
+@pytest.mark.parametrize(
+    "options", [{"points": 0}, {"points": 5000}, {"em": 0}, {"em": 10_000}, {"em": 3, "points": 3}]
+)
+def test_counts_that_do_not_fit_are_refused(digits_model, options):
+    with pytest.raises(InputError, match="expected"):
+        refit(*digits_model, **options)
+
+
+def test_refit_evaluate_and_sample_by_name(cli_json, run_cli, trained, tmp_path):
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(trained["bype"], run)
+    made = cli_json("refit", run, "--name", "all")
+    assert made["components"] == 1439
+    cli_json("refit", run, "--name", "em5", "--em", 5)
+    own = cli_json("evaluate", run, "--samples", 10, "--items", 40)
+    under = cli_json("evaluate", run, "--samples", 10, "--items", 40, "--with", "all")
+    record = json.loads((run / "evaluation.json").read_text())
+    assert record["nll_paper"] == own["nll_paper"]
+    assert record["nll_paper@all"] == under["nll_paper@all"]
+    assert under["nll_paper@all"] != own["nll_paper"]
+    cli_json("sample", run, "--with", "all", "--out", tmp_path / "x.npz", "--n", 300)
+    with np.load(tmp_path / "x.npz") as arrays:
+        assert arrays["components"].max() > 20, "components beyond the run's own 20"
+    cli_json("sample", run, "--with", "all", "--out", tmp_path / "x.png", "--plates")
+    for args, code, message in [
+        (["refit", run, "--name", "all"], 4, "choose another --name"),
+        (["refit", run, "--name", "../x"], 2, "--name: expected letters"),
+        (["refit", run, "--name", "b", "--points", "many"], 2, "expected all or a number"),
+        (["evaluate", run, "--with", "none"], 2, "expected one of the run's refits (all, em5), got 'none'"),
+        (["sample", run, "--with", "em5", "--plates", "--out", tmp_path / "y.png"], 2, "a prior made of points"),
+    ]:
+        got, _, err = run_cli(*args)
+        assert (got, message in err, err.count("\n")) == (code, True, 1), err
+
+
+def test_coreset_as_files(cli_json, run_cli, trained, tmp_path):
+    made = cli_json("coreset", trained["bype"], "--out", tmp_path / "c")
+    points = np.load(tmp_path / "c" / "points.npy", allow_pickle=False)
+    assert points.shape == (20, 1, 8, 8)
+    with (tmp_path / "c" / "weights.csv").open() as f:
+        lines = list(csv.DictReader(f))
+    assert len(lines) == made["points"] == 20
+    weights = [float(line["weight"]) for line in lines]
+    assert weights == sorted(weights, reverse=True)
+    assert sum(weights) == pytest.approx(1439, rel=1e-4)
+    data = bype.load("digits")
+    for line in lines:  # three epochs moved no point: each is the training item it names
+        item = int(line["nearest_item"])
+        np.testing.assert_allclose(points[int(line["point"])], data.train.scaled(slice(item, item + 1))[0], atol=1e-6)
+        assert int(line["nearest_label"]) == data.train.labels[item]
+        assert float(line["distance"]) < 1e-5
+    assert (tmp_path / "c" / "gallery.png").stat().st_size > 1000
+    code, _, err = run_cli("coreset", trained["vamp"], "--out", tmp_path / "d")
+    assert (code, "expected a run with prior bype, got VampPrior" in err) == (2, True)
