@@ -44,7 +44,9 @@ def test_module_and_lazy_names():
             "--prior: expected one of standard, vamp, exemplar, bype, got 'gauss'",
         ),
         (["train", "digits", "--epochs", "0"], 2, "--epochs: expected at least 1, got 0"),
-        (["train", "digits", "--epochs", "many"], 2, "'many' is not a valid"),
+        (["train", "digits", "--epochs", "many"], 2, "got 'many'"),
+        (["evaluate", "RUN", "--samples=none"], 2, "got 'none'"),
+        (["evaluate", "RUN", "--samples", "0"], 2, "got '0'"),
         (["train", "digits", "--lr", "nan"], 2, "--lr: expected at least 0.0, got nan"),
         (["train", "digits", "--precision", "tf32", "--device", "cpu"], 2, "precision tf32: expected a CUDA device"),
         (["train", "digits", "--likelihood", "logistic"], 2, "expected data of 256 levels, got 17 levels"),
@@ -72,7 +74,7 @@ def test_module_and_lazy_names():
             "expected --lr 0.0005, the run's own, got 1.0",
         ),
         (["demo", "--out", "RUN"], 4, "a new folder or an earlier demo"),
-        (["reproduce", "table9"], 2, "expected one of trunk"),
+        (["reproduce", "table9"], 2, "expected one of trunk, step-two"),
     ],
 )
 def test_errors_are_one_line_and_a_code(run_cli, trained, tmp_path, monkeypatch, args, code, message):

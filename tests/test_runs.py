@@ -199,7 +199,7 @@ def test_a_write_that_fails_leaves_the_earlier_file(tmp_path):
 
 def test_names_and_hashes_of_cells():
     a = Config("mnist", prior="bype", n_components=500, device="cpu")
-    assert cell_id("trunk", a, "short").startswith("trunk-mnist-vae-bype-none-fp32-short-s0-")
+    assert cell_id("trunk", a, "short").startswith("trunk-mnist-vae-bype-paper-fp32-short-s0-")
     hashes = {
         settings_hash(Config("mnist", prior="bype", n_components=500, **o)) for o in ({"seed": 3}, {"device": "cuda"})
     }
@@ -207,3 +207,37 @@ def test_names_and_hashes_of_cells():
     assert settings_hash(Config("mnist", prior="bype", n_components=499)) not in hashes
     vamp = [settings_hash(Config("mnist", prior="vamp", exemplars=e)) for e in (None, 77)]
     assert vamp[0] == vamp[1], "an option that the prior does not use is no setting"
+
+
+def test_a_cell_is_trained_scored_and_written(tmp_path, monkeypatch):
+    from bype import experiments
+
+    monkeypatch.setattr(experiments, "SHORT_SAMPLES", 5)
+    monkeypatch.setattr(experiments, "SHORT_ITEMS", 20)
+    options = config(epochs=4, coreset="paper", coreset_interval=2, coreset_steps=2)
+    cell = experiments.Cell("trial", options, "short", samples=8, items=30)
+    value = experiments.run_cell(cell, tmp_path / "ledger", tmp_path / "runs")
+    where = tmp_path / "ledger" / f"{cell.id}.json"
+    assert json.loads(where.read_text()) == value
+    assert value.keys() == {
+        "experiment", "set", "arch", "prior", "coreset", "precision", "seed", "protocol", "settings", "settings_hash",
+        "versions", "device", "seconds", "curve", "figures",
+    }  # fmt: skip
+    assert len(value["curve"]) == 4
+    figures = value["figures"]
+    assert all(isinstance(v, int | float) for v in figures.values())
+    assert (figures["nll_paper_samples"], figures["nll_paper_items"]) == (8, 30)
+    assert {
+        "val_loss_before_2",
+        "val_loss_after_4",
+        "coreset_outside_4",
+        "seconds_coreset",
+        "kl_prior",
+    } <= figures.keys()
+    assert figures["val_loss_after_4"] == pytest.approx(value["curve"][3], abs=1e-4)
+    # The run is kept: a cell that was cut off while it was scored does not train again.
+    again = experiments.run_cell(cell, tmp_path / "ledger", tmp_path / "runs")
+    times = ("seconds_evaluation",)
+    assert {k: v for k, v in again["figures"].items() if k not in times} == {
+        k: v for k, v in figures.items() if k not in times
+    }

@@ -49,7 +49,7 @@ def main() -> None:
     except BypeError as e:
         _fail(str(e), e.exit_code)
     except usage_error as e:
-        _fail(f"{e.format_message()} (see `bype {' '.join(_command(e))}--help`)", 2)  # type: ignore[attr-defined]
+        _fail(f"{_usage(e)} (see `bype {' '.join(_command(e))}--help`)", 2)
     except (KeyboardInterrupt, typer.Abort):
         _fail("stopped; the last finished epoch is saved", 130)
     except _Stopped:
@@ -67,6 +67,18 @@ class _Stopped(BaseException):
 
 def _stop(number: int, frame: types.FrameType | None) -> NoReturn:
     raise _Stopped
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with a command's words, and where it is a value that does not fit, which value was given."""
+    message = error.format_message().rstrip(".")
+    options = getattr(getattr(error, "param", None), "opts", ())
+    for word, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name in options:
+            given = value if equals else following
+            return message if repr(given) in message else f"{message}, got {given!r}"
+    return message
 
 
 def _command(error: Any) -> list[str]:
@@ -484,7 +496,7 @@ def demo(
 
 @app.command()
 def reproduce(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="An experiment: trunk.")],
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="An experiment: trunk, step-two.")],
     ledger: Annotated[Path, typer.Option("--ledger", metavar="DIR", help="Where finished cells go.")] = Path(
         "results/ledger"
     ),

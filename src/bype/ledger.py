@@ -69,9 +69,20 @@ def cell(
 
 
 def training_figures(metrics: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Medians of the epochs' times, and where training stood at its end."""
+    """Medians of the epochs' times, where training stood at its end, and what each update of a pseudocoreset did."""
     best = min(metrics, key=lambda m: m["val_loss"])
-    return {
+    figures: dict[str, float] = {}
+    updates = [m for m in metrics if "coreset_mean_distance" in m]
+    for m in updates:
+        if "val_loss_before_update" in m:
+            figures[f"val_loss_before_{m['epoch']}"] = m["val_loss_before_update"]
+            figures[f"val_loss_after_{m['epoch']}"] = m["val_loss"]
+        for key in ("coreset_mean_distance", "coreset_outside"):
+            figures[f"{key}_{m['epoch']}"] = m[key]
+    timed = [m["seconds_coreset"] for m in updates if "seconds_coreset" in m]
+    if timed:
+        figures["seconds_coreset"] = statistics.median(timed)
+    return figures | {
         "epochs": len(metrics),
         "best_epoch": best["epoch"],
         "val_loss": best["val_loss"],

@@ -1,0 +1,38 @@
+"""What the README shows is run as it stands."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
+SHELL = [line for block in re.findall(r"```\n(.*?)```", README, re.S) for line in block.splitlines()]
+COMMANDS = [shlex.split(line, comments=True) for line in SHELL if line.startswith("bype ")]
+
+
+def test_there_is_something_to_run():
+    assert len(PYTHON) == 2
+    assert len(COMMANDS) >= 6
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=["example", "own prior"])
+def test_python(code):
+    assert len([line for line in code.splitlines() if line.strip()]) <= 35
+    exec(compile(code, "README.md", "exec"), {})
+
+
+def test_the_first_example_is_short_and_the_quickstart_is_it():
+    lines = [line for line in PYTHON[0].splitlines() if line.strip()]
+    assert len(lines) <= 12
+    quickstart = (Path(__file__).parents[1] / "examples" / "quickstart.py").read_text()
+    assert all(line in quickstart for line in lines[:-1])
+
+
+def test_commands_in_their_order(run_cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for command in COMMANDS:
+        code, _, err = run_cli(*command[1:])
+        assert code == 0, (command, err)
+    assert {"samples.png", "plates.png", "reconstructions.png"} <= {p.name for p in tmp_path.iterdir()}
