@@ -63,7 +63,7 @@ def test_module_and_lazy_names():
         (["sample", "RUN", "--out", "x.png", "--like", "179"], 2, "a test item from 0 to 178"),
         (["sample", "RUN", "--out", "x.png", "--like", "none.png"], 2, "none.png: expected a PNG or JPEG image"),
         (["sample", "RUN", "--out", "x.png", "--like", "1", "--plates"], 2, "got more"),
-        (["sample", "STANDARD", "--out", "x.png", "--plates"], 2, "a prior made of points, got StandardPrior"),
+        (["sample", "STANDARD", "--out", "x.png", "--plates"], 2, "a prior made of points, but got StandardPrior"),
         (["sample", "STANDARD", "--out", "x.png", "--component", "0"], 2, "StandardPrior has none"),
         (["sample", "RUN", "--out", "/proc/none/x.png"], 2, "expected to write it"),
         (["reconstruct", "RUN", "--out", "x.npz"], 2, "ends in .png"),

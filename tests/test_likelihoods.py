@@ -47,7 +47,7 @@ def test_bernoulli_sums_to_one_over_all_patterns(spread):
 
 
 LOCATIONS = [-5.0, -0.1, 0.0, 0.3, 0.4999, 0.5, 1.0, 1.1, 7.0]
-SCALES = [1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0]
+SCALES = [1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0, 100.0]
 
 
 @pytest.mark.parametrize("levels", [256, 17, 2])
@@ -126,7 +126,7 @@ def test_logistic_is_a_difference_of_cdfs(loc, scale, levels):
     seen = expected > -700  # float64's exponential ends there
     log_prob = DiscretizedLogistic(loc, scale, levels).log_prob(one_pixel(bins(levels)))
     assert seen.any()
-    np.testing.assert_allclose(log_prob.double().numpy()[seen], expected[seen], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(log_prob.double().numpy()[seen], expected[seen], rtol=5e-6, atol=5e-6)
 
 
 def test_logistic_has_a_scale_per_pixel():
@@ -227,15 +227,17 @@ def test_gaussian_refuses_a_scale_below_its_floor(scale):
         Gaussian(scale)
 
 
-def test_gaussian_scale_learns_the_residuals():
-    module = Gaussian(0.5)
+def test_gaussian_scale_is_drawn_to_the_residuals():
     residuals = 0.1 * randn(2000, 1, 1, 1, dtype=torch.float32)
-    optimiser = torch.optim.Adam(module.parameters(), lr=0.05)
-    for _ in range(300):
-        optimiser.zero_grad()
-        (-module(torch.zeros_like(residuals)).log_prob(residuals).mean()).backward()
-        optimiser.step()
-    assert module.scale.item() == pytest.approx(residuals.square().mean().sqrt().item(), rel=1e-3)
+    right = residuals.square().mean().sqrt().item()
+    pull = []
+    for scale in (0.5 * right, right, 2 * right):
+        module = Gaussian(scale)
+        module(torch.zeros_like(residuals)).log_prob(residuals).mean().backward()
+        pull.append(module.raw_scale.grad.item())
+    assert pull[0] > 1
+    assert pull[1] == pytest.approx(0, abs=1e-3)
+    assert pull[2] < -0.5
 
 
 def test_bernoulli_module_reads_log_odds():

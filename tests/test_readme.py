@@ -8,8 +8,7 @@ import pytest
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
-SHELL = [line for block in re.findall(r"```\n(.*?)```", README, re.S) for line in block.splitlines()]
-COMMANDS = [shlex.split(line, comments=True) for line in SHELL if line.startswith("bype ")]
+COMMANDS = [shlex.split(line, comments=True) for line in README.splitlines() if line.startswith("bype ")]
 
 
 def test_there_is_something_to_run():

@@ -293,14 +293,15 @@ def sample(
     _, data, model = _load(run, device, with_)
     generator = _generator(seed, data.train.pixels.device)
     if plates:
-        points, images, titles, components = draw_plates(model, n or 16, generator)
+        try:
+            plate = model.plates(n or 16, generator=generator)
+        except ValueError as e:
+            raise InputError(f"--plates: {e}") from None
         if out.suffix == ".png":
-            pictures.save_png(pictures.plates(points, images, titles), out)
+            pictures.save_png(pictures.plates(plate), out)
         else:
-            import torch
-
-            _save_npz(out, torch.cat(images), components.repeat_interleave(len(images[0])))
-        count = sum(map(len, images))
+            _save_npz(out, plate.images.flatten(0, 1), plate.components.repeat_interleave(plate.images.shape[1]))
+        count = plate.images.shape[:2].numel()
     else:
         image = None if like is None else _image(like, data)
         try:
@@ -313,28 +314,6 @@ def sample(
             _save_npz(out, drawn.images, drawn.components)
         count = len(drawn.images)
     _done(out, count, as_json)
-
-
-def draw_plates(
-    model: "VAE", n: int, generator: Any, n_points: int = 9
-) -> "tuple[list[Tensor], list[Tensor], list[str], Tensor]":
-    """Points drawn by their shares, without replacement, and n samples of each one's component.
-
-    Raises:
-        InputError: If the prior's components are not made of images.
-    """
-    import torch
-
-    p: Any = model.prior(model.encoder)
-    if model.prior.points_at(torch.zeros(1, dtype=torch.long, device=next(model.parameters()).device)) is None:
-        raise InputError(f"--plates: expected a prior made of points, got {type(model.prior).__name__}")
-    shares = p.log_weights.detach().exp()
-    drawn = torch.multinomial(shares, min(n_points, int((shares > 0).sum())), generator=generator)
-    points = model.prior.points_at(drawn)
-    assert points is not None
-    images = [model.sample(n, component=m, generator=generator).images for m in drawn.tolist()]
-    titles = [f"point {m}\n{100 * shares[m].item():.3g} %" for m in drawn.tolist()]
-    return list(points), images, titles, drawn
 
 
 def _save_npz(path: Path, images: "Tensor", components: "Tensor | None") -> None:

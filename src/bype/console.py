@@ -26,14 +26,16 @@ def epochs(title: str, total: int) -> Iterator[Callable[["EpochInfo", "Trainer"]
             f"best {trainer.best_val_loss:.2f} @ {trainer.best_epoch}  {info.seconds:.2f} s/epoch{skipped}"
         )
 
+    def short(info: "EpochInfo", trainer: "Trainer") -> str:  # what a bar on a terminal of 80 columns leaves room for
+        return f"val {info.val_loss:.2f} best {trainer.best_val_loss:.2f} @ {trainer.best_epoch} {info.seconds:.2f} s"
+
     if not sys.stderr.isatty():
         yield lambda info, trainer: say(f"{title}  epoch {info.epoch}/{total}  {line(info, trainer)}")
         return
+    say(title)
     with _bar() as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda info, trainer: bar.update(
-            task, completed=info.epoch, description=f"{title}  {line(info, trainer)}"
-        )
+        task = bar.add_task("", total=total)
+        yield lambda info, trainer: bar.update(task, completed=info.epoch, description=short(info, trainer))
 
 
 @contextmanager
@@ -60,7 +62,7 @@ def _bar() -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = [TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn()]
+    columns = [MofNCompleteColumn(), BarColumn(bar_width=20), TextColumn("{task.description}"), TimeRemainingColumn()]
     return Progress(*columns, console=Console(stderr=True))
 
 

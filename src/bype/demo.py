@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from bype import console, pictures
-from bype.cli import draw_plates
 from bype.config import PRIORS, Config
 from bype.errors import RunExistsError
 from bype.evaluation import evaluate
@@ -73,8 +72,7 @@ def draw(out: Path, runs: dict[str, TrainedRun]) -> None:
         pictures.gallery(coreset.pseudo_inputs, coreset.weights / coreset.n_data, title), out / "pseudo-points.png"
     )
     generator = torch.Generator(data.train.pixels.device).manual_seed(0)
-    points, images, titles, _ = draw_plates(model, 16, generator)
-    pictures.save_png(pictures.plates(points, images, titles), out / "plates.png")
+    pictures.save_png(pictures.plates(model.plates(16, generator=generator)), out / "plates.png")
     x = data.test.first(32).scaled()
     pictures.save_png(pictures.pairs(x, model.reconstruct(x)), out / "reconstructions.png")
     metrics = {prior: trained.run.metrics() for prior, trained in runs.items()}

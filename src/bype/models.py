@@ -19,6 +19,15 @@ class Samples(NamedTuple):
     components: Tensor | None  # (n,), None where the prior has no components
 
 
+class Plates(NamedTuple):
+    """Components of a prior, the image each is made of, and samples of each."""
+
+    points: Tensor  # (k, c, h, w)
+    images: Tensor  # (k, n, c, h, w), the means of p(x|z)
+    components: Tensor  # (k,)
+    shares: Tensor  # (k,), of the mixture
+
+
 class VAE(nn.Module):
     """One level of latents: q(z|x), p(x|z) and p(z).
 
@@ -95,6 +104,29 @@ class VAE(nn.Module):
         else:
             z = p.sample((n,), generator=generator)
         return Samples(self.decoder(z).mean, z, m)
+
+    @torch.no_grad()
+    def plates(self, n: int, n_points: int = 9, *, generator: torch.Generator | None = None) -> Plates:
+        """Components drawn by their shares, without replacement, and n samples of each (Figure 1).
+
+        Args:
+            n: Samples of each component.
+            n_points: How many components; fewer where fewer have a share.
+            generator: Where the draws come from.
+
+        Raises:
+            ValueError: If the prior's components are not made of images.
+        """
+        p = self.prior(self.encoder)
+        first = torch.zeros(1, dtype=torch.long, device=next(self.parameters()).device)
+        if not isinstance(p, NormalMixture) or self.prior.points_at(first) is None:
+            raise ValueError(f"Expected a prior made of points, but got {type(self.prior).__name__}.")
+        shares = p.log_weights.exp()
+        drawn = torch.multinomial(shares, min(n_points, int((shares > 0).sum())), generator=generator)
+        points = self.prior.points_at(drawn)
+        assert points is not None
+        latents = torch.stack([p.component(m).sample((n,), generator=generator) for m in drawn.tolist()])
+        return Plates(points, self.decoder(latents).mean, drawn, shares[drawn])
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:

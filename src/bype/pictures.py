@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bype.errors import InputError
 from bype.files import write
+from bype.models import Plates
 
 SMALL = 96  # a tile narrower than this is enlarged by whole factors, pixels kept square and sharp
 GAP = 2
@@ -49,24 +50,18 @@ def pairs(above: Tensor, below: Tensor, columns: int = 8) -> Image.Image:
     return grid(torch.cat(rows), columns)
 
 
-def plates(points: Sequence[Tensor], samples: Sequence[Tensor], titles: Sequence[str]) -> Image.Image:
-    """Figure 1: for each point, its own image beside the samples it gave.
-
-    Args:
-        points: The points' images, each (c, h, w).
-        samples: For each point, its samples (n, c, h, w).
-        titles: A short text for each.
-    """
-    columns = min(3, len(points))
-    rows = -(-len(points) // columns)
+def plates(drawn: Plates) -> Image.Image:
+    """Figure 1: for each point, its own image beside the samples its component gave."""
+    columns = min(3, len(drawn.points))
+    rows = -(-len(drawn.points) // columns)
     size = (4.2 * columns, 3.1 * rows)
     figure, axes = _subplots(rows, 2 * columns, size, gridspec_kw={"width_ratios": [1, 2.4] * columns})
     for axis in axes.flat:
         axis.axis("off")
-    for i, (point, sampled, title) in enumerate(zip(points, samples, titles, strict=True)):
+    for i, (point, sampled, m, share) in enumerate(zip(*drawn, strict=True)):
         left, right = axes[i // columns, 2 * (i % columns)], axes[i // columns, 2 * (i % columns) + 1]
         left.imshow(to_uint8(point[None])[0], interpolation="nearest")
-        left.set_title(title, fontsize=8)
+        left.set_title(f"point {m}\n{100 * share:.3g} %", fontsize=8)
         right.imshow(np.asarray(grid(sampled)), interpolation="nearest")
     return _figure_image(figure)
 
@@ -74,7 +69,7 @@ def plates(points: Sequence[Tensor], samples: Sequence[Tensor], titles: Sequence
 def gallery(points: Tensor, shares: Tensor | None, title: str) -> Image.Image:
     """Points (n, c, h, w) with their shares of the weight, heaviest first."""
     order = torch.arange(len(points)) if shares is None else shares.cpu().argsort(descending=True, stable=True)
-    columns = min(10, len(points))
+    columns = min(10 if len(points) <= 100 else 25, len(points))
     rows = -(-len(points) // columns)
     figure, axes = _subplots(rows, columns, (columns, 1.25 * rows + 0.4))
     tiles = to_uint8(points)
