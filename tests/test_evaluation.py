@@ -73,6 +73,7 @@ def test_evaluate_gives_every_figure_that_applies(tiny):
     }  # fmt: skip
     assert figures["elbo_paper"] == pytest.approx(-figures["reconstruction"] - figures["kl"])
     assert -figures["nll_paper"] > figures["elbo_paper"], "more samples, a tighter bound"
+    assert not any("kl_prior" in k for k in evaluate(model_for(tiny), tiny, n_samples=2, ks=[1], trained_on=False))
     unlabelled = bype.from_arrays(np.random.default_rng(0).random((40, 3, 3), np.float32))
     figures = evaluate(model_for(unlabelled, "vamp", likelihood="gaussian"), unlabelled, n_samples=5)
     assert set(figures) == {

@@ -51,9 +51,9 @@ def main() -> None:
     except usage_error as e:
         _fail(f"{_usage(e)} (see `bype {' '.join(_command(e))}--help`)", 2)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("stopped; the last finished epoch is saved", 130)
+        _fail("stopped; of a training run, the last finished epoch is saved", 130)
     except _Stopped:
-        _fail("stopped; the last finished epoch is saved", 143)
+        _fail("stopped; of a training run, the last finished epoch is saved", 143)
     except MemoryError as e:
         _fail(f"expected enough memory for this run, got {str(e) or 'none left'}", 2)
     except BrokenPipeError:
@@ -242,7 +242,7 @@ def evaluate(
     options: dict[str, Any] = {"split": split, "n_samples": samples, "n_items": items, "seed": seed}
     with console.items(str(run)) as progress:
         if with_ is None:
-            figures = figures_of(model, data, **options, ks=ks, progress=progress)
+            figures = figures_of(model, data, **options, ks=ks, trained_on=data is own, progress=progress)
         else:
             refitted = place.load_refit(with_, own)
             figures = evaluate_under(model, data, refitted, with_, **options, progress=progress)

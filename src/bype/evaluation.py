@@ -149,6 +149,7 @@ def evaluate(
     n_items: int | None = None,
     ks: Sequence[int] = KNN,
     seed: int = 0,
+    trained_on: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Every figure of a model on one split; one that does not apply is absent.
@@ -161,6 +162,7 @@ def evaluate(
         n_items: Only the first so many items for the log-likelihood, all by default.
         ks: Numbers of neighbours.
         seed: Seed of the noise.
+        trained_on: Whether the model was trained on this data; `kl_prior` is left out where it was not.
         progress: Called with the items done and the items in all.
 
     Raises:
@@ -176,7 +178,7 @@ def evaluate(
     figures |= bound_figures(model, images, p, n_pixels, seed)
     means = latents(model, images, seed)
     figures["active_units"] = active_units(means)
-    if isinstance(model.prior, PseudocoresetPrior):
+    if trained_on and isinstance(model.prior, PseudocoresetPrior):
         figures |= prior_divergences(model, data.train, seed)
     rest = [data.splits[name] for name in ("train", "validation") if name != split]
     if images.labels is not None and all(r.labels is not None for r in rest):
