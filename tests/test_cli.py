@@ -75,6 +75,12 @@ def test_module_and_lazy_names():
         ),
         (["demo", "--out", "RUN"], 4, "a new folder or an earlier demo"),
         (["reproduce", "table9"], 2, "expected one of trunk, step-two"),
+        (["reproduce", "trunk", "--seeds", "3-1"], 2, "--seeds: expected a number or a range like 0-4, got '3-1'"),
+        (
+            ["reproduce", "trunk", "--coreset", "elbo"],
+            2,
+            "expected cells with --prior None and --coreset elbo, got none",
+        ),
     ],
 )
 def test_errors_are_one_line_and_a_code(run_cli, trained, tmp_path, monkeypatch, args, code, message):

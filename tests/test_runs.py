@@ -241,3 +241,22 @@ def test_a_cell_is_trained_scored_and_written(tmp_path, monkeypatch):
     assert {k: v for k, v in again["figures"].items() if k not in times} == {
         k: v for k, v in figures.items() if k not in times
     }
+
+
+def test_outstanding_cells_are_those_the_ledger_lacks(tmp_path):
+    from bype.experiments import outstanding
+
+    everything = outstanding("step-two", tmp_path)
+    assert len(everything) == len({c.id for c in everything}) == 15
+    (tmp_path / f"{everything[0].id}.json").write_text("{}")
+    assert outstanding("step-two", tmp_path) == everything[1:]
+    some = outstanding("step-two", tmp_path, seeds=[7], prior="bype", coreset="elbo")
+    assert [(c.config.seed, c.config.coreset) for c in some] == [(7, "elbo")]
+
+
+def test_the_trunk_s_cells_are_those_of_the_ledger():
+    from pathlib import Path
+
+    from bype.experiments import outstanding
+
+    assert outstanding("trunk", Path(__file__).parents[1] / "results" / "ledger", device="cpu") == []

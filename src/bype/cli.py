@@ -476,6 +476,13 @@ def demo(
 @app.command()
 def reproduce(
     what: Annotated[str, typer.Argument(metavar="WHAT", help="An experiment: trunk, step-two.")],
+    prior: Annotated[str | None, typer.Option("--prior", metavar="PRIOR", help="Only cells with this prior.")] = None,
+    coreset: Annotated[
+        str | None, typer.Option("--coreset", metavar="STRATEGY", help="Only cells with this strategy.")
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", metavar="N|N-M", help="These seeds [default: the experiment's].")
+    ] = None,
     ledger: Annotated[Path, typer.Option("--ledger", metavar="DIR", help="Where finished cells go.")] = Path(
         "results/ledger"
     ),
@@ -487,20 +494,26 @@ def reproduce(
 ) -> None:
     """Run an experiment's outstanding cells, each written to the ledger as it ends."""
     from bype import console
-    from bype.experiments import EXPERIMENTS, run_cell
+    from bype.experiments import outstanding, run_cell
 
-    if what not in EXPERIMENTS:
-        raise InputError(f"reproduce: expected one of {', '.join(EXPERIMENTS)}, got {what!r}")
-    finished = []
-    for cell in EXPERIMENTS[what](device):
-        if not (ledger / f"{cell.id}.json").exists():
-            run_cell(cell, ledger, runs)
-            console.say(f"{ledger / cell.id}.json")
-        finished.append(cell.id)
+    cells = outstanding(what, ledger, device=device, seeds=_seeds(seeds), prior=prior, coreset=coreset)
+    for cell in cells:
+        run_cell(cell, ledger, runs)
+        console.say(f"{ledger / cell.id}.json")
     if as_json:
-        _print_json({"experiment": what, "cells": finished})
+        _print_json({"experiment": what, "ran": [cell.id for cell in cells]})
     else:
-        print(f"{what}: {len(finished)} cells in {ledger}")
+        print(f"{what}: {len(cells)} cells run, {ledger}")
+
+
+def _seeds(text: str | None) -> list[int] | None:
+    """`3` or `0-4` as a list."""
+    if text is None:
+        return None
+    first, dash, last = text.partition("-")
+    if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
+        raise InputError(f"--seeds: expected a number or a range like 0-4, got {text!r}")
+    return list(range(int(first), int(last or first) + 1))
 
 
 __all__: Sequence[str] = ("app", "main")

@@ -2,13 +2,14 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bype import console, ledger
 from bype.config import Config
+from bype.errors import InputError
 from bype.evaluation import evaluate, likelihood_figures, log_likelihood
 from bype.runs import device_model, fit, versions
 
@@ -39,25 +40,58 @@ def short(prior: str, coreset: str = "none", *, precision: str = "fp32", seed: i
     )  # fmt: skip
 
 
-def trunk(device: str = "auto") -> list[Cell]:
-    """The four priors, and `bype` in bf16; seed 0."""
-    cells = [Cell("trunk", short(prior, device=device), "short") for prior in ("standard", "vamp", "bype")]
-    cells.append(Cell("trunk", short("bype", precision="bf16", device=device), "short"))
-    # 50,000 components make a sample of the exemplar prior many times dearer: fewer items.
-    return [*cells, Cell("trunk", short("exemplar", device=device), "short", items=2000)]
+def trunk(device: str = "auto", seeds: Sequence[int] = (0,)) -> list[Cell]:
+    """The four priors, and `bype` in bf16; the full evaluation at seed 0."""
+    cells = []
+    for seed in seeds:
+        for prior, precision in (("standard", "fp32"), ("vamp", "fp32"), ("bype", "fp32"), ("bype", "bf16"),
+                                 ("exemplar", "fp32")):  # fmt: skip
+            config = short(prior, precision=precision, seed=seed, device=device)
+            # 50,000 components make a sample of the exemplar prior many times dearer: fewer items.
+            items = 2000 if prior == "exemplar" else None
+            cells.append(Cell("trunk", config, "short", samples=None if seed else 5000, items=items))
+    return cells
 
 
-def step_two(device: str = "auto") -> list[Cell]:
-    """Every strategy of step (ii), and VampPrior, three seeds each."""
+def step_two(device: str = "auto", seeds: Sequence[int] = (0, 1, 2)) -> list[Cell]:
+    """Every strategy of step (ii), and VampPrior."""
     kinds = [("bype", "paper"), ("bype", "published"), ("bype", "elbo"), ("bype", "none"), ("vamp", "none")]
     return [
         Cell("step-two", short(prior, coreset, seed=seed, device=device), "short", samples=None)
-        for seed in range(3)
+        for seed in seeds
         for prior, coreset in kinds
     ]
 
 
-EXPERIMENTS: dict[str, Callable[[str], list[Cell]]] = {"trunk": trunk, "step-two": step_two}
+EXPERIMENTS: dict[str, Callable[..., list[Cell]]] = {"trunk": trunk, "step-two": step_two}
+
+
+def outstanding(
+    what: str,
+    ledger_folder: Path,
+    *,
+    device: str = "auto",
+    seeds: Sequence[int] | None = None,
+    prior: str | None = None,
+    coreset: str | None = None,
+) -> list[Cell]:
+    """An experiment's cells that the ledger does not hold yet, those asked for only.
+
+    Raises:
+        InputError: If there is no such experiment, or no such cell in it.
+    """
+    if what not in EXPERIMENTS:
+        raise InputError(f"reproduce: expected one of {', '.join(EXPERIMENTS)}, got {what!r}")
+    cells = EXPERIMENTS[what](device) if seeds is None else EXPERIMENTS[what](device, seeds)
+    wanted = [
+        c
+        for c in cells
+        if prior in (None, c.config.prior)
+        and (coreset is None or (c.config.prior, c.config.coreset) == ("bype", coreset))
+    ]
+    if not wanted:
+        raise InputError(f"reproduce {what}: expected cells with --prior {prior} and --coreset {coreset}, got none")
+    return [c for c in wanted if not (ledger_folder / f"{c.id}.json").exists()]
 
 
 def run_cell(cell: Cell, ledger_folder: Path, runs_folder: Path) -> dict[str, Any]:
