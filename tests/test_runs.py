@@ -39,7 +39,9 @@ def test_a_run_folder_holds_what_the_contract_says(trained):
     assert record["unit"] == "paper"
     assert record["versions"]["torch"] == torch.__version__
     assert len(record["data_sum"]) == 64
-    assert record["unused"] == ["coreset_interval", "exemplars", "retrieve"]
+    assert record["unused"] == [
+        "coreset_interval", "coreset_steps", "coreset_lr", "coreset_samples", "exemplars", "retrieve",
+    ]  # fmt: skip
     assert Config.from_dict(record["options"], "here") == run.config()
     lines = run.metrics()
     assert [line["epoch"] for line in lines] == [1, 2, 3]

@@ -45,7 +45,9 @@ def main() -> None:
     # What a usage error is called differs between typer's versions; it is always what BadParameter derives from.
     usage_error: type[Exception] = typer.BadParameter.__mro__[2]
     try:
-        app(args=sys.argv[1:] or ["--help"], prog_name="bype", standalone_mode=False)
+        # A command returns nothing; an interrupt is caught below us and comes back as a code.
+        if app(args=sys.argv[1:] or ["--help"], prog_name="bype", standalone_mode=False) == 130:
+            raise KeyboardInterrupt
     except BypeError as e:
         _fail(str(e), e.exit_code)
     except usage_error as e:

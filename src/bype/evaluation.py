@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 from bype.data import Dataset, Images
 from bype.distributions import IsotropicMixture
 from bype.errors import InputError
+from bype.floats import flush_denormals
 from bype.models import VAE
 from bype.objectives import elbo, iwae
 from bype.priors import Prior, PseudocoresetPrior
@@ -56,14 +57,14 @@ def log_likelihood(
         seed: Seed of the noise.
         progress: Called with the items done and the items in all.
     """
-    torch.set_flush_denormal(True)
     model.eval()
     generator = torch.Generator(images.pixels.device).manual_seed(seed + EVALUATION_STREAM)
     p = model.prior(model.encoder) if prior is None else prior
     size = max(1, min(500, NOISE_ELEMENTS // (n_samples * model.encoder.latent_dim)))
     bounds: list[Tensor] = []
     for x in observed(model, images, seed, size):
-        bounds.append(iwae(model, x, n_samples, prior=p, generator=generator))
+        with flush_denormals():
+            bounds.append(iwae(model, x, n_samples, prior=p, generator=generator))
         if progress is not None:
             progress(sum(map(len, bounds)), len(images))
     return torch.cat(bounds)

@@ -15,6 +15,7 @@ from bype.data import Dataset
 from bype.distributions import LOG2_E, LOG_2PI
 from bype.errors import InputError
 from bype.evaluation import latents, observed
+from bype.floats import flush_denormals
 from bype.models import VAE
 from bype.priors import FittedMixture
 
@@ -54,11 +55,10 @@ def refit(
         if count is not None and not 1 <= count <= n:
             raise InputError(f"{flag}: expected between 1 and the {n} training items, got {count}")
     say = say or (lambda line: None)
-    torch.set_flush_denormal(True)
     model.eval()
     device = data.train.pixels.device
     generator = torch.Generator(device).manual_seed(seed)
-    with torch.no_grad():
+    with torch.no_grad(), flush_denormals():
         if em is not None:
             loc, log_weights, scale = fit_em(aggregate_posterior(model, data, generator), em, generator, say=say)
             items = None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bype.data import Dataset, Images
 from bype.errors import InputError, TrainingError
+from bype.floats import flush_denormals
 from bype.models import VAE
 from bype.objectives import elbo
 from bype.optim import NormalizedAdam
@@ -129,8 +130,10 @@ class Trainer:
         Raises:
             TrainingError: If 10 steps in a row had gradients that were not finite.
         """
-        # Exponentials of very negative numbers make denormals, which cost a CPU many times a normal number.
-        torch.set_flush_denormal(True)
+        with flush_denormals():
+            return self._run_epoch()
+
+    def _run_epoch(self) -> EpochInfo:
         epoch = self.epoch + 1
         beta = self.beta(epoch)
         start = self._now()

@@ -203,3 +203,14 @@ def test_retrieval_with_all_exemplars_is_exact_and_with_few_is_another_run(tiny)
         states[retrieve] = trainer.model.state_dict()
     assert same(states[None], states[12])
     assert not same(states[None], states[2])
+
+
+def test_training_and_scoring_leave_the_process_as_it_was(tiny):
+    import sys
+
+    from bype.evaluation import log_likelihood
+
+    model = model_for(tiny)
+    Trainer(model, tiny).run_epoch()
+    log_likelihood(model, tiny.test, 2)
+    assert sys.float_info.min / 2 > 0, "denormal numbers count again"
