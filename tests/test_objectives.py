@@ -256,6 +256,20 @@ def test_elbo_of_an_item_does_not_depend_on_its_batch(data, prior):
     assert together.std(0).min() > 1e-3
 
 
+@pytest.mark.parametrize("prior", SETTINGS)
+def test_elbo_in_training_is_under_the_training_steps_prior(data, prior):
+    model, index = small_model(data, prior), torch.arange(24)
+    x = training_batch(model, data, index)
+    generator = seeded(10)
+    q, p = model.posterior_and_prior(x, index=index, generator=generator)
+    z = q.rsample(generator=generator)
+    expected = q.log_prob(z) - p.log_prob(z)
+    kl = elbo(model, x, index=index, generator=seeded(10)).kl
+    torch.testing.assert_close(kl, expected, rtol=1e-12, atol=1e-12)
+    if prior == "exemplar":  # each row's own point would help it
+        assert (elbo(model, x, generator=seeded(10)).kl < kl - 1e-3).any()
+
+
 @pytest.mark.parametrize("prior", PRIORS)
 def test_elbo_with_the_prior_given_is_iwaes(data, prior):
     model = small_model(data, prior)
