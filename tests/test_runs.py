@@ -262,3 +262,22 @@ def test_the_trunk_s_cells_are_those_of_the_ledger():
     from bype.experiments import outstanding
 
     assert outstanding("trunk", Path(__file__).parents[1] / "results" / "ledger", device="cpu") == []
+
+
+@pytest.mark.parametrize("coreset", ["paper", "published", "elbo"])
+def test_every_strategy_resumes_bit_equal(tmp_path, coreset):
+    options = config(coreset=coreset, epochs=4, coreset_interval=1, coreset_steps=3)
+
+    class Stop(Exception):  # noqa: N818
+        pass
+
+    def stop(info, trainer):
+        if info.epoch == 2:
+            raise Stop
+
+    fit(options, tmp_path / "whole")
+    with pytest.raises(Stop):
+        fit(options, tmp_path / "cut", on_epoch=stop)
+    fit(options, tmp_path / "cut", resume=True)
+    assert checkpoint_bytes(tmp_path / "cut") == checkpoint_bytes(tmp_path / "whole")
+    assert metrics_without_times(Run(tmp_path / "cut")) == metrics_without_times(Run(tmp_path / "whole"))
