@@ -270,9 +270,9 @@ def test_published_moves_every_point_by_one_vector_of_zero_pixel_mean(tiny):
 
     original = module._Adam.step
 
-    def step(self, gradient, rates, t):
-        seen.append((gradient, self.params[1].clone(), rates, t))
-        original(self, gradient, rates, t)
+    def step(self, gradient, rates):
+        seen.append((gradient, self.params[1].clone(), rates, int(self.count) + 1))
+        original(self, gradient, rates)
 
     module._Adam.step = step
     try:

@@ -162,7 +162,7 @@ def test_training_gives_up_by_name_when_nothing_is_finite(tiny):
     with torch.no_grad():
         model.decoder.output.bias.fill_(torch.nan)
     trainer = Trainer(model, tiny, batch_size=4)
-    with pytest.raises(TrainingError, match=r"epoch 1: expected a finite loss and gradients, got 12 steps in a row"):
+    with pytest.raises(TrainingError, match=r"epoch 1, step 1: .* got 10 steps in a row .*decoder\.output\.bias"):
         trainer.run_epoch()
 
 

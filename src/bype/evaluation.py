@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]  # items done, items in all
 def observed(model: VAE, images: Images, seed: int, batch_size: int = 500) -> Iterator[Tensor]:
     """The images in batches as the model sees them: scaled, and binarised by `seed` under a binary likelihood."""
     generator = torch.Generator(images.pixels.device).manual_seed(seed)
-    for x in images.batches(batch_size):
+    for x in images.batches(batch_size, dtype=model.dtype):
         yield torch.bernoulli(x, generator=generator) if model.binary else x
 
 

@@ -46,6 +46,11 @@ class VAE(nn.Module):
         """Whether the likelihood is of binary images, so that data are binarised."""
         return self.decoder.likelihood.binary
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the networks' weights, and so of the images they take."""
+        return next(self.parameters()).dtype
+
     def posterior_and_prior(
         self, x: Tensor, *, index: Tensor | None = None, generator: torch.Generator | None = None
     ) -> tuple[DiagonalNormal, Distribution]:

@@ -11,7 +11,8 @@ class NormalizedAdam(torch.optim.Adam):
     r"""Adam on gradients divided by their own 2-norm, tensor by tensor, :math:`g / (\lVert g \rVert + 10^{-7})`.
 
     A step whose loss or gradients are not all finite changes nothing: neither parameters, nor moments, nor the count of
-    steps. It is found out and skipped on the device, without synchronising.
+    steps. It is found out and skipped on the device, without synchronising. On CUDA, rates and counts are tensors
+    there, so that a step can be recorded in a graph.
 
     Source: block-normalized gradient method (Yu et al., 2017), https://arxiv.org/abs/1707.04822
 
@@ -21,10 +22,28 @@ class NormalizedAdam(torch.optim.Adam):
     """
 
     def __init__(self, params: Iterable[nn.Parameter] | Iterable[dict[str, Any]], lr: float = 5e-4) -> None:
-        super().__init__(params, lr=lr, betas=(0.9, 0.999), eps=1e-8, fused=True)
-        device = self.param_groups[0]["params"][0].device
+        groups: list[Any] = list(params)
+        first = groups[0]["params"][0] if isinstance(groups[0], dict) else groups[0]
+        cuda = first.device.type == "cuda"
+        if cuda:
+            for group in groups:
+                if isinstance(group, dict) and "lr" in group:
+                    group["lr"] = torch.tensor(group["lr"], device=first.device)
+        rate: Any = torch.tensor(lr, device=first.device) if cuda else lr
+        super().__init__(groups, lr=rate, betas=(0.9, 0.999), eps=1e-8, fused=True, capturable=cuda)
         #: 1 where the last step was skipped, 0 otherwise; the fused kernel reads it.
-        self.found_inf: Tensor = torch.zeros((), device=device)
+        self.found_inf: Tensor = torch.zeros((), device=first.device)
+
+    def prepare(self) -> list[Tensor]:
+        """Makes the moments and counts of every parameter that has none yet; returns all of them."""
+        tensors = []
+        for p in (p for group in self.param_groups for p in group["params"]):
+            state = self.state[p]
+            if not state:
+                state["step"] = torch.zeros((), device=p.device)
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+            tensors += [state["step"], state["exp_avg"], state["exp_avg_sq"]]
+        return tensors
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None, *, loss: Tensor | None = None) -> Any:

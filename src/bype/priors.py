@@ -27,6 +27,11 @@ class Points(NamedTuple):
 class Prior(nn.Module, ABC):
     """The interface of every prior."""
 
+    @property
+    def fixed_shapes(self) -> bool:
+        """Whether every training step has tensors of the same shapes, as a recorded step must."""
+        return True
+
     @abstractmethod
     def forward(self, encoder: Encoder) -> Distribution:
         """Returns p(z) as it is evaluated and sampled, event shape (D,)."""
@@ -230,6 +235,11 @@ class ExemplarPrior(_SharedVariance):
     def n_data(self) -> int:
         """The number of data points N."""
         return len(self.pixels)
+
+    @property
+    def fixed_shapes(self) -> bool:
+        """Not where the union of the retrieved points differs from step to step."""
+        return self.retrieve is None
 
     def points_at(self, index: Tensor | slice) -> Tensor:
         """The training items at `index`, (n, c, h, w)."""

@@ -21,6 +21,7 @@ from torch.distributions import Distribution
 
 from bype.data import Images
 from bype.distributions import PixelNormal, SquaredError, linear_in_x
+from bype.graphs import Step, captured
 from bype.models import VAE
 from bype.priors import PseudocoresetPrior
 
@@ -108,8 +109,8 @@ def project_to_simplex(v: Tensor, total: float) -> Tensor:
     ordered = v.double().sort(descending=True).values
     counts = torch.arange(1, len(v) + 1, device=v.device)
     thresholds = (ordered.cumsum(0) - total) / counts
-    last = int((ordered > thresholds).sum()) - 1
-    return (v.double() - thresholds[last]).clamp(min=0).to(v.dtype)
+    last = (ordered > thresholds).sum(0, keepdim=True) - 1  # read on the device: a recorded step may not wait for it
+    return (v.double() - thresholds.gather(0, last)).clamp(min=0).to(v.dtype)
 
 
 class Strategy(ABC):
@@ -187,22 +188,41 @@ class Paper(Strategy):
 
     def __init__(self, steps: int = 100, lr: float = 1e-3, n_samples: int | None = None, batch_size: int = 100) -> None:
         self.steps, self.lr, self.n_samples, self.batch_size = steps, lr, n_samples, batch_size
+        self._prepared: tuple[object, Step, _Adam] | None = None
 
     @torch.no_grad()
     def update(self, model: VAE, data: Images, generator: torch.Generator) -> dict[str, float]:
         """Algorithm 2."""
         prior = _coreset(model)
+        # On CUDA the inner step is recorded once, for the objects it then knows (and holds: their ids stay theirs).
+        known = (model, data, generator)
+        key = (*map(id, known), prior.pseudo_inputs.data_ptr(), prior.weights.data_ptr())
+        if self._prepared is None or self._prepared[0] != key:
+            step, adam = self.prepare(model, data, generator)
+            moved = [prior.pseudo_inputs, prior.weights, *adam.tensors()]
+            self._prepared = key, captured(step, moved, generator, "step (ii)"), adam
+        _, run, adam = self._prepared
+        adam.reset()
+        for _ in range(self.steps):
+            run()
+        return {}
+
+    def prepare(self, model: VAE, data: Images, generator: torch.Generator) -> tuple[Step, "_Adam"]:
+        """One inner step, as it is taken eagerly, and the moments it moves."""
+        prior = _coreset(model)
         u, w = prior.pseudo_inputs, prior.weights
         m, n = len(w), prior.n_data
         adam, rates = _Adam([u, w]), [self.lr, self.lr * n / m]
-        for t in range(1, self.steps + 1):
+
+        def step() -> None:
             z = prior(model.encoder).sample((self.n_samples or m,), generator=generator)
             index = torch.randperm(len(data), generator=generator, device=w.device)[: self.batch_size]
             gradient = coreset_gradient(model.decoder(z), _data_batch(model, data, index, generator), u, w, n)
-            adam.step(gradient, rates, t)
+            adam.step(gradient, rates)
             u.clamp_(0, 1)
             w.copy_(project_to_simplex(w, n))
-        return {}
+
+        return step, adam
 
 
 class Published(Strategy):
@@ -238,7 +258,7 @@ class Published(Strategy):
             gradient = coreset_gradient(_unit_variance(model.decoder(z)), x, u, stored, n)
             mean = gradient.pseudo_inputs.flatten(1).mean(1)[:, None, None, None]
             rate = 0.5 / (j + 1)
-            adam.step(CoresetGradient(gradient.pseudo_inputs - mean, gradient.weights), [rate, rate], j + 1)
+            adam.step(CoresetGradient(gradient.pseudo_inputs - mean, gradient.weights), [rate, rate])
             stored.clamp_(min=0)
             shifted = stored + (n / len(stored) - stored.mean())
             negative = max(negative, int((shifted < 0).sum()))
@@ -270,12 +290,22 @@ class _Adam:
         self.params = params
         self.first = [moments.get(f"exp_avg.{i}", torch.zeros_like(p)).to(p.device) for i, p in enumerate(params)]
         self.second = [moments.get(f"exp_avg_sq.{i}", torch.zeros_like(p)).to(p.device) for i, p in enumerate(params)]
+        self.count = torch.zeros((), dtype=torch.float64, device=params[0].device)
 
-    def step(self, gradient: CoresetGradient, rates: list[float], t: int) -> None:
+    def step(self, gradient: CoresetGradient, rates: list[float]) -> None:
+        self.count += 1
+        corrections = 1 - 0.9**self.count, 1 - 0.999**self.count
         for p, g, m, v, rate in zip(self.params, gradient, self.first, self.second, rates, strict=True):
             m.lerp_(g, 0.1)
             v.mul_(0.999).addcmul_(g, g, value=0.001)
-            p.sub_(rate * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8))
+            p.sub_(rate * (m / corrections[0]) / ((v / corrections[1]).sqrt() + 1e-8))
+
+    def reset(self) -> None:
+        for t in self.tensors():
+            t.zero_()
+
+    def tensors(self) -> list[Tensor]:
+        return [*self.first, *self.second, self.count]
 
     def moments(self) -> dict[str, Tensor]:
         return {f"exp_avg.{i}": m for i, m in enumerate(self.first)} | {

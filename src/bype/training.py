@@ -12,6 +12,7 @@ from torch import Tensor
 from bype.data import Dataset, Images
 from bype.errors import InputError, TrainingError
 from bype.floats import flush_denormals
+from bype.graphs import Step, captured
 from bype.models import VAE
 from bype.objectives import elbo
 from bype.optim import NormalizedAdam
@@ -59,7 +60,8 @@ class Trainer:
     """Trains a model in place, an epoch at a time, and can be saved and restored between epochs.
 
     An epoch t = 1, 2, ...: beta = min(1, t/warmup), the network steps, step (ii) if t mod k = 0, validation, best. The
-    last batch of an epoch may be shorter than the others; it is used as it is.
+    last batch of an epoch may be shorter than the others; it is used as it is. On CUDA a step on a full batch is
+    recorded once as a CUDA graph and replayed (`bype.graphs`); the shorter batch goes step by step.
 
     Args:
         model: The model, on the device of the data.
@@ -74,6 +76,7 @@ class Trainer:
         precision: `fp32`, `tf32` (CUDA) or `bf16`: that of the networks' products in training. Parameters, densities
             and validation are float32 throughout.
         seed: Seed of the order of the data and of all noise.
+        graph: Whether a CUDA graph may be used; the same noise and, to rounding, the same steps without it.
 
     Raises:
         InputError: If an option is out of range.
@@ -93,6 +96,7 @@ class Trainer:
         coreset_interval: int = 10,
         precision: str = "fp32",
         seed: int = 0,
+        graph: bool = True,
     ) -> None:
         self.model, self.data = model, data
         self.device = data.train.pixels.device
@@ -103,12 +107,19 @@ class Trainer:
                 raise InputError(f"{name}: expected at least {low}, got {value}")
         self.epochs, self.warmup, self.patience, self.batch_size = epochs, warmup, patience, batch_size
         self.strategy, self.coreset_interval = strategy or default_strategy(model), coreset_interval
-        self.precision, self.seed = precision, seed
+        self.precision, self.seed, self.graph = precision, seed, graph
         self.optimizer = NormalizedAdam(_groups(model), lr=lr)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.epoch = 0
         self.best_epoch, self.best_val_loss = 0, float("inf")
         self.best_state: dict[str, Tensor] = {}
+        # What a step reads and counts stays at one place on the device: a recorded step knows no other.
+        self._beta = torch.zeros((), dtype=model.dtype, device=self.device)
+        self._index = torch.zeros(batch_size, dtype=torch.long, device=self.device)
+        self._taken = torch.zeros(3, dtype=torch.float64, device=self.device)  # log-likelihood, KL, items
+        # Steps skipped, in a row now, taken or skipped, and the step from which too many in a row were (0: none).
+        self._skips = torch.zeros(4, device=self.device)
+        self._replay: Step | None = None
 
     def __iter__(self) -> Iterator[EpochInfo]:
         """Trains on, yielding what each epoch measured, until `epochs` or early stopping."""
@@ -158,34 +169,72 @@ class Trainer:
         self.model.train()
         self.model.prior.begin_epoch(self.model.encoder)
         order = torch.randperm(len(self.data.train), generator=self.generator, device=self.device)
-        # log-likelihood, KL and items of the steps taken; steps skipped, in a row now, and in a row at the most.
-        taken = torch.zeros(3, dtype=torch.float64, device=self.device)
-        skips = torch.zeros(3, device=self.device)
+        self._beta.fill_(beta)
+        self._taken.zero_()
+        self._skips.zero_()
         with self._matmul_precision():
             for index in order.split(self.batch_size):
-                info = self.network_step(index, beta)
-                bad = self.optimizer.found_inf
-                step = torch.stack([info.log_likelihood, info.kl, info.kl.new_tensor(len(index))])
-                taken += torch.where(bad > 0, 0.0, step)
-                skips[0] += bad
-                skips[1] = (skips[1] + 1) * bad
-                skips[2] = torch.maximum(skips[2], skips[1])
-        loglik, kl, n = taken.tolist()
-        skipped, _, in_a_row = (int(s) for s in skips.tolist())
-        if in_a_row >= GIVE_UP_AFTER:
-            names = [k for k, p in self.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+                if len(index) < self.batch_size:
+                    self._counted_step(index)
+                    continue
+                self._index.copy_(index)
+                if self._replay is None:
+                    self._replay = self._full_step()
+                self._replay()
+        loglik, kl, n = self._taken.tolist()
+        skipped, _, _, from_step = (int(s) for s in self._skips.tolist())
+        if from_step:
             raise TrainingError(
-                f"epoch {epoch}: expected a finite loss and gradients, got {in_a_row} steps in a row without"
-                f"{f', the gradient of {names[0]} first' if names else ''}; a lower learning rate may help"
+                f"epoch {epoch}, step {from_step}: expected a finite loss and gradients, got {GIVE_UP_AFTER} steps in "
+                f"a row without; {self._culprit()}"
             )
         return (loglik / n, kl / n), skipped
 
-    def network_step(self, index: Tensor, beta: float) -> StepInfo:
+    def _culprit(self) -> str:
+        """What is not finite after a step that was skipped, and what may have brought it about."""
+        named = list(self.model.state_dict().items())
+        bad = [name for name, t in named if t.is_floating_point() and not t.isfinite().all()]
+        if bad:
+            return f"{bad[0]} itself is not finite: it started so, or an update of the pseudocoreset made it so"
+        bad = [k for k, p in self.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+        if bad:
+            return f"the gradient of {bad[0]} is not finite: a lower learning rate may help"
+        return "the loss is not finite: the data may hold values that are not, or a lower learning rate may help"
+
+    def _full_step(self) -> Step:
+        """The step on the batch at `_index`, recorded where that can be done."""
+
+        def step() -> None:
+            self._counted_step(self._index)
+
+        if not (self.graph and self.model.prior.fixed_shapes):
+            return step
+        moved = [*self.model.state_dict().values(), *self.optimizer.prepare(), self._taken, self._skips]
+        return captured(step, moved, self.generator, "training")
+
+    def _counted_step(self, index: Tensor) -> None:
+        """A network step, and its part of the epoch's sums."""
+        info = self.network_step(index, self._beta)
+        bad = self.optimizer.found_inf
+        sums = torch.stack([info.log_likelihood, info.kl, torch.full_like(info.kl, len(index))])
+        self._taken += torch.where(bad > 0, 0.0, sums)
+        skipped, in_a_row, steps, from_step = self._skips.unbind()
+        in_a_row = (in_a_row + 1) * bad
+        steps = steps + 1
+        gave_up = (in_a_row >= GIVE_UP_AFTER) & (from_step == 0)
+        from_step = torch.where(gave_up, steps - (GIVE_UP_AFTER - 1), from_step)
+        self._skips.copy_(torch.stack([skipped + bad, in_a_row, steps, from_step]))
+
+    def network_step(self, index: Tensor, beta: float | Tensor) -> StepInfo:
         """Step (i): one step of the optimiser on the training items at `index`."""
-        x = self.data.train.scaled(index)
+        x = self.data.train.scaled(index, dtype=self.model.dtype)
         if self.model.binary:
             x = torch.bernoulli(x, generator=self.generator)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        # Autocast's cache of cast weights would outlive a recorded step.
+        recorded = self.device.type == "cuda"
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=not recorded
+        ):
             terms = elbo(self.model, x, index=index, generator=self.generator)
         self.optimizer.zero_grad(set_to_none=True)
         loss = -terms.bound(beta).mean()
@@ -242,6 +291,7 @@ class Trainer:
         for name, p in self.model.named_parameters():
             prefix = {key: f"optimizer.{key}.{name}" for key in ("step", "exp_avg", "exp_avg_sq")}
             self.optimizer.state[p] = {key: tensors[full].to(self.device) for key, full in prefix.items()}
+        self._replay = None  # a recording knows the optimiser's former tensors
         self.generator.set_state(tensors["random.generator"].cpu())
         self.epoch, self.best_epoch = int(counters["epoch"]), int(counters["best_epoch"])
         self.best_val_loss = float(counters["best_val_loss"])
@@ -269,7 +319,7 @@ def validation_bound(model: VAE, images: Images, seed: int, *, batch_size: int =
     generator = torch.Generator(images.pixels.device).manual_seed(seed)
     prior = model.prior(model.encoder)
     total = torch.zeros((), dtype=torch.float64, device=images.pixels.device)
-    for x in images.batches(batch_size):
+    for x in images.batches(batch_size, dtype=model.dtype):
         if model.binary:
             x = torch.bernoulli(x, generator=generator)
         total += elbo(model, x, prior=prior, generator=generator).bound().sum()

@@ -1,0 +1,73 @@
+"""A step of fixed shapes as one CUDA graph: recorded once, then replayed as one launch.
+
+On a GPU a training step of a small network is bound by the launch of its hundred kernels, not by their work. The eager
+step stays the reference, and the fallback where something cannot be recorded.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+Step = Callable[[], None]
+
+# Eager runs before the recording: libraries set themselves up and the allocator finds its blocks.
+WARMUPS = 3
+
+log = logging.getLogger("bype")
+
+
+def available(device: torch.device) -> bool:
+    """Whether steps on this device can be recorded."""
+    return device.type == "cuda"
+
+
+def record(step: Step, generator: torch.Generator) -> Step:
+    """Records `step` on the current CUDA device, without running it; the draws of `generator` go on at each replay."""
+    graph = torch.cuda.CUDAGraph()
+    graph.register_generator_state(generator)
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+def captured(step: Step, moved: Sequence[Tensor], generator: torch.Generator, what: str) -> Step:
+    """What does the same as `step`, faster: its recording, or, with one line that says why, the step itself.
+
+    The warm-up's traces are undone: everything in `moved` and the generator stand as before.
+
+    Args:
+        step: Reads and writes tensors that stay where they are; never reads a value back from the device.
+        moved: All tensors that it changes and whose values outlive it.
+        generator: Where its random draws come from.
+        what: Its name, for the line.
+    """
+    device = generator.device
+    if not available(device):
+        return step
+    values, state = [t.detach().clone() for t in moved], generator.get_state()
+    try:
+        if device.type == "cuda":
+            side = torch.cuda.Stream(device)
+            side.wait_stream(torch.cuda.current_stream(device))
+            with torch.cuda.stream(side):
+                _repeat(step)
+            torch.cuda.current_stream(device).wait_stream(side)
+        else:
+            _repeat(step)
+        replay = record(step, generator)
+    except RuntimeError as e:
+        log.warning("%s: no CUDA graph, step by step instead (%s)", what, " ".join(str(e).split())[:200])
+        replay = step
+    finally:
+        with torch.no_grad():
+            for tensor, value in zip(moved, values, strict=True):
+                tensor.copy_(value)
+        generator.set_state(state)
+    return replay
+
+
+def _repeat(step: Step) -> None:
+    for _ in range(WARMUPS):
+        step()

@@ -1,0 +1,190 @@
+"""What must be true on a GPU, as plain functions: `python tests/cuda_checks.py [OUT.json]` runs them without pytest.
+
+Each compares with the eager step or the CPU, raises AssertionError where they differ, and returns what it measured.
+"""
+
+import copy
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+import bype
+from bype.evaluation import log_likelihood
+from bype.priors import PseudocoresetPrior
+from bype.pseudocoreset import Paper
+from bype.training import Trainer
+
+STEPS = 20
+PRIORS = ("standard", "vamp", "exemplar", "bype", "bype-learned")
+
+
+class _Lines(logging.Handler):
+    """Counts the lines that say why a step was not recorded."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+
+    def emit(self, record):
+        self.lines.append(record.getMessage())
+
+
+def images(n=300, shape=(1, 12, 12), seed=0):
+    pixels = torch.randint(0, 256, (n, *shape), generator=torch.Generator().manual_seed(seed)).byte()
+    return bype.from_arrays(pixels.numpy(), torch.arange(n).remainder(10).numpy())
+
+
+def trainer(data, prior, *, dtype=torch.float32, graph=True, **options):
+    model = bype.build_model(
+        data,
+        prior=prior.removesuffix("-learned"),
+        coreset="elbo" if prior.endswith("learned") else "paper",
+        n_components=30,
+        exemplars=40,
+        latent_dim=5,
+        hidden_dim=32,
+    ).to(dtype)
+    return Trainer(model, data, graph=graph, warmup=10, **({"epochs": STEPS, "batch_size": 60} | options))
+
+
+def _same_noise_same_steps(device, dtype, tolerance):
+    """Loss and weights after each of 20 steps, recorded and eager; an epoch is four full batches and no rest."""
+    data = images().to(device)  # 240 training items
+    worst = {}
+    for prior in PRIORS:
+        recorded, eager = (trainer(data, prior, dtype=dtype, graph=graph, batch_size=240) for graph in (True, False))
+        worst[prior] = 0.0
+        for a, b in zip(recorded, eager, strict=True):
+            worst[prior] = max(worst[prior], abs(a.loss - b.loss) / abs(b.loss))
+        ours, theirs = recorded.model.state_dict(), eager.model.state_dict()
+        if dtype == torch.float64:
+            for name, value in ours.items():
+                difference = (value - theirs[name]).abs().max().item()
+                assert difference < tolerance, (prior, name, difference)
+        assert worst[prior] < tolerance, (prior, worst[prior])
+    return worst
+
+
+def check_recorded_steps_are_the_eager_ones_in_float64(device):
+    return _same_noise_same_steps(device, torch.float64, 1e-9)
+
+
+def check_recorded_steps_are_the_eager_ones_in_float32(device):
+    return _same_noise_same_steps(device, torch.float32, 1e-4)
+
+
+def check_every_prior_is_recorded(device):
+    handler = _Lines()
+    logging.getLogger("bype").addHandler(handler)
+    try:
+        for prior in PRIORS:
+            list(trainer(images().to(device), prior, epochs=1))
+    finally:
+        logging.getLogger("bype").removeHandler(handler)
+    assert not handler.lines, handler.lines
+    return {"priors": len(PRIORS)}
+
+
+def check_a_short_last_batch_is_used(device):
+    """240 items in batches of 100: the rest of 40 counts, and the next epoch's recorded steps see its update."""
+    data = images().to(device)
+    recorded, eager = (
+        trainer(data, "bype", dtype=torch.float64, graph=graph, batch_size=100, epochs=5, coreset_interval=2)
+        for graph in (True, False)
+    )
+    worst = max(abs(a.loss - b.loss) for a, b in zip(recorded, eager, strict=True))
+    assert worst < 1e-9, worst
+    return {"worst": worst}
+
+
+def check_step_two_recorded_is_the_eager_one(device):
+    """Also at a second update, for which the first one's recording is used again."""
+    data = images().to(device)
+    model = trainer(data, "bype", dtype=torch.float64).model
+    other = copy.deepcopy(model)
+    strategy, worst = Paper(steps=STEPS), 0.0
+    generator, again = (torch.Generator(device).manual_seed(3) for _ in range(2))
+    for _ in range(2):
+        strategy.update(model, data.train, generator)
+        eager = Paper(steps=STEPS)
+        step, adam = eager.prepare(other, data.train, again)
+        with torch.no_grad():
+            adam.reset()
+            for _ in range(STEPS):
+                step()
+        for ours, theirs in zip(model.prior.buffers(), other.prior.buffers(), strict=True):
+            worst = max(worst, ((ours - theirs).abs().max() / theirs.abs().max()).item())
+    assert isinstance(model.prior, PseudocoresetPrior)
+    assert worst < 1e-9, worst
+    return {"worst": worst}
+
+
+def check_a_step_that_is_not_finite_is_skipped(device):
+    """A NaN among the pixels spoils its own batch only; the recorded step leaves all else as it was."""
+    data = images()
+    pixels = data.train.scaled().clone()
+    pixels[7] = torch.nan
+    object.__setattr__(data.train, "pixels", pixels)
+    object.__setattr__(data.train, "levels", None)
+    t = trainer(data.to(device), "standard", epochs=2)
+    infos = list(t)
+    assert [i.skipped_steps for i in infos] == [1, 1], infos
+    assert all(p.isfinite().all() for p in t.model.parameters())
+    return {"skipped": 1}
+
+
+def check_a_resumed_run_goes_on(device):
+    """State saved after two epochs and put into a new trainer, whose recording must know the new tensors."""
+    data = images().to(device)
+    one = trainer(data, "bype", dtype=torch.float64, epochs=4, coreset_interval=1)
+    infos = [one.run_epoch() for _ in range(2)]
+    tensors, counters = one.state()
+    saved = {k: v.detach().cpu().clone() for k, v in tensors.items()}
+    best = {k: v.cpu() for k, v in one.best_state.items()}
+    two = trainer(data, "bype", dtype=torch.float64, epochs=4, coreset_interval=1)
+    two.run_epoch()  # so that it holds a recording of its own
+    two.load_state(saved, counters, best)
+    infos = [(one.run_epoch(), two.run_epoch()) for _ in range(2)]
+    worst = max(abs(a.val_loss - b.val_loss) for a, b in infos)
+    assert worst < 1e-9, worst
+    return {"worst": worst}
+
+
+def check_log_likelihood_is_that_of_the_cpu(device):
+    """Other noise, the same estimate: 20,000 draws of a trained model's bound."""
+    data = images()
+    t = trainer(data, "bype", dtype=torch.float64, epochs=5)
+    list(t)
+    x = data.test
+    here = log_likelihood(t.model.double().eval(), x, 4000).mean().item()
+    there = log_likelihood(copy.deepcopy(t.model).to(device), data.to(device).test, 4000).mean().item()
+    assert abs(here - there) < 0.05, (here, there)
+    return {"cpu": here, "device": there}
+
+
+CHECKS = [value for name, value in list(globals().items()) if name.startswith("check_")]
+
+
+def main():
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    results, failed = {"device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu"}, 0
+    for check in CHECKS:
+        start, name = time.perf_counter(), check.__name__.removeprefix("check_")
+        try:
+            results[name] = {"passed": True, **check(device)}
+        except Exception as e:
+            failed += 1
+            results[name] = {"passed": False, "why": f"{type(e).__name__}: {e}"[:500]}
+        results[name]["seconds"] = round(time.perf_counter() - start, 2)
+        print(("passed" if results[name]["passed"] else "FAILED"), name, results[name], flush=True)
+        if len(sys.argv) > 1:
+            Path(sys.argv[1]).write_text(json.dumps(results, indent=1) + "\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""The recorded training step. Without a GPU a recording is stood in for by the step itself: what surrounds it is tested
+(warm-up undone, tensors that stay in place, the short batch); with one, `cuda_checks` compares real recordings.
+"""
+
+import logging
+
+import pytest
+import torch
+
+import cuda_checks
+from bype import graphs
+from bype.training import Trainer
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Recordings that replay by running the step; counts them."""
+    recorded = []
+
+    def record(step, generator):
+        recorded.append(step)
+        return step
+
+    monkeypatch.setattr(graphs, "available", lambda device: True)
+    monkeypatch.setattr(graphs, "record", record)
+    return recorded
+
+
+@pytest.mark.parametrize("check", cuda_checks.CHECKS, ids=lambda c: c.__name__.removeprefix("check_"))
+def test_around_the_recording(check, stand_in):
+    check(torch.device("cpu"))
+    assert stand_in or "cpu" in check.__name__
+
+
+@pytest.mark.parametrize("check", cuda_checks.CHECKS, ids=lambda c: c.__name__.removeprefix("check_"))
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_on_a_gpu(check):
+    check(torch.device("cuda"))
+
+
+def test_a_step_is_recorded_once_in_a_run(stand_in):
+    list(cuda_checks.trainer(cuda_checks.images(), "bype", epochs=6, coreset_interval=2))
+    assert len(stand_in) == 2  # the network's step, and that of step (ii)
+
+
+def test_nothing_is_recorded_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(graphs, "record", lambda *a: pytest.fail("recorded"))
+    list(cuda_checks.trainer(cuda_checks.images(), "bype", epochs=2, coreset_interval=1))
+
+
+def test_what_cannot_be_recorded_runs_step_by_step_and_says_why(monkeypatch, caplog):
+    def refuse(step, generator):
+        step()
+        raise RuntimeError("operation not permitted\nwhen stream is capturing")
+
+    data = cuda_checks.images()
+    expected = list(cuda_checks.trainer(data, "bype", epochs=4, coreset_interval=2))
+    monkeypatch.setattr(graphs, "available", lambda device: True)
+    monkeypatch.setattr(graphs, "record", refuse)
+    with caplog.at_level(logging.WARNING, "bype"):
+        got = list(cuda_checks.trainer(data, "bype", epochs=4, coreset_interval=2))
+    assert [i.val_loss for i in got] == [i.val_loss for i in expected]
+    lines = [r.getMessage() for r in caplog.records]
+    assert len(lines) == 2
+    assert "operation not permitted when stream is capturing" in lines[0]
+
+
+def test_retrieval_changes_shapes_and_is_not_recorded(stand_in):
+    import bype
+
+    data = cuda_checks.images()
+    model = bype.build_model(data, prior="exemplar", exemplars=40, retrieve=5, latent_dim=5, hidden_dim=32)
+    list(Trainer(model, data, epochs=2, warmup=1))
+    assert not stand_in
+
+
+def test_the_warm_up_leaves_no_trace_in_what_it_is_told_of(stand_in):
+    moved, forgotten, generator = torch.zeros(2), torch.zeros(1), torch.Generator().manual_seed(4)
+    expected = torch.Generator().manual_seed(4)
+
+    def step():
+        moved.add_(torch.rand(2, generator=generator))
+        forgotten.add_(1)
+
+    run = graphs.captured(step, [moved], generator, "a step")
+    assert torch.equal(moved, torch.zeros(2))
+    assert forgotten.item() == graphs.WARMUPS
+    run()
+    assert torch.equal(moved, torch.rand(2, generator=expected))
