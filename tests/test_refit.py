@@ -10,7 +10,7 @@ import torch
 import bype
 from bype.distributions import IsotropicMixture
 from bype.errors import InputError
-from bype.refit import em_step, fit_em, log_prob_at_scales, refit
+from bype.refit import MOST_CANDIDATES, best_scale, em_step, fit_em, log_prob_at_scales, refit
 
 
 def silent(line):
@@ -57,6 +57,23 @@ def test_full_em_steps_never_lower_the_likelihood(n_components):
     if n_components == 1:
         torch.testing.assert_close(loc[0], z.mean(0))
         assert variance == pytest.approx(z.var(0, correction=0).mean().item())
+
+
+@pytest.mark.parametrize("top", [0.001, 0.3, 1.0, 1.9, 50.0])
+def test_the_best_scale_is_found_wherever_it_is(top):
+    calls = []
+
+    def bounds(scales):  # of x = top under N(0, s^2): its best s is top
+        calls.extend(scales.tolist())
+        return -scales.log() - 0.5 * (top / scales) ** 2
+
+    assert best_scale(bounds, 1.0, torch.zeros((), dtype=torch.float64), print) == pytest.approx(top, rel=0.01)
+    assert len(calls) <= MOST_CANDIDATES + 7
+    assert len(calls) == len(set(calls))
+
+
+def test_a_search_without_a_top_ends():
+    assert best_scale(lambda s: s, 1.0, torch.zeros((), dtype=torch.float64), print) > 2
 
 
 def test_densities_at_several_scales_are_the_mixture_s():
