@@ -79,8 +79,11 @@ def test_module_and_lazy_names():
         (
             ["reproduce", "trunk", "--coreset", "elbo"],
             2,
-            "expected cells with --prior None and --coreset elbo, got none",
+            "expected --coreset elbo to name cells of it, got none",
         ),
+        (["reproduce"], 2, "expected an experiment (trunk, step-two, table1) or --render, got neither"),
+        (["reproduce", "trunk", "--budget", "soon"], 2, "--budget: expected a time like 90s, 9m or 1h30m, got 'soon'"),
+        (["reproduce", "trunk", "--shard", "3/2"], 2, "--shard: expected I/N with I from 1 to N, got '3/2'"),
     ],
 )
 def test_errors_are_one_line_and_a_code(run_cli, trained, tmp_path, monkeypatch, args, code, message):

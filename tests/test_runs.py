@@ -211,59 +211,6 @@ def test_names_and_hashes_of_cells():
     assert vamp[0] == vamp[1], "an option that the prior does not use is no setting"
 
 
-def test_a_cell_is_trained_scored_and_written(tmp_path, monkeypatch):
-    from bype import experiments
-
-    monkeypatch.setattr(experiments, "SHORT_SAMPLES", 5)
-    monkeypatch.setattr(experiments, "SHORT_ITEMS", 20)
-    options = config(epochs=4, coreset="paper", coreset_interval=2, coreset_steps=2)
-    cell = experiments.Cell("trial", options, "short", samples=8, items=30)
-    value = experiments.run_cell(cell, tmp_path / "ledger", tmp_path / "runs")
-    where = tmp_path / "ledger" / f"{cell.id}.json"
-    assert json.loads(where.read_text()) == value
-    assert value.keys() == {
-        "experiment", "set", "arch", "prior", "coreset", "precision", "seed", "protocol", "settings", "settings_hash",
-        "versions", "device", "seconds", "curve", "figures",
-    }  # fmt: skip
-    assert len(value["curve"]) == 4
-    figures = value["figures"]
-    assert all(isinstance(v, int | float) for v in figures.values())
-    assert (figures["nll_paper_samples"], figures["nll_paper_items"]) == (8, 30)
-    assert {
-        "val_loss_before_2",
-        "val_loss_after_4",
-        "coreset_outside_4",
-        "seconds_coreset",
-        "kl_prior",
-    } <= figures.keys()
-    assert figures["val_loss_after_4"] == pytest.approx(value["curve"][3], abs=1e-4)
-    # The run is kept: a cell that was cut off while it was scored does not train again.
-    again = experiments.run_cell(cell, tmp_path / "ledger", tmp_path / "runs")
-    times = ("seconds_evaluation",)
-    assert {k: v for k, v in again["figures"].items() if k not in times} == {
-        k: v for k, v in figures.items() if k not in times
-    }
-
-
-def test_outstanding_cells_are_those_the_ledger_lacks(tmp_path):
-    from bype.experiments import outstanding
-
-    everything = outstanding("step-two", tmp_path)
-    assert len(everything) == len({c.id for c in everything}) == 15
-    (tmp_path / f"{everything[0].id}.json").write_text("{}")
-    assert outstanding("step-two", tmp_path) == everything[1:]
-    some = outstanding("step-two", tmp_path, seeds=[7], prior="bype", coreset="elbo")
-    assert [(c.config.seed, c.config.coreset) for c in some] == [(7, "elbo")]
-
-
-def test_the_trunk_s_cells_are_those_of_the_ledger():
-    from pathlib import Path
-
-    from bype.experiments import outstanding
-
-    assert outstanding("trunk", Path(__file__).parents[1] / "results" / "ledger", device="cpu") == []
-
-
 @pytest.mark.parametrize("coreset", ["paper", "published", "elbo"])
 def test_every_strategy_resumes_bit_equal(tmp_path, coreset):
     options = config(coreset=coreset, epochs=4, coreset_interval=1, coreset_steps=3)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bype.data import Dataset
+    from bype.experiments import Selection
     from bype.models import VAE
     from bype.runs import Run
 
@@ -477,7 +478,11 @@ def demo(
 
 @app.command()
 def reproduce(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="An experiment: trunk, step-two.")],
+    what: Annotated[
+        str | None, typer.Argument(metavar="[WHAT]", help="An experiment: trunk, step-two, table1.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", metavar="SET", help="Only cells of this set.")] = None,
+    arch: Annotated[str | None, typer.Option("--arch", metavar="ARCH", help="Only cells with this network.")] = None,
     prior: Annotated[str | None, typer.Option("--prior", metavar="PRIOR", help="Only cells with this prior.")] = None,
     coreset: Annotated[
         str | None, typer.Option("--coreset", metavar="STRATEGY", help="Only cells with this strategy.")
@@ -485,6 +490,22 @@ def reproduce(
     seeds: Annotated[
         str | None, typer.Option("--seeds", metavar="N|N-M", help="These seeds [default: the experiment's].")
     ] = None,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", metavar="paper|short", help="Of table1 [default: paper].")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="Of table1 [default: bf16 on a CPU, tf32 on CUDA].")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", metavar="TIME", help="Stop after so long: 90s, 9m, 1h30m.")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", help="Only the I-th of N equal shares.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Only list the outstanding cells.")] = False,
+    render: Annotated[
+        bool, typer.Option("--render", help="Write README.md and pictures beside the ledger, from it alone.")
+    ] = False,
     ledger: Annotated[Path, typer.Option("--ledger", metavar="DIR", help="Where finished cells go.")] = Path(
         "results/ledger"
     ),
@@ -494,18 +515,63 @@ def reproduce(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Run an experiment's outstanding cells, each written to the ledger as it ends."""
-    from bype import console
-    from bype.experiments import outstanding, run_cell
+    """Run an experiment's outstanding cells, cheapest first, each written to the ledger as it ends."""
+    if what is None and not render:
+        raise InputError("reproduce: expected an experiment (trunk, step-two, table1) or --render, got neither")
+    result: dict[str, Any] = {"experiment": what}
+    if what is not None:
+        from bype.experiments import Selection
 
-    cells = outstanding(what, ledger, device=device, seeds=_seeds(seeds), prior=prior, coreset=coreset)
-    for cell in cells:
-        run_cell(cell, ledger, runs)
-        console.say(f"{ledger / cell.id}.json")
+        asked = Selection(dataset, arch, prior, coreset, _seeds(seeds), protocol, precision, device)
+        result |= _run_experiment(what, asked, shard, budget, list_, ledger, runs)
+    if render:
+        from bype.render import render as write_page
+
+        result["page"] = str(write_page(ledger))
     if as_json:
-        _print_json({"experiment": what, "ran": [cell.id for cell in cells]})
-    else:
-        print(f"{what}: {len(cells)} cells run, {ledger}")
+        _print_json(result)
+        return
+    if "finished" in result:
+        left = len(result["begun"]) + len(result["not_started"])
+        print(f"{what}: {len(result['finished'])} cells run, {left} left, {ledger}")
+    for name in result.get("outstanding", ()):
+        print(name)
+    if render:
+        print(result["page"])
+
+
+def _run_experiment(
+    what: str,
+    asked: "Selection",
+    shard: str | None,
+    budget: str | None,
+    list_: bool,
+    ledger: Path,
+    runs: Path,
+) -> dict[str, Any]:
+    from bype import campaign, console
+    from bype.experiments import cells_of
+    from bype.ledger import read
+
+    seconds = campaign.parse_duration(budget) if budget is not None else float("inf")
+    cells = cells_of(what, asked)
+    if shard is not None:
+        cells = campaign.shard(cells, *_shard(shard))
+    if list_:
+        done, left_out = read(ledger)
+        for line in left_out:
+            console.say(line)
+        return {"outstanding": [c.id for c in campaign.outstanding(cells, done)]}
+    report = campaign.run_cells(cells, ledger, runs, budget=seconds)
+    return {k: v for k, v in report._asdict().items() if k != "estimates"}
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """`2/5` as (2, 5)."""
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
+        raise InputError(f"--shard: expected I/N with I from 1 to N, got {text!r}")
+    return int(part), int(parts)
 
 
 def _seeds(text: str | None) -> list[int] | None:

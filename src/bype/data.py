@@ -62,7 +62,14 @@ class Images:
 
     def first(self, n: int | None) -> "Images":
         """The first n images, or all of them."""
-        return replace(self, pixels=self.pixels[:n], labels=None if self.labels is None else self.labels[:n])
+        return self[slice(n)]
+
+    def every(self, step: int) -> "Images":
+        """Each `step`-th image, from the first."""
+        return self[slice(None, None, step)]
+
+    def __getitem__(self, index: slice) -> "Images":
+        return replace(self, pixels=self.pixels[index], labels=None if self.labels is None else self.labels[index])
 
 
 def scale(pixels: Tensor, levels: int | None, dtype: torch.dtype = torch.float32) -> Tensor:

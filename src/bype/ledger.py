@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bype.config import Config
-from bype.files import write_json
+from bype.errors import InputError
+from bype.files import read_json, write_json
 
 #: Options that say where a run is computed or what it reads, not what it computes.
 _PLACE = ("device", "data_dir", "seed")
@@ -26,15 +28,29 @@ def settings_of(config: Config) -> dict[str, Any]:
 
 def settings_hash(config: Config) -> str:
     """Eight hexadecimal digits of SHA-256 over the settings."""
-    canonical = json.dumps(settings_of(config), sort_keys=True, separators=(",", ":"))
+    return _hash(settings_of(config))
+
+
+def _hash(settings: Mapping[str, Any]) -> str:
+    canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
 
 def cell_id(experiment: str, config: Config, protocol: str) -> str:
     """experiment-set-arch-prior-coreset-precision-protocol-sSEED-hash8."""
     coreset = config.coreset if config.prior == "bype" else None
-    parts = [experiment, Path(config.set).stem, config.arch, config.prior, *([coreset] if coreset else [])]
-    return "-".join([*parts, config.precision, protocol, f"s{config.seed}", settings_hash(config)])
+    return _name(
+        experiment, config.set, config.arch, config.prior, coreset, config.precision, protocol, config.seed,
+        settings_hash(config),
+    )  # fmt: skip
+
+
+def _name(
+    experiment: str, set_: str, arch: str, prior: str, coreset: str | None, precision: str, protocol: str, seed: int,
+    digits: str,
+) -> str:  # fmt: skip
+    parts = [experiment, Path(set_).stem, arch, prior, *([coreset] if coreset else [])]
+    return "-".join([*parts, precision, protocol, f"s{seed}", digits])
 
 
 def cell(
@@ -108,3 +124,45 @@ def write_cell(folder: Path, value: Mapping[str, Any], name: str) -> Path:
     path = folder / f"{name}.json"
     write_json(path, value)
     return path
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "experiment": str, "set": str, "arch": str, "prior": str, "coreset": (str, type(None)), "precision": str,
+    "seed": int, "protocol": str, "settings": dict, "settings_hash": str, "versions": dict, "device": str,
+    "seconds": (int, float), "curve": list, "figures": dict,
+}  # fmt: skip
+
+
+def read_cell(path: Path) -> dict[str, Any]:
+    """A finished cell's file.
+
+    Raises:
+        InputError: If the file is damaged, is no cell, or its name is not that of what it holds.
+    """
+    value = read_json(path)
+    for key, kind in _KINDS.items():
+        if key not in value:
+            raise InputError(f"{path}: expected a cell of the ledger, got no {key!r}")
+        if not isinstance(value[key], kind) or isinstance(value[key], bool):
+            raise InputError(f"{path}: expected a cell of the ledger, got {key!r} {value[key]!r:.60}")
+    for key in ("figures", "curve"):
+        numbers = value[key].values() if isinstance(value[key], dict) else value[key]
+        if not all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers):
+            raise InputError(f"{path}: expected finite numbers in {key!r}, got others")
+    if _hash(value["settings"]) != value["settings_hash"]:
+        raise InputError(f"{path}: expected settings of hash {value['settings_hash']}, got {_hash(value['settings'])}")
+    parts = ("experiment", "set", "arch", "prior", "coreset", "precision", "protocol", "seed", "settings_hash")
+    if _name(*(value[key] for key in parts)) != path.stem:
+        raise InputError(f"{path}: expected a cell of that name, got {_name(*(value[key] for key in parts))}")
+    return value
+
+
+def read(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """All finished cells of a ledger by name, and a line for each file that is damaged or foreign and left out."""
+    cells, left_out = [], []
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+        try:
+            cells.append(read_cell(path))
+        except InputError as e:
+            left_out.append(f"left out: {e}")
+    return cells, left_out

@@ -94,15 +94,45 @@ def curves(metrics: Mapping[str, Sequence[Mapping[str, Any]]], unit: str) -> Ima
         for name, lines in metrics.items():
             axis.plot([m["epoch"] for m in lines], [m[key] for m in lines], label=name, linewidth=1.4)
         axis.set_title(title, fontsize=10)
-        axis.set_xlabel("epoch")
-        # The first epochs are far off and would flatten the rest: the axis ends where nine tenths of the values do.
-        values = np.array([m[key] for lines in metrics.values() for m in lines])
-        low, high = values.min(), np.quantile(values, 0.9)
-        margin = 0.05 * (high - low) or 1.0
-        axis.set_ylim(low - margin, high + margin)
-        axis.grid(alpha=0.3)
+        _epochs_axis(axis, [m[key] for lines in metrics.values() for m in lines])
     axes.flat[0].set_ylabel(f"per item ({unit})")
     axes.flat[0].legend(fontsize=8)
+    return _figure_image(figure)
+
+
+def _epochs_axis(axis: Any, values: Sequence[float]) -> None:
+    axis.set_xlabel("epoch")
+    # The first epochs are far off and would flatten the rest: the axis ends where nine tenths of the values do.
+    low, high = min(values), float(np.quantile(values, 0.9))
+    margin = 0.05 * (high - low) or 1.0
+    axis.set_ylim(low - margin, high + margin)
+    axis.grid(alpha=0.3)
+
+
+def loss_curves(losses: Mapping[str, Sequence[float]], title: str) -> Image.Image:
+    """Losses over the epochs 1, 2, ..., a line for each run."""
+    figure, axes = _subplots(1, 1, (7, 4.2))
+    axis = axes[0, 0]
+    for name, values in losses.items():
+        axis.plot(range(1, len(values) + 1), values, label=name, linewidth=1.3)
+    axis.set_title(title, fontsize=10)
+    _epochs_axis(axis, [v for values in losses.values() for v in values])
+    axis.legend(fontsize=8)
+    return _figure_image(figure)
+
+
+def dots(names: Sequence[str], ours: Sequence[Sequence[float]], theirs: Sequence[float], label: str) -> Image.Image:
+    """A row for each name: the figures of ours, one dot a seed, beside theirs, each less theirs."""
+    figure, axes = _subplots(1, 1, (7, 0.9 + 0.28 * len(names)))
+    axis = axes[0, 0]
+    for row, (values, reference) in enumerate(zip(ours, theirs, strict=True)):
+        axis.plot([v - reference for v in values], [row] * len(values), "o", markersize=4, color="C0")
+    axis.axvline(0, color="C1", label="the paper's")
+    axis.set_yticks(range(len(names)), names, fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlabel(f"{label}: ours less the paper's", fontsize=9)
+    axis.grid(alpha=0.3, axis="x")
+    axis.legend(fontsize=8)
     return _figure_image(figure)
 
 

@@ -1,0 +1,104 @@
+"""Times what training consists of: epochs under each prior, step (ii), validation, importance sampling.
+
+    python benchmarks/steps.py [OUT.json] [--epochs N] [--items N]
+
+The data are noise of MNIST's size (50,000 28x28 images), so that nothing need be at hand; the time does not depend on
+the values. Each prior's epoch stands beside the standard prior's, measured in the same run. On CUDA the recorded step
+stands beside the eager one.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+import bype
+from bype.evaluation import log_likelihood
+from bype.runs import device_model, versions
+from bype.training import Trainer
+
+KINDS = (
+    ("standard", "none"),
+    ("vamp", "none"),
+    ("bype", "none"),
+    ("bype", "paper"),
+    ("bype", "elbo"),
+    ("exemplar", "none"),
+)
+
+
+def epochs(data, prior, coreset, precision, n, graph=True):
+    """Medians over n epochs after a first one that sets everything up."""
+    model = bype.build_model(data, prior=prior, coreset=coreset, n_components=500, exemplars=500)
+    strategy = bype.pseudocoreset.STRATEGIES[coreset]() if prior == "bype" else None
+    trainer = Trainer(model, data, precision=precision, graph=graph, strategy=strategy, coreset_interval=2)
+    trainer.run_epoch()
+    infos = [trainer.run_epoch() for _ in range(n)]
+    figures = {
+        "seconds_per_epoch": statistics.median(i.seconds for i in infos),
+        "seconds_validation": statistics.median(i.seconds_validation for i in infos),
+    }
+    updates = [i.coreset["seconds_coreset"] for i in infos if "seconds_coreset" in i.coreset]
+    if updates:
+        figures["seconds_coreset"] = statistics.median(updates)
+        # At the paper's interval of ten epochs.
+        figures["coreset_share"] = updates[-1] / (updates[-1] + 10 * figures["seconds_per_epoch"])
+    return model, figures
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out", nargs="?")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--items", type=int, default=50_000)
+    parser.add_argument("--iwae-items", type=int)
+    given = parser.parse_args()
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda" if cuda else "cpu")
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (given.items + given.items // 4, 28, 28), generator=generator).byte()
+    data = bype.from_arrays(pixels.numpy()).to(device)
+    result = {"device": device_model(device), "versions": versions(), "items": len(data.train), "rows": []}
+
+    def row(name, **figures):
+        result["rows"].append({"name": name, **figures})
+        print(name, {k: round(v, 4) if isinstance(v, float) else v for k, v in figures.items()}, flush=True)
+        if given.out:
+            Path(given.out).write_text(json.dumps(result, indent=1) + "\n")
+
+    models = {}
+    for precision in ("tf32", "bf16", "fp32") if cuda else ("fp32", "bf16"):
+        standard = None
+        for prior, coreset in KINDS:
+            name = prior if prior != "bype" else f"bype {coreset}"
+            models[name], figures = epochs(data, prior, coreset, precision, given.epochs)
+            standard = standard or figures["seconds_per_epoch"]
+            row(f"epoch, {name}, {precision}", **figures, over_standard=figures["seconds_per_epoch"] / standard)
+    if cuda:
+        for prior, coreset in KINDS:
+            _, figures = epochs(data, prior, coreset, "tf32", given.epochs, graph=False)
+            row(f"epoch, {prior} {coreset}, tf32, eager", **figures)
+    items = data.test.first(given.iwae_items or (10_000 if cuda else 100))
+    for name, model in models.items():
+        if name == "exemplar" and not cuda:
+            continue
+        start = time.perf_counter()
+        log_likelihood(model.eval(), items, 5000)
+        if cuda:
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+        row(
+            f"iwae, {name}",
+            seconds=seconds,
+            items=len(items),
+            samples=5000,
+            of_10000_items=seconds * 10_000 / len(items),
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

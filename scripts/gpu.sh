@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# scripts/gpu.sh BUDGET OUT: spends BUDGET (90s, 9m, 1h) on the machine at hand and leaves what it measured in OUT.
+#
+# Needs a checkout, python3 with torch >= 2.11 and the core dependencies; no network, nothing is installed. In turn: the
+# GPU's tests, the benchmark, then outstanding cells of the ledger, cheapest first. OUT holds few small files, whole at
+# any moment: a run cut short loses the cell it was in and nothing else.
+#
+#   OUT/checks.json  OUT/steps.json  OUT/ledger.tar.gz (the cells made here)  OUT/log
+#
+# Environment: PYTHON (python3), BYPE_DATA (the data sets), WHAT (table1), ARGS (more for `bype reproduce`, such as
+# "--seeds 0-4"), RUNS (where runs are kept, to be taken up again by a later call).
+set -uo pipefail
+if [ $# -ne 2 ]; then
+    echo "usage: scripts/gpu.sh BUDGET OUT" >&2
+    exit 2
+fi
+case $1 in *h) budget=$((${1%h} * 3600)) ;; *m) budget=$((${1%m} * 60)) ;; *) budget=$((${1%s})) ;; esac || exit 2
+start=$SECONDS
+mkdir -p "$2" || exit 2
+out=$(cd "$2" && pwd)
+cd "$(dirname "$0")/.." || exit 2
+export PYTHONPATH="$PWD/src${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
+python=${PYTHON:-python3}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+say() { echo "gpu.sh: $*" | tee -a "$out/log"; }
+left() { echo $((budget - (SECONDS - start))); }
+
+"$python" - <<'PY' 2>&1 | tee -a "$out/log"
+import sys
+import torch
+if tuple(int(p) for p in torch.__version__.split("+")[0].split(".")[:2]) < (2, 11):
+    sys.exit(f"gpu.sh: expected torch 2.11 or later, got {torch.__version__}")
+cuda = torch.cuda.is_available()
+name = torch.cuda.get_device_name() if cuda else "no GPU here: everything runs on the CPU"
+print(f"gpu.sh: torch {torch.__version__}, {name}")
+PY
+[ "${PIPESTATUS[0]}" = 0 ] || exit 2
+
+say "checks"
+timeout "$(left)" "$python" tests/cuda_checks.py "$out/checks.json" 2>&1 | tee -a "$out/log"
+
+if [ "$(left)" -gt 30 ]; then
+    say "benchmark"
+    small=()
+    "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || small=(--items 2000 --epochs 1)
+    timeout "$(left)" "$python" benchmarks/steps.py "$out/steps.json" "${small[@]}" 2>&1 | tee -a "$out/log"
+fi
+
+# Cells already in the ledger are not run again; only those made here go into the archive.
+mkdir -p "$work/ledger"
+cp results/ledger/*.json "$work/ledger/" 2>/dev/null
+pack() {
+    mapfile -t made < <(cd "$work/ledger" && for f in *.json; do
+        cmp -s "$f" "$OLDPWD/results/ledger/$f" || echo "$f"
+    done)
+    [ "${#made[@]}" -gt 0 ] || return 0
+    tar -czf "$work/ledger.tar.gz" -C "$work/ledger" "${made[@]}" && mv "$work/ledger.tar.gz" "$out/ledger.tar.gz.part" &&
+        mv "$out/ledger.tar.gz.part" "$out/ledger.tar.gz"
+}
+reserve=5
+if [ "$(left)" -gt $((reserve + 10)) ]; then
+    say "cells, $(left) seconds left"
+    # shellcheck disable=SC2086
+    "$python" -m bype reproduce "${WHAT:-table1}" ${ARGS:-} --budget "$(($(left) - reserve))s" --ledger "$work/ledger" \
+        --runs "${RUNS:-$work/runs}" 2>&1 | grep --line-buffered -v ' epoch ' | tee -a "$out/log" &
+    cells=$!
+    while kill -0 "$cells" 2>/dev/null; do
+        pack
+        sleep 2
+    done
+    wait "$cells"
+fi
+pack
+say "done, $((SECONDS - start)) seconds"

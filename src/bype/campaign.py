@@ -1,0 +1,308 @@
+"""Running cells in pieces, on whatever machine is at hand: in shards, cheapest first, within a budget."""
+
+import math
+import re
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from bype import console, ledger
+from bype.data import Dataset, load
+from bype.distributions import IsotropicMixture
+from bype.errors import InputError
+from bype.evaluation import evaluate, evaluate_under, likelihood_figures, log_likelihood
+from bype.experiments import MANY_COMPONENTS, SHORT_ITEMS, SHORT_SAMPLES, Cell
+from bype.floats import flush_denormals
+from bype.objectives import iwae
+from bype.priors import FittedMixture
+from bype.refit import VALIDATION_DRAWS, VALIDATION_ITEMS, refit
+from bype.runs import Run, TrainedRun, device_model, device_of, fit, model_from, trainer_from, versions
+
+# What an estimate takes for the epochs of a run that stops early, until the ledger knows better.
+EPOCHS_GUESSED = 400
+# Of a refit's search for sigma: how often all its latents are scored.
+SIGMAS_TRIED = 12
+
+
+class BudgetSpent(Exception):  # noqa: N818 (nothing went wrong)
+    """The time is over; what is trained so far is saved, and the next call goes on from there."""
+
+
+class Estimate(NamedTuple):
+    """What a cell will take, and how that is known."""
+
+    seconds: float
+    source: str  # `ledger` or `measured`
+
+
+class Report(NamedTuple):
+    """What became of the cells that were asked for."""
+
+    finished: list[str]
+    begun: list[str]  # the budget ended while they ran
+    not_started: list[str]  # they would not have fitted
+    estimates: dict[str, Estimate]
+
+
+def shard(cells: Sequence[Cell], part: int, parts: int) -> list[Cell]:
+    """The cells of one of several shards: by their place in the whole list, whatever is done of it."""
+    return [c for i, c in enumerate(sorted(cells, key=lambda c: c.id)) if i % parts == part - 1]
+
+
+def outstanding(cells: Sequence[Cell], done: Sequence[dict[str, Any]]) -> list[Cell]:
+    """The cells that the ledger does not hold."""
+    have = {
+        (d["experiment"], d["settings_hash"], d["protocol"], d["seed"]) for d in done
+    }  # a cell's name says the same
+    return [c for c in cells if (c.experiment, ledger.settings_hash(c.config), c.protocol, c.config.seed) not in have]
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    ledger_folder: Path,
+    runs_folder: Path,
+    *,
+    budget: float = math.inf,
+    clock: Callable[[], float] = time.monotonic,
+) -> Report:
+    """Runs the cells that the ledger lacks, the cheapest first, each written as it ends.
+
+    A cell is started only if its estimate fits what is left of the budget. One that takes longer than estimated is
+    stopped when the budget ends; its run is kept, and goes on at the next call.
+
+    Args:
+        cells: What is asked for.
+        ledger_folder: Where finished cells are.
+        runs_folder: Where runs are kept.
+        budget: Seconds.
+        clock: What tells the time, in seconds.
+    """
+    start = clock()
+    done, left_out = ledger.read(ledger_folder)
+    for line in left_out:
+        console.say(line)
+    todo = outstanding(cells, done)
+    device = device_model(device_of(todo[0].config.device)) if todo else ""
+    estimates = (
+        {c.id: estimate(c, done, device, runs_folder) for c in todo} if len(todo) > 1 or budget < math.inf else {}
+    )
+    todo.sort(key=lambda c: estimates[c.id].seconds if c.id in estimates else 0.0)
+    for c in todo:
+        if c.id in estimates:
+            console.say(f"{c.id}  about {duration(estimates[c.id].seconds)} ({estimates[c.id].source})")
+    report = Report([], [], [], estimates)
+    for c in todo:
+        left = budget - (clock() - start)
+        if c.id in estimates and estimates[c.id].seconds > left:
+            console.say(f"{c.id}  not started: about {duration(estimates[c.id].seconds)}, {duration(left)} left")
+            report.not_started.append(c.id)
+            continue
+        try:
+            run_cell(c, ledger_folder, runs_folder, deadline=start + budget, clock=clock)
+        except BudgetSpent:
+            console.say(f"{c.id}  stopped: the budget is spent; what is trained is kept in {runs_folder / c.id}")
+            report.begun.append(c.id)
+            continue
+        console.say(f"{ledger_folder / c.id}.json")
+        report.finished.append(c.id)
+    return report
+
+
+def run_cell(
+    cell: Cell,
+    ledger_folder: Path,
+    runs_folder: Path,
+    *,
+    deadline: float = math.inf,
+    clock: Callable[[], float] = time.monotonic,
+) -> dict[str, Any]:
+    """Trains (or goes on with) a cell's run, scores it and writes its file.
+
+    Raises:
+        BudgetSpent: If the deadline passes before that.
+    """
+
+    def check(*_: Any) -> None:
+        if clock() > deadline:
+            raise BudgetSpent
+
+    def within(show: Callable[..., None]) -> Callable[..., None]:
+        def call(*args: Any) -> None:
+            show(*args)
+            check()
+
+        return call
+
+    with console.epochs(cell.id, cell.config.epochs) as show:
+        trained = fit(cell.config, runs_folder / cell.id, resume=True, on_epoch=within(show))
+    model, data, metrics = trained.trainer.model, trained.data, trained.run.metrics()
+    figures = ledger.training_figures(metrics)
+    scoring = time.perf_counter()
+    with console.items(cell.id) as show_items:
+        progress = within(show_items)
+        short: dict[str, Any] = {"n_samples": SHORT_SAMPLES, "n_items": SHORT_ITEMS, "progress": progress}
+        scored = ledger.flat(evaluate(model, data, **short))
+        figures["nll_paper_short"] = scored.pop("nll_paper")
+        # What is named without `short` is of the contract's full evaluation alone.
+        figures |= {k: v for k, v in scored.items() if k not in ("nll_nats", "bpd", "samples", "items")}
+        if cell.samples is not None:
+            images = data.test.every(cell.every)
+            log_p = log_likelihood(model, images, cell.samples, progress=progress).double().mean().item()
+            figures |= likelihood_figures(model, log_p, math.prod(data.shape), data.levels)
+            figures |= {"nll_paper_samples": cell.samples, "nll_paper_items": len(images)}
+        if cell.refit:
+            prior = _refit_at_all(trained, check)
+            under = evaluate_under(model, data, prior, "all", **short)
+            figures |= {
+                key.replace("@", "_short@"): value for key, value in under.items() if key.startswith("nll_paper")
+            }
+            if cell.samples is not None and not _costly(data, len(prior.loc)):
+                full: dict[str, Any] = {"n_samples": cell.samples, "progress": progress}
+                figures |= evaluate_under(model, data, prior, "all", **full)
+    figures["seconds_evaluation"] = time.perf_counter() - scoring
+    # Training may have been done in pieces; what the epochs took is in their lines.
+    training = sum(m["seconds"] + m["seconds_validation"] + m.get("seconds_coreset", 0.0) for m in metrics)
+    value = ledger.cell(
+        cell.experiment,
+        cell.config,
+        cell.protocol,
+        metrics=metrics,
+        figures=figures,
+        versions=versions(),
+        device=device_model(data.train.pixels.device),
+        seconds=training + figures["seconds_evaluation"],
+    )
+    ledger.write_cell(ledger_folder, value, cell.id)
+    return value
+
+
+def _refit_at_all(trained: TrainedRun, check: Callable[..., None]) -> FittedMixture:
+    """The run's refit at all training items: made now, or by an earlier call that was stopped after it."""
+    run, data = trained.run, trained.data
+    try:
+        return run.load_refit("all", data)
+    except InputError:
+        prior = refit(trained.trainer.model, data, say=check)
+        record = {"name": "all", "components": len(prior.loc), "method": "points", "seed": 0}
+        run.save_refit("all", prior, record | {"sigma": prior.log_scale.exp().item()})
+        return prior
+
+
+def _costly(data: Dataset, components: int) -> bool:
+    """Whether 5,000 samples of each test item under so many components would take a CPU an hour."""
+    return data.train.pixels.device.type == "cpu" and components > MANY_COMPONENTS
+
+
+# Estimates
+
+
+def estimate(cell: Cell, done: Sequence[dict[str, Any]], device: str, runs_folder: Path) -> Estimate:
+    """What a cell will take here: by the ledger's like on such a device, else by a few steps and samples of its own.
+
+    Epochs that its run has already are not counted again. How many there will be is, under early stopping, the
+    median of the ledger's runs of that protocol, or a guess.
+    """
+    protocol = [d["figures"]["epochs"] for d in done if d["protocol"] == cell.protocol and "epochs" in d["figures"]]
+    like = [
+        d
+        for d in done
+        if d["settings_hash"] == ledger.settings_hash(cell.config)
+        and (d["protocol"], d["device"]) == (cell.protocol, device)
+        and {"epochs", "seconds_evaluation"} <= d["figures"].keys()
+    ]
+    if like:
+        evaluation = statistics.median(d["figures"]["seconds_evaluation"] for d in like)
+        epoch = statistics.median(
+            (d["seconds"] - d["figures"]["seconds_evaluation"]) / d["figures"]["epochs"] for d in like
+        )
+        epochs = statistics.median(d["figures"]["epochs"] for d in like)
+    else:
+        epoch, evaluation = measure(cell)
+        epochs = min(cell.config.epochs, statistics.median(protocol) if protocol else EPOCHS_GUESSED)
+    left = max(0.0, epochs - len(Run(runs_folder / cell.id).metrics()))
+    return Estimate(left * epoch + evaluation, "ledger" if like else "measured")
+
+
+_measured: dict[tuple[str, ...], tuple[float, float]] = {}
+
+
+def measure(cell: Cell, steps: int = 5, latents: int = 500) -> tuple[float, float]:
+    """Seconds of an epoch and of the evaluation, from a few steps, one update of the pseudocoreset and a few draws."""
+    config = cell.config
+    key = (ledger.settings_hash(config), config.device, str(cell.samples), str(cell.every), str(cell.refit))
+    if key not in _measured:
+        _measured[key] = _measure(cell, steps, latents)
+    return _measured[key]
+
+
+def _measure(cell: Cell, steps: int, n_latents: int) -> tuple[float, float]:
+    config = cell.config
+    data = load(config.set, config.data_dir).to(device_of(config.device))
+    model = model_from(config, data)
+    few = replace(data, train=data.train.first(steps * config.batch_size))
+    trainer = trainer_from(config, model, few)
+    trainer.coreset_interval = 2
+    first, info = trainer.run_epoch(), trainer.run_epoch()  # the first one also sets everything up
+    assert first.epoch == 1
+    coreset = info.coreset.get("seconds_coreset", 0.0) / config.coreset_interval
+    epoch = info.seconds * len(data.train) / len(few.train) + info.seconds_validation + coreset
+
+    device = data.train.pixels.device
+    model.eval()
+    with torch.no_grad(), flush_denormals():
+        x = data.test.first(2).scaled()
+        p = model.prior(model.encoder)
+        a_draw = _seconds(lambda: iwae(model, x, n_latents, prior=p), device) / (2 * n_latents)
+        draws = SHORT_SAMPLES * min(SHORT_ITEMS, len(data.test))
+        if cell.samples is not None:
+            draws += cell.samples * len(data.test.every(cell.every))
+        evaluation = a_draw * draws
+        if cell.refit:
+            loc = torch.randn(len(data.train), config.latent_dim, device=device)
+            mixture = IsotropicMixture(loc, loc.new_ones(()), loc.new_full((len(loc),), 1 / len(loc)).log())
+            z = torch.randn(2 * n_latents, config.latent_dim, device=device)
+            a_density = _seconds(lambda: mixture.log_prob(z), device) / len(z)
+            scored = SHORT_SAMPLES * min(SHORT_ITEMS, len(data.test))
+            if cell.samples is not None and not _costly(data, len(loc)):
+                scored += cell.samples * len(data.test)
+            evaluation += a_density * (VALIDATION_ITEMS * VALIDATION_DRAWS * SIGMAS_TRIED + scored) + a_draw * scored
+    return epoch, evaluation
+
+
+def _seconds(work: Callable[[], Any], device: torch.device) -> float:
+    """The time of the second of two calls."""
+    elapsed = 0.0
+    for _ in range(2):
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        elapsed = time.perf_counter() - start
+    return elapsed
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.4 h`."""
+    if seconds < 90:
+        return f"{max(seconds, 0):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `90`, `90s`, `9m`, `1h30m`.
+
+    Raises:
+        InputError: If it is none.
+    """
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text)
+    if match is None or not any(match.groups()):
+        raise InputError(f"--budget: expected a time like 90s, 9m or 1h30m, got {text!r}")
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return 3600.0 * hours + 60 * minutes + seconds

@@ -1,0 +1,296 @@
+"""The results page: `results/README.md` and its pictures, made from the ledger alone."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bype import pictures
+from bype.config import PRIORS
+from bype.files import write_text
+from bype.ledger import read
+from bype.stats import Summary, paired, summary
+
+#: Table 1 of the paper (Ai et al., 2021): `nll_paper` by network, data set and prior.
+PAPER_TABLE1: dict[str, dict[str, tuple[float, ...]]] = {
+    "vae": {
+        "mnist": (24.41, 23.65, 23.83, 23.61),
+        "fashion-mnist": (21.43, 20.87, 21.00, 20.85),
+        "cifar10": (72.21, 71.97, 72.55, 71.91),
+    },
+    "hvae": {
+        "mnist": (23.82, 23.54, 23.58, 23.48),
+        "fashion-mnist": (21.04, 20.83, 20.95, 20.82),
+        "cifar10": (71.63, 71.54, 71.77, 71.38),
+    },
+    "convhvae": {
+        "mnist": (23.16, 22.94, 22.92, 22.84),
+        "fashion-mnist": (20.76, 20.59, 20.62, 20.58),
+        "cifar10": (70.83, 70.61, 70.83, 70.55),
+    },
+}
+
+Cell = Mapping[str, Any]
+Text = list[str]
+
+UNIT = "Negative log-likelihood in the paper's unit, `nll_paper`; lower is better."
+
+
+def render(ledger: Path) -> Path:
+    """Writes README.md and the pictures beside a ledger's folder.
+
+    Returns:
+        The page.
+    """
+    cells, left_out = read(ledger)
+    folder = ledger.parent
+    parts = [_head(ledger, cells, left_out)]
+    for section in (_table1, _step_two, _trunk):
+        parts.append(section(cells, folder))
+    page = folder / "README.md"
+    write_text(page, "\n".join(line for part in parts for line in part) + "\n")
+    return page
+
+
+def _head(ledger: Path, cells: Sequence[Cell], left_out: Sequence[str]) -> Text:
+    lines = [
+        "# Results",
+        "",
+        f"Made by `bype reproduce --render` from the {len(cells)} cells of [`{ledger.name}`]({ledger.name}) and from "
+        "nothing else: one file for each run, with all its settings and figures. Means over seeds; intervals are 95 %, "
+        "by Student's t; differences are paired by seed.",
+        "",
+    ]
+    names = [Path(line.split(": ")[1]).name for line in left_out]
+    return lines + ([f"Left out, damaged or foreign: {', '.join(names)}.", ""] if names else [])
+
+
+def by_seed(cells: Sequence[Cell], figure: str) -> dict[int, float]:
+    """A figure of each cell that has it, by seed."""
+    return {c["seed"]: c["figures"][figure] for c in cells if figure in c["figures"]}
+
+
+class _Row(NamedTuple):
+    arch: str
+    set: str
+    prior: str
+    precision: str | None
+    cells: list[Cell]
+    paper: float
+
+
+def _table1(cells: Sequence[Cell], folder: Path) -> Text:
+    """Paper beside ours, every cell of Table 1; what was not run is shown as such."""
+    mine = [c for c in cells if c["experiment"] == "table1" and c["protocol"] == "paper"]
+    rows: list[_Row] = []
+    for arch, sets in PAPER_TABLE1.items():
+        for name, figures in sets.items():
+            for prior, paper in zip(PRIORS, figures, strict=True):
+                own = [c for c in mine if (c["arch"], c["set"], c["prior"]) == (arch, name, prior)]
+                own = [c for c in own if c["coreset"] in (None, "paper")]
+                for precision in sorted({c["precision"] for c in own}) or [None]:
+                    rows.append(
+                        _Row(arch, name, prior, precision, [c for c in own if c["precision"] == precision], paper)
+                    )
+    lines = [
+        "## Table 1: four priors, protocol `paper`",
+        "",
+        f"{UNIT} 5,000 importance samples of each test item (fewer items where the last columns say so). Protocol: at "
+        "most 4,000 epochs, warm-up 100, stopped after 50 epochs without a better validation loss. `@all` is the same "
+        "run under a refit with all training items for components, a figure that never stands in the paper's row; "
+        "where `@all` is marked *, it and the gain are of 500 samples on the first 2,000 test items.",
+        "",
+        "| network | data | prior | paper | ours | sd | n | 95 % interval | ours - paper | `nll_paper@all` "
+        "| gain of @all | epochs | precision | test items | device |",
+        "|" + "---|" * 15,
+    ]
+    for row in rows:
+        lines.append(_table1_row(row))
+    lines += ["", *_differences(rows), *_claims(rows)]
+    ran = [row for row in rows if row.cells]
+    if ran:
+        pictures.save_png(
+            pictures.dots(
+                [f"{r.arch} {r.set} {r.prior} {r.precision}" for r in ran],
+                [list(by_seed(r.cells, "nll_paper").values()) for r in ran],
+                [r.paper for r in ran],
+                "nll_paper",
+            ),
+            folder / "table1.png",
+        )
+        lines += ["![Ours beside the paper's](table1.png)", ""]
+        for arch, name in dict.fromkeys((r.arch, r.set) for r in ran):
+            curves = {
+                f"{r.prior} {r.precision} s{c['seed']}": c["curve"]
+                for r in ran
+                for c in r.cells
+                if (r.arch, r.set) == (arch, name)
+            }
+            file = f"curves-{arch}-{name}.png"
+            pictures.save_png(
+                pictures.loss_curves(curves, f"{arch}, {name}: validation loss, paper's unit"), folder / file
+            )
+            lines += [f"![Validation loss of {arch} on {name}]({file})", ""]
+    return lines
+
+
+def _table1_row(row: _Row) -> str:
+    head = f"| {row.arch} | {row.set} | {row.prior} | {row.paper:.2f} |"
+    if not row.cells:
+        return head + " not run |" + " |" * 10
+    ours = summary(list(by_seed(row.cells, "nll_paper").values()))
+    refit, mark = by_seed(row.cells, "nll_paper@all"), ""
+    own = by_seed(row.cells, "nll_paper")
+    if not refit:
+        refit, own, mark = by_seed(row.cells, "nll_paper_short@all"), by_seed(row.cells, "nll_paper_short"), " *"
+    gain = paired(own, refit)
+    epochs = summary(list(by_seed(row.cells, "epochs").values()))
+    items = sorted({f"{c['figures']['nll_paper_items']:.0f}" for c in row.cells})
+    devices = sorted({c["device"] for c in row.cells})
+    at_all = f"{summary(list(refit.values())).mean:.2f}{mark} | {gain.mean:.2f}" if gain else " | "
+    return (
+        f"{head} {ours.mean:.2f} | {_number(ours.sd)} | {ours.n} | {_interval(ours)} | {ours.mean - row.paper:+.2f} | "
+        f"{at_all} | {epochs.mean:.0f} | {row.precision} | {', '.join(items)} | {'; '.join(devices)} |"
+    )
+
+
+def _differences(rows: Sequence[_Row]) -> Text:
+    """Bype less each other prior, paired by seed."""
+    lines = []
+    for row in rows:
+        if row.prior != "bype" or not row.cells:
+            continue
+        for other in rows:
+            same = (other.arch, other.set, other.precision) == (row.arch, row.set, row.precision)
+            if not same or other.prior == "bype":
+                continue
+            difference = paired(by_seed(row.cells, "nll_paper"), by_seed(other.cells, "nll_paper"))
+            if difference is not None:
+                where = f"| {row.arch} | {row.set} | {row.precision} | bype - {other.prior} |"
+                theirs = f"{row.paper - other.paper:+.2f}"
+                lines.append(f"{where} {theirs} | {difference.mean:+.2f} | {difference.n} | {_interval(difference)} |")
+    if not lines:
+        return []
+    head = ["| network | data | precision | difference | paper | ours | n | 95 % interval |", "|" + "---|" * 8]
+    return ["Differences, below zero where ByPE is better:", "", *head, *lines, ""]
+
+
+def _claims(rows: Sequence[_Row]) -> Text:
+    """C1 and C2 as far as the cells go."""
+    columns: dict[tuple[str, str, str | None], dict[str, float]] = {}
+    for row in rows:
+        if row.cells:
+            mean = summary(list(by_seed(row.cells, "nll_paper").values())).mean
+            columns.setdefault((row.arch, row.set, row.precision), {})[row.prior] = mean
+    whole = [v for v in columns.values() if set(v) == set(PRIORS)]
+    total = sum(len(sets) for sets in PAPER_TABLE1.values())
+    if not whole:
+        return [f"Claims C1 and C2 are of whole columns; of the {total} none is whole yet.", ""]
+    lowest = sum(min(v, key=lambda p: v[p]) == "bype" for v in whole)
+    beaten = sum(max(v, key=lambda p: v[p]) == "standard" for v in whole)
+    return [
+        f"Claim C1, ByPE has the lowest figure in all {total} columns: of the {len(whole)} that are whole here, it has "
+        f"it in {lowest}. Claim C2, the priors built from data all beat the standard one: in {beaten} of {len(whole)}.",
+        "",
+    ]
+
+
+def _step_two(cells: Sequence[Cell], folder: Path) -> Text:
+    """Every strategy of step (ii), paired by seed with `none`."""
+    mine = [c for c in cells if c["experiment"] == "step-two"]
+    if not mine:
+        return []
+    kinds = {
+        k: [c for c in mine if (c["coreset"] or c["prior"]) == k]
+        for k in ("none", "paper", "published", "elbo", "vamp")
+    }
+    base = by_seed(kinds["none"], "nll_paper_short")
+    lines = [
+        "## Step (ii): its strategies, protocol `short`",
+        "",
+        "MNIST, MLP VAE, M = 500, 30 epochs, warm-up 10; `nll_paper_short` is of 500 samples on the first 2,000 test "
+        "items, the validation loss that of the best epoch. What it means is said in [docs/step-two.md]"
+        "(../docs/step-two.md).",
+        "",
+        "| strategy | n | `nll_paper_short` | sd | less `none`, paired | 95 % interval | validation loss | less `none` "
+        "| `kl_prior` | `kl_prior_reverse` |",
+        "|" + "---|" * 10,
+    ]
+    losses = by_seed(kinds["none"], "val_loss")
+    for kind, own in kinds.items():
+        if not own:
+            lines.append(f"| {kind} | 0 | not run |" + " |" * 7)
+            continue
+        nll = summary(list(by_seed(own, "nll_paper_short").values()))
+        loss = summary(list(by_seed(own, "val_loss").values()))
+        less, less_loss = paired(by_seed(own, "nll_paper_short"), base), paired(by_seed(own, "val_loss"), losses)
+        other = kind != "none"
+        lines.append(
+            f"| {kind} | {nll.n} | {nll.mean:.2f} | {_number(nll.sd)} | {_signed(less) if other else ''} | "
+            f"{_interval(less) if other and less else ''} | {loss.mean:.2f} | {_signed(less_loss) if other else ''} | "
+            f"{_mean(own, 'kl_prior')} | {_mean(own, 'kl_prior_reverse')} |"
+        )
+    lines += ["", *_updates(kinds)]
+    curves = {f"{k} s{c['seed']}": c["curve"] for k, own in kinds.items() for c in own if c["seed"] == 0}
+    pictures.save_png(pictures.loss_curves(curves, "step (ii): validation loss, paper's unit"), folder / "step-two.png")
+    return [*lines, "![Validation loss by strategy, seed 0](step-two.png)", ""]
+
+
+def _updates(kinds: Mapping[str, Sequence[Cell]]) -> Text:
+    """Before and after each update of `paper` and `published`, means over seeds."""
+    lines = [
+        "| strategy | epoch | validation loss before | after | distance of means | share of U outside [0, 1] |",
+        "|" + "---|" * 6,
+    ]
+    for kind in ("paper", "published", "elbo"):
+        own = kinds[kind]
+        for epoch in sorted({int(k.rsplit("_", 1)[1]) for c in own for k in c["figures"] if "mean_distance" in k}):
+            figures = ("val_loss_before", "val_loss_after", "coreset_mean_distance", "coreset_outside")
+            means = [_mean(own, f"{figure}_{epoch}") for figure in figures]
+            lines.append(f"| {kind} | {epoch} | {' | '.join(means)} |")
+    return [*lines, ""]
+
+
+def _trunk(cells: Sequence[Cell], folder: Path) -> Text:
+    """The four priors at protocol short."""
+    mine = [c for c in cells if c["experiment"] == "trunk"]
+    if not mine:
+        return []
+    lines = [
+        "## The trunk: four priors, protocol `short`",
+        "",
+        f"{UNIT} MNIST, MLP VAE, M = 500, 30 epochs, warm-up 10, far from the end of training.",
+        "",
+        "| prior | precision | n | `nll_paper_short` | sd | `nll_paper` | its test items | kNN, K = 5 (%) "
+        "| active units |",
+        "|" + "---|" * 9,
+    ]
+    for key in dict.fromkeys((c["prior"], c["precision"]) for c in sorted(mine, key=_place)):
+        own = [c for c in mine if (c["prior"], c["precision"]) == key]
+        short = summary(list(by_seed(own, "nll_paper_short").values()))
+        lines.append(
+            f"| {key[0]} | {key[1]} | {short.n} | {short.mean:.2f} | {_number(short.sd)} | {_mean(own, 'nll_paper')} | "
+            f"{_mean(own, 'nll_paper_items', 0)} | {_mean(own, 'knn_5')} | {_mean(own, 'active_units', 1)} |"
+        )
+    return [*lines, ""]
+
+
+def _place(cell: Cell) -> tuple[int, str]:
+    return PRIORS.index(cell["prior"]), cell["precision"]
+
+
+def _mean(cells: Sequence[Cell], figure: str, digits: int = 2) -> str:
+    values = list(by_seed(cells, figure).values())
+    return f"{summary(values).mean:.{digits}f}" if values else ""
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _signed(value: Summary | None) -> str:
+    return "" if value is None else f"{value.mean:+.2f}"
+
+
+def _interval(value: Summary) -> str:
+    ends = value.interval
+    return "" if ends is None else f"{ends[0]:.2f} to {ends[1]:.2f}"

@@ -1,0 +1,304 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import bype
+from bype import campaign, experiments, ledger
+from bype.config import Config
+from bype.errors import InputError
+from bype.experiments import Cell, Selection, cells_of
+
+COMMITTED = Path(__file__).parents[1] / "results" / "ledger"
+
+
+def config(**options):
+    given = {"prior": "bype", "n_components": 20, "latent_dim": 4, "hidden_dim": 16, "epochs": 4, "warmup": 2}
+    return Config("digits", **(given | {"batch_size": 200, "coreset_interval": 2, "coreset_steps": 2} | options))
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(campaign, "SHORT_SAMPLES", 5)
+    monkeypatch.setattr(campaign, "SHORT_ITEMS", 20)
+    monkeypatch.setattr("bype.refit.VALIDATION_ITEMS", 10)
+    monkeypatch.setattr("bype.refit.VALIDATION_DRAWS", 5)
+    monkeypatch.setattr(campaign, "_measured", {})
+
+
+def without_times(value):
+    figures = {k: v for k, v in value["figures"].items() if not k.startswith("seconds")}
+    return {k: v for k, v in value.items() if k != "seconds"} | {"figures": figures}
+
+
+def test_a_cell_is_trained_scored_and_written(tmp_path):
+    cell = Cell("trial", config(), "short", samples=8, every=5, refit=True)
+    value = campaign.run_cell(cell, tmp_path / "ledger", tmp_path / "runs")
+    where = tmp_path / "ledger" / f"{cell.id}.json"
+    assert json.loads(where.read_text()) == value == ledger.read_cell(where)
+    assert value.keys() == {
+        "experiment", "set", "arch", "prior", "coreset", "precision", "seed", "protocol", "settings", "settings_hash",
+        "versions", "device", "seconds", "curve", "figures",
+    }  # fmt: skip
+    assert len(value["curve"]) == 4
+    figures = value["figures"]
+    assert all(isinstance(v, int | float) for v in figures.values())
+    assert (figures["nll_paper_samples"], figures["nll_paper_items"]) == (8, 36), "every fifth of 180"
+    expected = {
+        "val_loss_before_2", "val_loss_after_4", "coreset_outside_4", "seconds_coreset", "kl_prior", "nll_paper",
+        "nll_paper_short", "nll_paper@all", "nll_paper_short@all", "samples@all",
+    }  # fmt: skip
+    assert expected <= figures.keys()
+    assert figures["nll_paper"] != figures["nll_paper_short"]
+    assert figures["val_loss_after_4"] == pytest.approx(value["curve"][3], abs=1e-4)
+    # The run and its refit are kept: a cell that was cut off while it was scored does not train again.
+    assert (tmp_path / "runs" / cell.id / "refit-all.json").exists()
+    again = campaign.run_cell(cell, tmp_path / "ledger", tmp_path / "runs")
+    assert without_times(again) == without_times(value)
+
+
+def test_outstanding_cells_are_those_the_ledger_lacks(tmp_path):
+    everything = cells_of("step-two", Selection())
+    assert len(everything) == len({c.id for c in everything}) == 15
+    done = [
+        {"experiment": "step-two", "settings_hash": ledger.settings_hash(everything[0].config), "protocol": "short"}
+    ]
+    assert campaign.outstanding(everything, [done[0] | {"seed": 0}]) == everything[1:]
+    assert campaign.outstanding(everything, [done[0] | {"seed": 9}]) == everything
+    some = cells_of("step-two", Selection(seeds=[7], prior="bype", coreset="elbo"))
+    assert [(c.config.seed, c.config.coreset) for c in some] == [(7, "elbo")]
+    with pytest.raises(InputError, match="expected --prior standard to name cells of it, got none"):
+        cells_of("step-two", Selection(prior="standard"))
+
+
+def test_table1_is_every_set_under_every_prior_by_the_paper_s_protocol():
+    cells = cells_of("table1", Selection(device="cpu", seeds=range(5)))
+    assert len(cells) == len({c.id for c in cells}) == 5 * 3 * 4
+    for c in cells:
+        assert (c.config.epochs, c.config.warmup, c.config.patience, c.config.lr) == (4000, 100, 50, 5e-4)
+        assert (c.samples, c.every, c.refit) == (5000, 5 if c.config.prior == "exemplar" else 1, True)
+    assert {c.config.coreset for c in cells if c.config.prior == "bype"} == {"paper"}
+    brief = cells_of("table1", Selection(device="cpu", protocol="short", dataset="cifar10", prior="vamp"))
+    assert [(c.config.epochs, c.config.warmup, c.protocol) for c in brief] == [(30, 10, "short")]
+    with pytest.raises(InputError, match="--protocol: expected paper or short, got 'long'"):
+        cells_of("table1", Selection(protocol="long"))
+
+
+def test_the_committed_ledger_is_whole_and_holds_the_trunk():
+    done, left_out = ledger.read(COMMITTED)
+    assert not left_out
+    assert campaign.outstanding(cells_of("trunk", Selection(device="cpu")), done) == []
+
+
+@pytest.mark.parametrize("parts", [1, 2, 5, 7])
+def test_shards_are_a_partition_whatever_is_done(parts):
+    cells = cells_of("table1", Selection(device="cpu", seeds=range(2)))
+    shares = [campaign.shard(cells, i + 1, parts) for i in range(parts)]
+    assert sorted(c.id for share in shares for c in share) == sorted(c.id for c in cells)
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert campaign.shard(list(reversed(cells)), 1, parts) == shares[0]
+
+
+def trial(*priors, **options):
+    return [Cell("trial", config(prior=p, **options), "short", samples=5) for p in priors]
+
+
+def test_shards_merge_by_copying(tmp_path):
+    cells = trial("standard", "vamp", "bype", epochs=2)
+    for part in (1, 2):
+        campaign.run_cells(campaign.shard(cells, part, 2), tmp_path / f"ledger-{part}", tmp_path / "runs")
+    merged = tmp_path / "ledger"
+    merged.mkdir()
+    for part in (1, 2):
+        for path in (tmp_path / f"ledger-{part}").iterdir():
+            path.rename(merged / path.name)
+    done, left_out = ledger.read(merged)
+    assert (len(done), left_out) == (3, [])
+    assert campaign.outstanding(cells, done) == []
+
+
+def test_damaged_and_foreign_files_are_named_and_left_out(tmp_path, capsys):
+    cells = trial("standard", "vamp", epochs=2)
+    campaign.run_cells(cells, tmp_path, tmp_path / "runs")
+    good, other = (tmp_path / f"{c.id}.json" for c in cells)
+    whole = good.read_text()
+    spoiled = {
+        "truncated": whole[: len(whole) // 2],
+        "foreign": '{"name": "package", "version": 1}',
+        "list": "[1, 2]",
+        "renamed": whole,
+        "empty": "",
+    }
+    for name, text in spoiled.items():
+        (tmp_path / f"{name}.json").write_text(text)
+    value = json.loads(other.read_text())
+    value["settings"]["lr"] = 1.0
+    other.write_text(json.dumps(value))
+    done, left_out = ledger.read(tmp_path)
+    assert [d["prior"] for d in done] == ["standard"]
+    assert len(left_out) == 6
+    assert all(any(name in line for line in left_out) for name in (*spoiled, other.name))
+    # A cell whose file is damaged counts as not done, and its new file takes the place of the old.
+    report = campaign.run_cells(cells, tmp_path, tmp_path / "runs")
+    assert report.finished == [cells[1].id]
+    assert f"left out: {other}" in capsys.readouterr().err
+    assert ledger.read_cell(other)["settings"]["lr"] == 5e-4
+
+
+@pytest.mark.parametrize("key", ["figures", "curve"])
+def test_a_cell_with_a_number_that_is_none_is_left_out(tmp_path, key):
+    (cell,) = trial("standard", epochs=1)
+    value = campaign.run_cell(cell, tmp_path, tmp_path / "runs")
+    if key == "curve":
+        value["curve"][0] = None
+    else:
+        value["figures"]["val_loss"] = "low"
+    (tmp_path / f"{cell.id}.json").write_text(json.dumps(value))
+    with pytest.raises(InputError, match=f"expected finite numbers in '{key}'"):
+        ledger.read_cell(tmp_path / f"{cell.id}.json")
+
+
+# Estimates and budgets
+
+
+def done_like(cell, **changes):
+    value = {
+        "settings_hash": ledger.settings_hash(cell.config), "protocol": cell.protocol, "device": "here",
+        "seconds": 130.0, "figures": {"epochs": 10, "seconds_evaluation": 30.0},
+    }  # fmt: skip
+    return value | changes
+
+
+def test_an_estimate_is_the_ledger_s_where_it_has_a_like(tmp_path):
+    (cell,) = trial("standard", epochs=1)
+    like = [done_like(cell), done_like(cell, seconds=150.0), done_like(cell, device="elsewhere", seconds=9e9)]
+    assert campaign.estimate(cell, like, "here", tmp_path) == (140.0, "ledger")
+    # Epochs that the run has already are not counted again.
+    run = tmp_path / cell.id
+    run.mkdir()
+    (run / "metrics.jsonl").write_text('{"epoch": 1}\n' * 4)
+    assert campaign.estimate(cell, like[:1], "here", tmp_path) == (90.0, "ledger")
+
+
+def test_an_estimate_is_measured_where_the_ledger_has_none(tmp_path, monkeypatch):
+    (cell,) = trial("exemplar", epochs=300)
+    monkeypatch.setattr(campaign, "measure", lambda cell: (2.0, 7.0))
+    assert campaign.estimate(cell, [], "here", tmp_path) == (607.0, "measured")
+    stopped = [done_like(cell, settings_hash="other", figures={"epochs": e}) for e in (40, 50, 90)]
+    assert campaign.estimate(cell, stopped, "here", tmp_path) == (107.0, "measured")
+    (long,) = trial("exemplar", epochs=4000)
+    assert campaign.estimate(long, [], "here", tmp_path).seconds == 2.0 * campaign.EPOCHS_GUESSED + 7.0
+
+
+def test_what_is_measured_is_scaled_to_the_whole(monkeypatch):
+    """With a clock that says a second whatever is done."""
+    n_train, n_test = (len(part) for part in (bype.load("digits").train, bype.load("digits").test))
+    seconds = iter(range(10**6))
+    monkeypatch.setattr("bype.training.Trainer._now", lambda self: float(next(seconds)))
+    monkeypatch.setattr(campaign, "_seconds", lambda work, device: float(work() is not None))
+    options = {"batch_size": 20, "coreset_interval": 10}
+    for coreset, update in (("none", 0.0), ("paper", 1.0)):
+        cell = Cell("trial", config(coreset=coreset, **options), "short", samples=40, refit=True)
+        epoch, evaluation = campaign.measure(cell, steps=5, latents=100)
+        assert epoch == pytest.approx(n_train / 100 + 1 + update / 10)
+        # A second for 200 draws: 5 of 20 items and 40 of all under the own prior and again under the refit, and a
+        # second for 200 densities of those, and of the search for sigma.
+        scored = 5 * 20 + 40 * n_test
+        searched = campaign.VALIDATION_ITEMS * campaign.VALIDATION_DRAWS * campaign.SIGMAS_TRIED
+        assert evaluation == pytest.approx((scored + scored + scored + searched) / 200)
+    short = Cell("trial", config(**options), "short", samples=None)
+    assert campaign.measure(short, latents=100)[1] == pytest.approx(5 * 20 / 200)
+    fifth = Cell("trial", config(**options), "short", samples=40, every=5)
+    assert campaign.measure(fifth, latents=100)[1] == pytest.approx((5 * 20 + 40 * -(-n_test // 5)) / 200)
+
+
+def test_the_cheapest_cells_run_first_and_only_those_that_fit(tmp_path, monkeypatch, capsys):
+    cells = trial("standard", "vamp", "bype", epochs=1)
+    cost = dict(zip((c.id for c in cells), (50.0, 5.0, 500.0), strict=True))
+    monkeypatch.setattr(campaign, "estimate", lambda c, *_: campaign.Estimate(cost[c.id], "measured"))
+    now = [0.0]
+    ran = []
+
+    def run(cell, *_, **__):
+        ran.append(cell.config.prior)
+        now[0] += cost[cell.id]
+
+    monkeypatch.setattr(campaign, "run_cell", run)
+    report = campaign.run_cells(cells, tmp_path, tmp_path, budget=60.0, clock=lambda: now[0])
+    assert ran == ["vamp", "standard"]
+    assert report.not_started == [cells[2].id]
+    assert "not started: about 8 min, 5 s left" in capsys.readouterr().err
+    now[0] = 0.0
+    campaign.run_cells(cells, tmp_path, tmp_path, budget=54.0, clock=lambda: now[0])
+    assert ran == ["vamp", "standard", "vamp"]
+
+
+def test_a_cell_that_outlasts_the_budget_goes_on_at_the_next_call(tmp_path, monkeypatch):
+    (cell,) = trial("bype", epochs=6)
+    expected = campaign.run_cell(cell, tmp_path / "unbroken", tmp_path / "runs-unbroken")
+    monkeypatch.setattr(campaign, "estimate", lambda *_: campaign.Estimate(0.0, "measured"))
+    ticks = iter(range(1000))
+    folders = tmp_path / "ledger", tmp_path / "runs"
+    report = campaign.run_cells([cell], *folders, budget=3.5, clock=lambda: float(next(ticks)))
+    assert (report.begun, report.finished) == ([cell.id], [])
+    trained = len((tmp_path / "runs" / cell.id / "metrics.jsonl").read_text().splitlines())
+    assert 0 < trained < 6
+    assert not list((tmp_path / "ledger").glob("*"))
+    assert campaign.run_cells([cell], *folders).finished == [cell.id]
+    assert without_times(ledger.read_cell(tmp_path / "ledger" / f"{cell.id}.json")) == without_times(expected)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from bype import campaign
+from bype.config import Config
+from bype.experiments import Cell
+campaign.SHORT_SAMPLES, campaign.SHORT_ITEMS = 5, 20
+options = dict(n_components=20, latent_dim=4, hidden_dim=16, epochs=30, warmup=2, batch_size=100, coreset="none")
+cells = [Cell("trial", Config("digits", prior=p, **options), "short", samples=50) for p in ("bype", "standard")]
+campaign.estimate = lambda *_: campaign.Estimate(0.0, "measured")
+campaign.run_cells(cells, Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_killed_in_a_cell_and_started_again_the_ledger_is_that_of_an_unbroken_run(tmp_path):
+    def start(name):
+        command = [sys.executable, "-c", SCRIPT, str(tmp_path / name), str(tmp_path / f"runs-{name}")]
+        return subprocess.Popen(command, env=dict(os.environ), stderr=subprocess.DEVNULL)
+
+    assert start("unbroken").wait(120) == 0
+    process, lines = start("killed"), 0
+    deadline = time.monotonic() + 100
+    while lines < 3 and process.poll() is None and time.monotonic() < deadline:
+        lines = sum(len(p.read_text().splitlines()) for p in tmp_path.glob("runs-killed/*/metrics.jsonl"))
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(20) == -signal.SIGKILL, "it must be killed on its way"
+    assert start("killed").wait(120) == 0
+    ours, theirs = (ledger.read(tmp_path / name) for name in ("killed", "unbroken"))
+    assert ours[1] == theirs[1] == []
+    assert list(map(without_times, ours[0])) == list(map(without_times, theirs[0]))
+    assert len(ours[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("9m", 540), ("1h30m", 5400), ("2h", 7200), ("1m5s", 65)]
+)
+def test_budgets_are_read(text, seconds):
+    assert campaign.parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "9 m", "-5", "1.5h", "9x", "30m1h"])
+def test_other_budgets_are_refused(text):
+    with pytest.raises(InputError, match="--budget: expected a time like 90s, 9m or 1h30m"):
+        campaign.parse_duration(text)
+
+
+def test_experiments_are_of_the_contract_s_names():
+    assert set(experiments.EXPERIMENTS) == {"trunk", "step-two", "table1"}

@@ -1,0 +1,133 @@
+from pathlib import Path
+
+import pytest
+import scipy.stats
+from PIL import Image
+
+from bype import ledger
+from bype.config import Config
+from bype.render import render
+from bype.stats import T_975, paired, summary
+
+
+def write(
+    folder, experiment, prior, seed, figures, *, coreset="paper", protocol="paper", set_="mnist", device="a card"
+):
+    config = Config(set_, prior=prior, coreset=coreset, seed=seed, precision="bf16")
+    metrics = [{"epoch": e, "val_loss": 30.0 - e, "seconds": 1.0, "seconds_validation": 0.1} for e in (1, 2, 3)]
+    value = ledger.cell(
+        experiment, config, protocol, metrics=metrics, figures=figures, versions={}, device=device, seconds=9.0
+    )
+    ledger.write_cell(folder, value, ledger.cell_id(experiment, config, protocol))
+
+
+@pytest.fixture
+def page(tmp_path):
+    """A ledger with a whole column, and its page."""
+    folder = tmp_path / "results" / "ledger"
+    own = {"standard": (24.40, 24.50, 24.60), "vamp": (23.60, 23.80), "exemplar": (23.90,), "bype": (23.5, 23.6, 23.7)}
+    for prior, values in own.items():
+        for seed, nll in enumerate(values):
+            figures = {"nll_paper": nll, "nll_paper_short": nll + 0.1, "nll_paper_items": 10000, "epochs": 300 + seed}
+            if prior == "bype":
+                figures["nll_paper@all"] = nll - 0.4
+            if prior == "vamp":
+                figures["nll_paper_short@all"] = nll + 0.05
+            write(folder, "table1", prior, seed, figures)
+    for seed in (0, 1, 2):
+        update = {"val_loss_before_10": 29.5, "val_loss_after_10": 29.0 + seed, "coreset_mean_distance_10": 0.25,
+                  "coreset_outside_10": 0.0}  # fmt: skip
+        for coreset, nll in (("none", 25.8), ("paper", 25.8 + 0.1 * (seed - 1))):
+            figures = {"nll_paper_short": nll, "val_loss": 27.2, "kl_prior": 0.8, "kl_prior_reverse": 1.1}
+            more = update if coreset == "paper" else {}
+            write(folder, "step-two", "bype", seed, figures | more, coreset=coreset, protocol="short")
+    (folder / "stray.json").write_text("{")
+    return render(folder)
+
+
+def test_the_table_sets_paper_beside_ours(page):
+    lines = page.read_text().splitlines()
+    bype = "| vae | mnist | bype | 23.61 | 23.60 | 0.10 | 3 | 23.35 to 23.85 | -0.01 | 23.20 | 0.40 | 301 | bf16 |"
+    assert f"{bype} 10000 | a card |" in lines
+    vamp = "| vae | mnist | vamp | 23.65 | 23.70 | 0.14 | 2 | 22.43 to 24.97 | +0.05 | 23.75 * | 0.05 |"
+    assert any(line.startswith(vamp) for line in lines)
+    exemplar = "| vae | mnist | exemplar | 23.83 | 23.90 |  | 1 |  | +0.07 |  |  | 300 | bf16 | 10000 | a card |"
+    assert exemplar in lines
+    assert "| hvae | cifar10 | bype | 71.38 | not run |" + " |" * 10 in lines
+    assert sum("| not run |" in line for line in lines) == 3 * 3 * 4 - 4 + 3, "and three strategies of step (ii)"
+    columns = {
+        line.count("|") for line in lines if line.startswith(("| vae", "| hvae", "| convhvae")) and " - " not in line
+    }
+    assert columns == {16}
+
+
+def test_differences_are_paired_by_seed(page):
+    lines = page.read_text().splitlines()
+    # Over the seeds that both have: -0.1 and -0.2 against vamp, where the means differ by -0.1.
+    assert "| vae | mnist | bf16 | bype - vamp | -0.04 | -0.15 | 2 | -0.79 to 0.49 |" in lines
+    assert "| vae | mnist | bf16 | bype - standard | -0.80 | -0.90 | 3 | -0.90 to -0.90 |" in lines
+    assert "| vae | mnist | bf16 | bype - exemplar | -0.22 | -0.40 | 1 |  |" in lines
+
+
+def test_the_claims_are_of_whole_columns_only(page):
+    text = page.read_text()
+    assert "of the 1 that are whole here, it has it in 1" in text
+    assert "all beat the standard one: in 1 of 1" in text
+    (page.parent / "ledger" / next(p.name for p in page.parent.glob("ledger/*exemplar*"))).unlink()
+    assert "of the 9 none is whole yet" in render(page.parent / "ledger").read_text()
+
+
+def test_step_two_is_compared_with_none(page):
+    lines = page.read_text().splitlines()
+    paper = "| paper | 3 | 25.80 | 0.10 | +0.00 | -0.25 to 0.25 | 27.20 | +0.00 | 0.80 | 1.10 |"
+    assert any(line.replace("-0.00", "+0.00") == paper for line in lines)
+    assert "| none | 3 | 25.80 | 0.00 |  |  | 27.20 |  | 0.80 | 1.10 |" in lines
+    assert "| paper | 10 | 29.50 | 30.00 | 0.25 | 0.00 |" in lines
+    assert "| elbo | 0 | not run | | | | | | | |" in lines
+
+
+def test_a_stray_file_is_named_and_the_protocols_share_no_table(page):
+    text = page.read_text()
+    assert "Left out, damaged or foreign: stray.json." in text
+    write(page.parent / "ledger", "table1", "bype", 7, {"nll_paper": 9.99, "nll_paper_items": 1}, protocol="short")
+    assert "9.99" not in render(page.parent / "ledger").read_text()
+
+
+def test_the_pictures_are_there_and_the_page_is_the_same_again(page):
+    text = page.read_text()
+    for name in ("table1.png", "curves-vae-mnist.png", "step-two.png"):
+        assert f"({name})" in text
+        with Image.open(page.parent / name) as picture:
+            assert min(picture.size) > 100
+    assert render(page.parent / "ledger").read_text() == text
+
+
+def test_an_empty_ledger_makes_a_page(tmp_path):
+    text = render(tmp_path / "ledger").read_text()
+    assert "from the 0 cells" in text
+    assert text.count("not run") == 36
+
+
+def test_the_committed_page_is_that_of_the_committed_ledger(tmp_path):
+    import shutil
+
+    committed = Path(__file__).parents[1] / "results"
+    shutil.copytree(committed / "ledger", tmp_path / "ledger")
+    assert render(tmp_path / "ledger").read_text() == (committed / "README.md").read_text(), (
+        "run `bype reproduce --render`"
+    )
+
+
+def test_student_s_points_are_scipy_s():
+    for df, t in enumerate(T_975, 1):
+        assert t == pytest.approx(scipy.stats.t.ppf(0.975, df), abs=1e-4)
+
+
+def test_summaries_are_scipy_s():
+    values = [3.0, 4.5, 2.0, 7.0]
+    s = summary(values)
+    low, high = scipy.stats.t.interval(0.95, 3, s.mean, scipy.stats.sem(values))
+    assert s.interval == pytest.approx((low, high), abs=1e-3)
+    assert summary([1.0]).interval is None
+    assert paired({0: 1.0, 1: 2.0}, {1: 5.0, 2: 1.0}) == summary([-3.0])
+    assert paired({0: 1.0}, {1: 1.0}) is None
