@@ -18,6 +18,7 @@ import torch
 
 import bype
 from bype.evaluation import log_likelihood
+from bype.pseudocoreset import STRATEGIES
 from bype.runs import device_model, versions
 from bype.training import Trainer
 
@@ -34,7 +35,7 @@ KINDS = (
 def epochs(data, prior, coreset, precision, n, graph=True):
     """Medians over n epochs after a first one that sets everything up."""
     model = bype.build_model(data, prior=prior, coreset=coreset, n_components=500, exemplars=500)
-    strategy = bype.pseudocoreset.STRATEGIES[coreset]() if prior == "bype" else None
+    strategy = STRATEGIES[coreset]() if prior == "bype" else None
     trainer = Trainer(model, data, precision=precision, graph=graph, strategy=strategy, coreset_interval=2)
     trainer.run_epoch()
     infos = [trainer.run_epoch() for _ in range(n)]
