@@ -301,4 +301,4 @@ def test_other_budgets_are_refused(text):
 
 
 def test_experiments_are_of_the_contract_s_names():
-    assert set(experiments.EXPERIMENTS) == {"trunk", "step-two", "table1"}
+    assert set(experiments.EXPERIMENTS) == {"trunk", "step-two", "step-two-settings", "table1"}

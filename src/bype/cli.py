@@ -479,7 +479,7 @@ def demo(
 @app.command()
 def reproduce(
     what: Annotated[
-        str | None, typer.Argument(metavar="[WHAT]", help="An experiment: trunk, step-two, table1.")
+        str | None, typer.Argument(metavar="[WHAT]", help="An experiment: trunk, step-two, step-two-settings, table1.")
     ] = None,
     dataset: Annotated[str | None, typer.Option("--dataset", metavar="SET", help="Only cells of this set.")] = None,
     arch: Annotated[str | None, typer.Option("--arch", metavar="ARCH", help="Only cells with this network.")] = None,

@@ -229,7 +229,7 @@ def _step_two(cells: Sequence[Cell], folder: Path) -> Text:
             f"{_interval(less) if other and less else ''} | {loss.mean:.2f} | {_signed(less_loss) if other else ''} | "
             f"{_mean(own, 'kl_prior')} | {_mean(own, 'kl_prior_reverse')} |"
         )
-    lines += ["", *_updates(kinds)]
+    lines += ["", *_updates(kinds), *_settings(cells, kinds["paper"])]
     curves = {f"{k} s{c['seed']}": c["curve"] for k, own in kinds.items() for c in own if c["seed"] == 0}
     pictures.save_png(pictures.loss_curves(curves, "step (ii): validation loss, paper's unit"), folder / "step-two.png")
     return [*lines, "![Validation loss by strategy, seed 0](step-two.png)", ""]
@@ -247,6 +247,28 @@ def _updates(kinds: Mapping[str, Sequence[Cell]]) -> Text:
             figures = ("val_loss_before", "val_loss_after", "coreset_mean_distance", "coreset_outside")
             means = [_mean(own, f"{figure}_{epoch}") for figure in figures]
             lines.append(f"| {kind} | {epoch} | {' | '.join(means)} |")
+    return [*lines, ""]
+
+
+def _settings(cells: Sequence[Cell], default: Sequence[Cell]) -> Text:
+    """Strategy `paper` with other settings, beside the defaults at the same seeds."""
+    others = [c for c in cells if c["experiment"] == "step-two-settings"]
+    if not others:
+        return []
+    figures = ("nll_paper_short", "val_loss", "val_loss_before_30", "val_loss_after_30", "coreset_mean_distance_30")
+    lines = [
+        "`paper` with other settings than its own (100 inner steps, rate 1e-3):",
+        "",
+        "| seed | inner steps | rate on U | `nll_paper_short` | validation loss | before the last update | after it "
+        "| distance of means | `kl_prior` |",
+        "|" + "---|" * 9,
+    ]
+    seeds = {c["seed"] for c in others}
+    for c in sorted([*(d for d in default if d["seed"] in seeds), *others], key=lambda c: c["seed"]):
+        settings = c["settings"]
+        means = [_mean([c], figure) for figure in (*figures, "kl_prior")]
+        own = f"{settings.get('coreset_steps', 100)} | {settings.get('coreset_lr', 1e-3):g}"
+        lines.append(f"| {c['seed']} | {own} | {' | '.join(means)} |")
     return [*lines, ""]
 
 

@@ -1,0 +1,61 @@
+"""What step (ii) does to a trained model: `python examples/step_two.py RUN OUT` (any run with prior bype).
+
+Networks fixed, Algorithm 2 goes on from the run's U and w with more inner steps and larger rates. For each: the
+validation loss, KL(p(z|U,w) || p(z|X)), the distance of sum w u / N from the data's mean, how far the points moved, and
+how much of their motion they have in common. Writes a table and pictures of U before and after to OUT.
+"""
+
+import copy
+import sys
+from pathlib import Path
+
+import torch
+
+from bype import pictures
+from bype.evaluation import prior_divergences
+from bype.pseudocoreset import Paper, Published, coreset_figures
+from bype.runs import Run
+from bype.training import VALIDATION_STREAM, validation_bound
+
+SETTINGS = [(0, 1e-3), (100, 1e-3), (1000, 1e-3), (5000, 1e-3), (100, 1e-2), (100, 1e-1), (1000, 1e-2)]
+SHOWN = 24
+
+
+def measure(model, data, before):
+    prior = model.prior
+    moved = (prior.pseudo_inputs - before).flatten(1)
+    common = moved.mean(0)
+    return {
+        "validation loss": -validation_bound(model, data.validation, VALIDATION_STREAM),
+        "kl_prior": prior_divergences(model, data.train)["kl_prior"],
+        "distance of means": coreset_figures(prior, data.train)["coreset_mean_distance"],
+        "|u - u0|, mean": moved.norm(dim=1).mean().item(),
+        "common part": (common.norm() / moved.norm(dim=1).mean()).item() if moved.any() else 0.0,
+        "|w - w0| / w0, mean": (prior.weights / (prior.n_data / len(prior.weights)) - 1).abs().mean().item(),
+    }
+
+
+def main() -> None:
+    run, out = Run(sys.argv[1]), Path(sys.argv[2])
+    data = run.load_data()
+    start = run.load_model(data)
+    before = start.prior.pseudo_inputs.clone()
+    strategies = [(f"paper, {steps} steps at {lr:g}", Paper(steps, lr)) for steps, lr in SETTINGS]
+    strategies += [("published, one pass", Published())]
+    lines, rows = [], [before[:SHOWN]]
+    for name, strategy in strategies:
+        model = copy.deepcopy(start)
+        strategy.update(model, data.train, torch.Generator().manual_seed(0))
+        figures = measure(model, data, before)
+        if not lines:
+            lines += ["| step (ii) | " + " | ".join(figures) + " |", "|" + "---|" * (1 + len(figures))]
+        lines.append(f"| {name} | " + " | ".join(f"{v:.3f}" for v in figures.values()) + " |")
+        print(lines[-1], flush=True)
+        if name in ("paper, 100 steps at 0.001", "paper, 1000 steps at 0.01", "published, one pass"):
+            rows.append(model.prior.pseudo_inputs[:SHOWN])
+    pictures.save_png(pictures.grid(torch.cat(rows), SHOWN), out / "step-two-points.png")
+    (out / "step-two-probe.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
