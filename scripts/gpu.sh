@@ -63,7 +63,7 @@ reserve=5
 if [ "$(left)" -gt $((reserve + 10)) ]; then
     say "cells, $(left) seconds left"
     # shellcheck disable=SC2086
-    "$python" -m bype reproduce "${WHAT:-table1}" ${ARGS:-} --budget "$(($(left) - reserve))s" --ledger "$work/ledger" \
+    timeout "$(left)" "$python" -m bype reproduce "${WHAT:-table1}" ${ARGS:-} --budget "$(($(left) - reserve))s" --ledger "$work/ledger" \
         --runs "${RUNS:-$work/runs}" 2>&1 | grep --line-buffered -v ' epoch ' | tee -a "$out/log" &
     cells=$!
     while kill -0 "$cells" 2>/dev/null; do
