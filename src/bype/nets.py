@@ -1,13 +1,19 @@
 """Plain layers and their initialisation: tensors in, tensors out."""
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 Init = Literal["he", "glorot"]
+
+# Floats that a convolutional network may hold at once: 2 GiB of what a gradient needs, 256 MiB where none is asked for.
+KEPT_FLOATS, PASSING_FLOATS = 2**29, 2**26
 
 
 class GatedLinear(nn.Module):
@@ -32,6 +38,64 @@ class GatedLinear(nn.Module):
 def gated_mlp(*widths: int) -> nn.Sequential:
     """Gated dense layers of the given widths, input first."""
     return nn.Sequential(*(GatedLinear(i, o) for i, o in pairwise(widths)))
+
+
+class GatedConv2d(nn.Module):
+    r"""A gated convolution, :math:`h(x) \odot \mathrm{sigmoid}(g(x))`, without any other activation.
+
+    h and g are the two halves of one convolution's channels. The padding keeps height and width, which a stride of s
+    then divides, rounded up.
+
+    Args:
+        in_channels: The input's channels.
+        out_channels: The output's channels.
+        kernel_size: The kernel's height and width, odd.
+        stride: The stride.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> None:
+        super().__init__()
+        self.affine = nn.Conv2d(in_channels, 2 * out_channels, kernel_size, stride, padding=kernel_size // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (n, in_channels, h, w) to (n, out_channels, ceil(h/stride), ceil(w/stride))."""
+        return F.glu(self.affine(x), dim=1)
+
+
+def halved(size: tuple[int, int], times: int = 1) -> tuple[int, int]:
+    """Height and width after so many convolutions of stride 2.
+
+    >>> halved((28, 9), 2)
+    (7, 3)
+    """
+    for _ in range(times):
+        size = ((size[0] + 1) // 2, (size[1] + 1) // 2)
+    return size
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Images in the order that tensor cores want, on CUDA; a CPU's convolutions reorder for themselves."""
+    return x.contiguous(memory_format=torch.channels_last) if x.is_cuda else x
+
+
+def in_chunks(network: Callable[[Tensor], Tensor], x: Tensor, floats: int) -> Tensor:
+    """A network over the rows of x, in chunks where all at once would take too much memory.
+
+    With a gradient a chunk's activations are dropped and computed again on the way back, which costs a third more
+    arithmetic; rows that fit go through in one pass, nothing dropped.
+
+    Args:
+        network: Maps (n, \\*) to (n, \\*), row by row.
+        x: The rows.
+        floats: What the network keeps of one row for a gradient, in floats.
+    """
+    chunk = max(1, (KEPT_FLOATS if torch.is_grad_enabled() else PASSING_FLOATS) // floats)
+    if len(x) <= chunk:
+        return network(x)
+    if not torch.is_grad_enabled():
+        return torch.cat([network(part) for part in x.split(chunk)])
+    parts = [checkpoint(network, part, use_reentrant=False, preserve_rng_state=False) for part in x.split(chunk)]
+    return torch.cat(parts)
 
 
 def init_dense(module: nn.Module, scheme: Init = "he") -> None:

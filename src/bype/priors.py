@@ -27,6 +27,9 @@ class Points(NamedTuple):
 class Prior(nn.Module, ABC):
     """The interface of every prior."""
 
+    #: Whether `draw` gives the same points, in the same order, at every step, so that their features can be kept.
+    keeps_points = False
+
     @abstractmethod
     def forward(self, encoder: Encoder) -> Distribution:
         """Returns p(z) as it is evaluated and sampled, event shape (D,)."""
@@ -82,6 +85,8 @@ class StandardPrior(Prior):
 
 class _PointPrior(Prior):
     """A prior whose components are a fixed number of points, the same in training and evaluation."""
+
+    keeps_points = True
 
     @abstractmethod
     def draw(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> Points:

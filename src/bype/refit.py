@@ -149,7 +149,7 @@ def choose_scale(
         q = model.encoder(x)
         z = q.sample((VALIDATION_DRAWS,), generator=generator)
         latent.append(z)
-        rest.append(model.decoder(z).log_prob(x) - q.log_prob(z))
+        rest.append(model.given(x, z, generator=generator).log_weight - q.log_prob(z))
     z, log_rest = torch.cat(latent, 1), torch.cat(rest, 1)
     rows = z.flatten(0, 1)
 

@@ -1,6 +1,5 @@
 """The alternating loop: network steps with a pseudocoreset that stands still, then step (ii), then validation."""
 
-import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -11,9 +10,9 @@ from torch import Tensor
 
 from bype.data import Dataset, Images
 from bype.errors import InputError, TrainingError
-from bype.floats import flush_denormals
+from bype.floats import flush_denormals, product_precision
 from bype.models import VAE
-from bype.objectives import elbo
+from bype.objectives import elbo, kl_by_level
 from bype.optim import NormalizedAdam
 from bype.priors import PseudocoresetPrior
 from bype.pseudocoreset import Elbo, Fixed, Paper, Strategy, coreset_figures
@@ -41,11 +40,12 @@ class EpochInfo:
     seconds_validation: float
     skipped_steps: int
     coreset: dict[str, float] = field(default_factory=dict)  # what an update of the pseudocoreset measured
+    levels: dict[str, float] = field(default_factory=dict)  # with two levels, `kl_z1` and `kl_z2`, the parts of `kl`
 
     def to_dict(self) -> dict[str, Any]:
         """One flat line of `metrics.jsonl`."""
         values = asdict(self)
-        return values | values.pop("coreset")
+        return values | values.pop("coreset") | values.pop("levels")
 
 
 class StepInfo(NamedTuple):
@@ -53,6 +53,7 @@ class StepInfo(NamedTuple):
 
     log_likelihood: Tensor
     kl: Tensor
+    kl_z1: Tensor  # 0 with one level
 
 
 class Trainer:
@@ -130,7 +131,7 @@ class Trainer:
         Raises:
             TrainingError: If 10 steps in a row had gradients that were not finite.
         """
-        with flush_denormals():
+        with flush_denormals(), product_precision(tf32=False):
             return self._run_epoch()
 
     def _run_epoch(self) -> EpochInfo:
@@ -148,29 +149,31 @@ class Trainer:
             self.best_epoch, self.best_val_loss = epoch, val_loss
             self.best_state = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.epoch = epoch
-        loglik, kl = sums
+        loglik, kl, kl_z1 = sums
+        levels = kl_by_level(kl, kl_z1) if self.model.lower_dim else {}
         return EpochInfo(
-            epoch, beta, beta * kl - loglik, -loglik, kl, val_loss, best, seconds, seconds_validation, skipped, coreset
-        )
+            epoch, beta, beta * kl - loglik, -loglik, kl, val_loss, best, seconds, seconds_validation, skipped, coreset,
+            levels,
+        )  # fmt: skip
 
-    def _network_steps(self, epoch: int, beta: float) -> tuple[tuple[float, float], int]:
+    def _network_steps(self, epoch: int, beta: float) -> tuple[tuple[float, float, float], int]:
         """All steps of an epoch; nothing is read back from the device before its end."""
         self.model.train()
-        self.model.prior.begin_epoch(self.model.encoder)
+        self.model.begin_epoch()
         order = torch.randperm(len(self.data.train), generator=self.generator, device=self.device)
-        # log-likelihood, KL and items of the steps taken; steps skipped, in a row now, and in a row at the most.
-        taken = torch.zeros(3, dtype=torch.float64, device=self.device)
+        # Log-likelihood, KL, z1's part of it and items of the steps taken; steps skipped, in a row now, at the most.
+        taken = torch.zeros(4, dtype=torch.float64, device=self.device)
         skips = torch.zeros(3, device=self.device)
-        with self._matmul_precision():
+        with product_precision(tf32=self.precision == "tf32"):
             for index in order.split(self.batch_size):
                 info = self.network_step(index, beta)
                 bad = self.optimizer.found_inf
-                step = torch.stack([info.log_likelihood, info.kl, info.kl.new_tensor(len(index))])
+                step = torch.stack([*info, info.kl.new_tensor(len(index))])
                 taken += torch.where(bad > 0, 0.0, step)
                 skips[0] += bad
                 skips[1] = (skips[1] + 1) * bad
                 skips[2] = torch.maximum(skips[2], skips[1])
-        loglik, kl, n = taken.tolist()
+        loglik, kl, kl_z1, n = taken.tolist()
         skipped, _, in_a_row = (int(s) for s in skips.tolist())
         if in_a_row >= GIVE_UP_AFTER:
             names = [k for k, p in self.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
@@ -178,7 +181,7 @@ class Trainer:
                 f"epoch {epoch}: expected a finite loss and gradients, got {in_a_row} steps in a row without"
                 f"{f', the gradient of {names[0]} first' if names else ''}; a lower learning rate may help"
             )
-        return (loglik / n, kl / n), skipped
+        return (loglik / n, kl / n, kl_z1 / n), skipped
 
     def network_step(self, index: Tensor, beta: float) -> StepInfo:
         """Step (i): one step of the optimiser on the training items at `index`."""
@@ -192,7 +195,9 @@ class Trainer:
         loss.backward()
         self.optimizer.step(loss=loss)
         self.model.prior.after_step()
-        return StepInfo(terms.log_likelihood.detach().sum(), terms.kl.detach().sum())
+        kl = terms.kl.detach().sum()
+        kl_z1 = torch.zeros_like(kl) if terms.kl_z1 is None else terms.kl_z1.detach().sum()
+        return StepInfo(terms.log_likelihood.detach().sum(), kl, kl_z1)
 
     def _update_coreset(self, epoch: int) -> dict[str, float]:
         """Step (ii), every k epochs, and what it did."""
@@ -251,15 +256,6 @@ class Trainer:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
-
-    @contextlib.contextmanager
-    def _matmul_precision(self) -> Iterator[None]:
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
-        try:
-            yield
-        finally:
-            torch.set_float32_matmul_precision(before)
 
 
 @torch.no_grad()
