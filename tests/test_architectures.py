@@ -1,6 +1,8 @@
 """What is true of every architecture, with every prior: any shape, every command, and the networks of the paper."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -321,11 +323,33 @@ def test_chunks_and_activations_computed_again_change_nothing(monkeypatch, arch)
     values, grads = results()
     monkeypatch.setattr(nets, "checkpoint", lambda *a, **k: calls.append(1) or original(*a, **k))
     monkeypatch.setattr(nets, "KEPT_FLOATS", model.decoder._floats * 3)
-    monkeypatch.setattr(nets, "PASSING_FLOATS", model.decoder._floats * 3)
+    monkeypatch.setattr(nets, "PASSING_FLOATS", {"cpu": model.decoder._floats * 3})
     chunked = results()
     assert len(calls) >= 2
     torch.testing.assert_close(chunked[0], values, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(chunked[1], grads, rtol=1e-9, atol=1e-12)
+
+
+STEPS = """
+import resource, sys
+import numpy as np
+import torch
+import bype
+from bype.training import Trainer
+
+rng = np.random.default_rng(0)
+data = bype.from_arrays(rng.integers(0, 256, (1250, 3, 32, 32)).astype(np.uint8))
+trainer = Trainer(bype.build_model(data, arch="convhvae", n_components=500), data)
+for step in range(3):
+    trainer.network_step(torch.arange(100) + 100 * step, 1.0)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+@pytest.mark.slow
+def test_convhvae_on_colour_images_trains_in_little_memory():
+    out = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=True).stdout
+    assert float(out) < 2.5, "GiB, of the 8 that are asked for"
 
 
 # A share of the points encoded anew
