@@ -71,6 +71,7 @@ def log_likelihood(
 
 
 @torch.no_grad()
+@product_precision(tf32=False)
 def latents(model: VAE, images: Images, seed: int = 0) -> Tensor:
     """The means of q(z|x), (n, D)."""
     model.eval()
@@ -141,6 +142,7 @@ def likelihood_figures(
 
 
 @torch.no_grad()
+@product_precision(tf32=False)
 def evaluate(
     model: VAE,
     data: Dataset,

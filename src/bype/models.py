@@ -56,7 +56,7 @@ class VAE(nn.Module):
         reencode: The share of a prior's points that a training step encodes, drawn at random; the others lend their
             features, without a gradient, from the last time they were encoded: an earlier step of the epoch, or its
             start. It applies to priors with the same points at every step (VampPrior, pseudocoreset); 1 is exact.
-            Validation and evaluation are always exact.
+            In `eval` mode, so in validation and evaluation, all is exact.
 
     Raises:
         ValueError: If `reencode` is not above 0 and at most 1.
@@ -93,17 +93,18 @@ class VAE(nn.Module):
         points = self.prior.draw(index, generator)
         if points is None:
             return self.encoder(x), self.prior(self.encoder)
-        images, chosen = points.images, None
-        if self.cached_features is not None:
+        images = points.images
+        cache = self.cached_features if self.training else None
+        if cache is not None:
             count = max(1, round(self.reencode * len(images)))
             chosen = torch.randperm(len(images), generator=generator, device=x.device)[:count]
             images = images[chosen]
         features = self.encoder.features(torch.cat([x, images]))
         q, features = self.encoder.posterior(features[: len(x)]), features[len(x) :]
-        if self.cached_features is not None and chosen is not None:
-            fresh = features.to(self.cached_features.dtype)
-            features = self.cached_features.index_copy(0, chosen, fresh)
-            self.cached_features.index_copy_(0, chosen, fresh.detach())
+        if cache is not None:
+            fresh = features.to(cache.dtype)
+            features = cache.index_copy(0, chosen, fresh)
+            cache.index_copy_(0, chosen, fresh.detach())
         return q, self.prior.mixture(self.encoder, features, points.log_weights)
 
     @torch.no_grad()
