@@ -67,6 +67,25 @@ def test_module_and_lazy_names():
         (["sample", "STANDARD", "--out", "x.png", "--component", "0"], 2, "StandardPrior has none"),
         (["sample", "RUN", "--out", "/proc/none/x.png"], 2, "expected to write it"),
         (["reconstruct", "RUN", "--out", "x.npz"], 2, "ends in .png"),
+        (["interpolate", "RUN", "--out", "x.npz"], 2, "ends in .png"),
+        (
+            ["interpolate", "RUN", "--out", "x.png", "--between", "0", "179"],
+            2,
+            "a test item, from 0 to 178, got 0 and 179",
+        ),
+        (
+            ["interpolate", "RUN", "--out", "x.png", "--points", "--between", "20", "0"],
+            2,
+            "a point of the prior, from 0 to 19, got 20 and 0",
+        ),
+        (["interpolate", "STANDARD", "--out", "x.png", "--points"], 2, "a prior made of points, got StandardPrior"),
+        (["interpolate", "RUN", "--out", "x.png", "--steps", "1"], 2, "--steps"),
+        (
+            ["train", "digits", "--arch", "resnet"],
+            2,
+            "--arch: expected one of vae, hvae, convhvae, celeba, got 'resnet'",
+        ),
+        (["train", "digits", "--reencode", "2"], 2, "reencode: expected above 0 and at most 1, got 2.0"),
         (["train", "digits", "--out", "RUN"], 4, "expected no run there"),
         (
             ["train", "digits", "--out", "RUN", "--resume", "--lr", "1"],
@@ -167,6 +186,39 @@ def test_pictures_are_pngs_of_the_right_size(cli_json, trained, tmp_path, prior)
         cli_json("sample", run, "--out", out, "--plates")
         with Image.open(out) as picture:
             assert min(picture.size) > 300
+
+
+def test_interpolation_goes_from_one_item_to_the_other(cli_json, trained, tmp_path):
+    from bype.runs import Run
+
+    run, out = Run(trained["bype"]), tmp_path / "x.png"
+    data = run.load_data()
+    model = run.load_model(data)
+    tile = 4 * 8 + 2
+
+    def tiles(*options):
+        """The picture's tiles by row and column, (rows, columns, 8, 8), as bytes."""
+        drawn = cli_json("interpolate", run.path, "--out", out, *options)
+        pixels = np.asarray(Image.open(out))[..., 0]
+        rows, columns = (n // tile for n in pixels.shape)
+        assert drawn["n"] == rows * columns
+        inner = pixels[2:, 2:].reshape(rows, tile, columns, tile)[:, :32:4, :, :32:4]
+        return inner.transpose(0, 2, 1, 3)
+
+    def bytes_of(images):
+        return (images.clamp(0, 1) * 255).round().byte().numpy()[:, 0]
+
+    row = tiles("--between", 3, 5, "--steps", 4)
+    assert row.shape == (1, 4, 8, 8)
+    ends = data.test.scaled([3, 5])
+    assert np.array_equal(row[0, [0, -1]], bytes_of(model.reconstruct(ends)))
+    row = tiles("--points", "--between", 0, 7, "--steps", 2)
+    assert np.array_equal(row[0], bytes_of(model.reconstruct(model.prior.pseudo_inputs[[0, 7]])))
+    several = tiles()
+    assert several.shape == (8, 11, 8, 8)
+    assert np.array_equal(several, tiles("--seed", 0))
+    assert not np.array_equal(several, tiles("--seed", 1))
+    assert (several[:, 0] != several[:, -1]).any((1, 2)).all(), "no item is led to itself"
 
 
 def test_like_takes_a_picture_of_the_data_s_size(cli_json, run_cli, trained, tmp_path):

@@ -1,6 +1,5 @@
 import itertools
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import torch
 from bype import build_model, elbo, from_arrays, iwae
 from bype.conditionals import LIKELIHOODS
 from bype.distributions import DiagonalNormal
+from bype.models import VAE
 from bype.objectives import ElboTerms
 from bype.priors import PRIORS
 
@@ -50,7 +50,7 @@ class Linear:
             return DiagonalNormal(z @ self.w.T + self.b, torch.full((PIXELS,), NOISE, dtype=z.dtype))
 
         prior = normal(0.0, 1.0)
-        return SimpleNamespace(encoder=encoder, decoder=decoder, prior=lambda encoder: prior)
+        return VAE(encoder, decoder, lambda encoder: prior)
 
 
 WRONG = {"widen": 1.5, "shift": 0.5}
@@ -244,7 +244,7 @@ def test_elbo_of_an_item_does_not_depend_on_its_batch(data, prior):
 
     def terms(index):
         got = elbo(model, training_batch(model, data, index), index=index, generator=seeded(7))
-        return torch.stack(got, 1).detach()
+        return torch.stack(got[:2], 1).detach()
 
     index = torch.arange(24)
     together = terms(index)

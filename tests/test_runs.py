@@ -40,7 +40,7 @@ def test_a_run_folder_holds_what_the_contract_says(trained):
     assert record["versions"]["torch"] == torch.__version__
     assert len(record["data_sum"]) == 64
     assert record["unused"] == [
-        "coreset_interval", "coreset_steps", "coreset_lr", "coreset_samples", "exemplars", "retrieve",
+        "coreset_interval", "coreset_steps", "coreset_lr", "coreset_samples", "coreset_z1", "exemplars", "retrieve",
     ]  # fmt: skip
     assert Config.from_dict(record["options"], "here") == run.config()
     lines = run.metrics()

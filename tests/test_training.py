@@ -205,6 +205,21 @@ def test_retrieval_with_all_exemplars_is_exact_and_with_few_is_another_run(tiny)
     assert not same(states[None], states[2])
 
 
+def test_products_are_full_float32_unless_tf32_is_asked_for():
+    from bype.floats import product_precision
+
+    def settings():
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.conv.fp32_precision
+
+    before = settings()
+    with product_precision(tf32=True):
+        assert settings() == ("high", "tf32")
+        with product_precision(tf32=False):
+            assert settings() == ("highest", "ieee")
+        assert settings() == ("high", "tf32")
+    assert settings() == before
+
+
 def test_training_and_scoring_leave_the_process_as_it_was(tiny):
     import sys
 

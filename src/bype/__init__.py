@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bype.data import load as load
     from bype.evaluation import evaluate as evaluate
     from bype.models import VAE as VAE
+    from bype.models import TwoLevelVAE as TwoLevelVAE
     from bype.objectives import elbo as elbo
     from bype.objectives import iwae as iwae
     from bype.priors import ExemplarPrior as ExemplarPrior
@@ -27,7 +28,7 @@ _PLACES = {
     "build": ("build_model",),
     "data": ("Dataset", "Images", "from_arrays", "load"),
     "evaluation": ("evaluate",),
-    "models": ("VAE",),
+    "models": ("VAE", "TwoLevelVAE"),
     "objectives": ("elbo", "iwae"),
     "priors": ("ExemplarPrior", "Prior", "PseudocoresetPrior", "StandardPrior", "VampPrior"),
     "training": ("Trainer", "train"),

@@ -3,10 +3,30 @@
 import torch
 from torch import Tensor
 
-from bype.conditionals import Bernoulli, Gaussian, Likelihood, Logistic, MeanSquaredError, MLPDecoder, MLPEncoder
+from bype.conditionals import (
+    Bernoulli,
+    ConvDecoder,
+    ConvEncoder,
+    Decoder,
+    Encoder,
+    Gaussian,
+    Likelihood,
+    Logistic,
+    LowerEncoder,
+    LowerPrior,
+    MeanSquaredError,
+    MLPDecoder,
+    MLPEncoder,
+    ResidualDecoder,
+    ResidualEncoder,
+    TwoLevelMLPDecoder,
+)
+from bype.conditionals.conv import conv_image
+from bype.conditionals.two_level import dense_image
+from bype.config import ARCHS
 from bype.data import Dataset
 from bype.errors import InputError
-from bype.models import VAE
+from bype.models import VAE, TwoLevelVAE
 from bype.nets import Init, init_dense
 from bype.priors import ExemplarPrior, Prior, PseudocoresetPrior, StandardPrior, VampPrior
 from bype.pseudocoreset import STRATEGIES
@@ -25,6 +45,7 @@ def build_model(
     retrieve: int | None = None,
     coreset: str = "paper",
     init: Init = "he",
+    reencode: float | None = None,
     seed: int = 0,
 ) -> VAE:
     """A model for a data set, its weights and pseudo-inputs drawn from `seed` without touching global random state.
@@ -33,34 +54,74 @@ def build_model(
 
     Args:
         data: The data set, on the device where the model shall be.
-        arch: The networks: `vae`.
+        arch: The networks: `vae`, `hvae`, `convhvae` or `celeba`.
         prior: `standard`, `vamp`, `exemplar` or `bype`.
         likelihood: `mse`, `gaussian` (one learned scalar variance), `bernoulli` or `logistic`.
-        n_components: Components M of `vamp` and `bype`; by default min(500, N // 2).
-        latent_dim: The dimension D of z.
-        hidden_dim: The width of the hidden layers.
+        n_components: Components M of `vamp` and `bype`; by default min(500, N // 2), of `celeba` min(240, N // 2).
+        latent_dim: The dimension D of z, of two levels that of each.
+        hidden_dim: The width of the hidden dense layers; `celeba` has none.
         exemplars: Exemplars drawn per step; by default min(500, N - 1).
         retrieve: Of those, encode each item's K nearest only.
         coreset: How a pseudocoreset will learn: under `elbo` its points and weights are parameters.
         init: How dense weights start.
+        reencode: The share of a prior's points that a training step encodes (`VAE`); by default all.
         seed: The seed.
 
     Raises:
         InputError: If a name is unknown, a size does not fit the data, or the likelihood does not fit its levels.
     """
-    if arch != "vae":
-        raise InputError(f"arch: expected vae, got {arch!r}")
+    if n_components is None and arch == "celeba":
+        n_components = min(240, len(data.train) // 2)  # the published code's
+    if arch not in ARCHS:
+        raise InputError(f"arch: expected one of {', '.join(ARCHS)}, got {arch!r}")
+    if reencode is not None and not 0 < reencode <= 1:
+        raise InputError(f"reencode: expected above 0 and at most 1, got {reencode}")
     if coreset not in STRATEGIES:
         raise InputError(f"coreset: expected one of {', '.join(STRATEGIES)}, got {coreset!r}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         pixels = _likelihood(likelihood, data)
-        encoder = MLPEncoder(data.shape, hidden_dim, latent_dim)
-        decoder = MLPDecoder(data.shape, pixels, hidden_dim, latent_dim)
-        init_dense(encoder, init)
-        init_dense(decoder, init)
-        p = _prior(prior, data, latent_dim, n_components, exemplars, retrieve, STRATEGIES[coreset].learned)
-    return VAE(encoder, decoder, p).to(data.train.pixels.device)
+        networks = _networks(arch, data.shape, pixels, hidden_dim, latent_dim)
+        for network in networks:
+            init_dense(network, init)
+        p = build_prior(
+            prior,
+            data,
+            latent_dim=latent_dim,
+            n_components=n_components,
+            exemplars=exemplars,
+            retrieve=retrieve,
+            learned=STRATEGIES[coreset].learned,
+        )
+    share = 1.0 if reencode is None else reencode
+    encoder, decoder = networks[:2]
+    lower = networks[2:]
+    model = (
+        TwoLevelVAE(encoder, decoder, p, *lower, reencode=share) if lower else VAE(encoder, decoder, p, reencode=share)
+    )
+    return model.to(data.train.pixels.device)
+
+
+def _networks(
+    arch: str, shape: tuple[int, int, int], pixels: Likelihood, hidden_dim: int, latent_dim: int
+) -> tuple[Encoder, Decoder] | tuple[Encoder, Decoder, LowerEncoder, LowerPrior]:
+    """An architecture: an encoder and a decoder, and with two levels two conditionals more."""
+    if arch == "vae":
+        return MLPEncoder(shape, hidden_dim, latent_dim), MLPDecoder(shape, pixels, hidden_dim, latent_dim)
+    if arch == "celeba":
+        return ResidualEncoder(shape, latent_dim), ResidualDecoder(shape, pixels, latent_dim)
+    encoder: Encoder
+    decoder: Decoder
+    if arch == "hvae":
+        encoder = MLPEncoder(shape, hidden_dim, latent_dim)
+        decoder = TwoLevelMLPDecoder(shape, pixels, hidden_dim, latent_dim)
+        image, width = dense_image(shape, hidden_dim)
+    else:
+        encoder = ConvEncoder(shape, latent_dim)
+        decoder = ConvDecoder(shape, pixels, hidden_dim, latent_dim)
+        image, width = conv_image(shape)
+    lower = LowerEncoder(image, width, hidden_dim, latent_dim, latent_dim)
+    return encoder, decoder, lower, LowerPrior(hidden_dim, latent_dim, latent_dim)
 
 
 def _likelihood(name: str, data: Dataset) -> Likelihood:
@@ -78,15 +139,30 @@ def _likelihood(name: str, data: Dataset) -> Likelihood:
     raise InputError(f"likelihood: expected mse, gaussian, bernoulli or logistic, got {name!r}")
 
 
-def _prior(
+def build_prior(
     name: str,
     data: Dataset,
-    latent_dim: int,
-    n_components: int | None,
-    exemplars: int | None,
-    retrieve: int | None,
-    learned: bool,
+    *,
+    latent_dim: int = 40,
+    n_components: int | None = None,
+    exemplars: int | None = None,
+    retrieve: int | None = None,
+    learned: bool = False,
 ) -> Prior:
+    """A prior by name, for any encoder; its points are drawn from torch's global random state, on the CPU.
+
+    Args:
+        name: `standard`, `vamp`, `exemplar` or `bype`.
+        data: The data set.
+        latent_dim: The dimension D of z.
+        n_components: Components M of `vamp` and `bype`; by default min(500, N // 2).
+        exemplars: Exemplars drawn per step; by default min(500, N - 1).
+        retrieve: Of those, encode each item's K nearest only.
+        learned: Whether the objective's gradient moves a pseudocoreset's points and weights.
+
+    Raises:
+        InputError: If the name is unknown or a size does not fit the data.
+    """
     n = len(data.train)
     if name == "standard":
         return StandardPrior(latent_dim)

@@ -379,6 +379,54 @@ def reconstruct(
 
 
 @app.command()
+def interpolate(
+    run: RunPath,
+    out: PngOut,
+    between: Annotated[
+        tuple[int, int] | None,
+        typer.Option("--between", metavar="I J", help="From item I to item J [default: --rows random pairs]."),
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", min=2, help="Images from one end to the other.")] = 11,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Random pairs, where --between is not given.")] = 8,
+    points: Annotated[bool, typer.Option("--points", help="Between points of the prior, not test items.")] = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Draw the images on the way from one item to another, a straight line in z (Figure 2)."""
+    if out.suffix != ".png":
+        raise InputError(f"--out: expected a name that ends in .png, got {out}")
+
+    import torch
+
+    from bype import pictures
+
+    _, data, model = _load(run, device)
+    where = data.test.pixels.device
+    if points:
+        components = getattr(model.prior(model.encoder), "n_components", 0)
+        if not components or model.prior.points_at(torch.zeros(1, dtype=torch.long, device=where)) is None:
+            raise InputError(f"--points: expected a prior made of points, got {type(model.prior).__name__}")
+    count, what = (components, "point of the prior") if points else (len(data.test), "test item")
+    if between is None:
+        generator = _generator(seed, where)
+        # Two at a time without replacement, so that no item is led to itself.
+        ends = torch.stack([torch.randperm(count, generator=generator, device=where)[:2] for _ in range(rows)])
+    else:
+        ends = torch.tensor([between], device=where)
+        if ends.min() < 0 or ends.max() >= count:
+            raise InputError(
+                f"--between: expected a {what}, from 0 to {count - 1}, got {' and '.join(map(str, between))}"
+            )
+    start, end = ((model.prior.points_at(i) if points else data.test.scaled(i)) for i in (ends[:, 0], ends[:, -1]))
+    assert start is not None
+    assert end is not None
+    images = model.interpolate(start, end, steps)
+    pictures.save_png(pictures.grid(images.flatten(0, 1), steps), out)
+    _done(out, images.shape[:2].numel(), as_json)
+
+
+@app.command()
 def refit(
     run: RunPath,
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="What to call the new prior.")],

@@ -8,7 +8,8 @@ from typing import Any
 
 from bype.errors import InputError
 
-ARCHS = ("vae",)
+ARCHS = ("vae", "hvae", "convhvae", "celeba")
+TWO_LEVELS = ("hvae", "convhvae")
 PRIORS = ("standard", "vamp", "exemplar", "bype")
 LIKELIHOODS = ("mse", "gaussian", "bernoulli", "logistic")
 STRATEGIES = ("paper", "none", "published", "elbo")
@@ -32,9 +33,12 @@ class Config:
     prior: str = option("bype", "The prior p(z).", choices=PRIORS)
     likelihood: str = option("mse", "The likelihood p(x|z).", choices=LIKELIHOODS)
     n_components: int | None = option(
-        None, "Components M of vamp and bype [default: min(500, N/2)].", flag="components", low=1
+        None,
+        "Components M of vamp and bype [default: min(500, N/2), of arch celeba min(240, N/2)].",
+        flag="components",
+        low=1,
     )
-    latent_dim: int = option(40, "Dimension D of z.", low=1)
+    latent_dim: int = option(40, "Dimension D of z; of two levels, of each.", low=1)
     hidden_dim: int = option(300, "Width of the hidden layers.", low=1)
     init: str = option("he", "Dense weights: he is N(0, 2/fan_in).", choices=("he", "glorot"))
     epochs: int = option(4000, "Epochs at most.", low=1)
@@ -49,8 +53,14 @@ class Config:
     coreset_steps: int | None = option(None, "Inner steps of an update of paper [default: 100].", low=1)
     coreset_lr: float | None = option(None, "Rate of paper on the points [default: 1e-3].", low=0.0)
     coreset_samples: int | None = option(None, "Latents S per step of paper and published [default: M].", low=2)
+    coreset_z1: int | None = option(
+        None, "With two levels, draws of z1 for each latent of paper and published [default: 1].", low=1
+    )
     exemplars: int | None = option(None, "Exemplars drawn per step [default: min(500, N - 1)].", low=2)
     retrieve: int | None = option(None, "Of those, encode each item's K nearest only.", low=1)
+    reencode: float | None = option(
+        None, "Share of the points of vamp and bype encoded anew at each step, the rest cached [default: 1].", low=0.0
+    )
     precision: str = option("fp32", "Of the networks' matrix products.", choices=PRECISIONS)
     seed: int = option(0, "Seed of everything random.", low=0)
     data_dir: str | None = option(None, "Where data sets are looked for first.")
@@ -69,13 +79,17 @@ class Config:
     def unused(self) -> list[str]:
         """The names of the options that the chosen prior and strategy do not use."""
         bype = self.prior == "bype"
+        algorithm_2 = bype and self.coreset in ("paper", "published")
         uses = {
             "n_components": self.prior in ("vamp", "bype"),
+            "hidden_dim": self.arch != "celeba",
             "coreset": bype,
-            "coreset_interval": bype and self.coreset in ("paper", "published"),
+            "coreset_interval": algorithm_2,
             "coreset_steps": bype and self.coreset == "paper",
             "coreset_lr": bype and self.coreset == "paper",
-            "coreset_samples": bype and self.coreset in ("paper", "published"),
+            "coreset_samples": algorithm_2,
+            "coreset_z1": algorithm_2 and self.arch in TWO_LEVELS,
+            "reencode": self.prior in ("vamp", "bype"),
             "exemplars": self.prior == "exemplar",
             "retrieve": self.prior == "exemplar",
         }

@@ -400,6 +400,28 @@ class DiscretizedLogistic(_Pixels):
         return ((x * self.levels).floor().clamp(0, self.levels - 1) + 0.5) / self.levels
 
 
+class EqualMixture(_Event):
+    r"""The mixture of pixel distributions with equal shares, :math:`\log \frac{1}{L} \sum_l p_l(x)`.
+
+    Args:
+        components: The distributions, batch shape (L, \*batch), event shape (c, h, w).
+    """
+
+    def __init__(self, components: Distribution) -> None:
+        self.components = components
+        super().__init__(components.batch_shape[1:], components.event_shape)
+
+    @property
+    def mean(self) -> Tensor:
+        """The average of the components' means, shape (\\*batch, c, h, w)."""
+        return self.components.mean.mean(0)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """The log-density or log-probability, nats, shape (\\*batch)."""
+        log_probs = self.components.log_prob(value)
+        return log_probs.logsumexp(0) - math.log(len(log_probs))
+
+
 def linear_in_x(p: Distribution) -> tuple[Tensor, Tensor] | None:
     r"""eta and A of a pixel distribution with :math:`\log p(x) = \langle x, \eta \rangle - A + c(x)`, or None.
 

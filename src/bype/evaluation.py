@@ -12,9 +12,9 @@ from torch.distributions import Distribution
 from bype.data import Dataset, Images
 from bype.distributions import IsotropicMixture
 from bype.errors import InputError
-from bype.floats import flush_denormals
+from bype.floats import flush_denormals, product_precision
 from bype.models import VAE
-from bype.objectives import elbo, iwae
+from bype.objectives import elbo, iwae, kl_by_level
 from bype.priors import Prior, PseudocoresetPrior
 
 KNN = (3, 5, 7, 9, 11, 13, 15)
@@ -60,10 +60,10 @@ def log_likelihood(
     model.eval()
     generator = torch.Generator(images.pixels.device).manual_seed(seed + EVALUATION_STREAM)
     p = model.prior(model.encoder) if prior is None else prior
-    size = max(1, min(500, NOISE_ELEMENTS // (n_samples * model.encoder.latent_dim)))
+    size = max(1, min(500, NOISE_ELEMENTS // (n_samples * (model.encoder.latent_dim + model.lower_dim))))
     bounds: list[Tensor] = []
     for x in observed(model, images, seed, size):
-        with flush_denormals():
+        with flush_denormals(), product_precision(tf32=False):
             bounds.append(iwae(model, x, n_samples, prior=p, generator=generator))
         if progress is not None:
             progress(sum(map(len, bounds)), len(images))
@@ -71,6 +71,7 @@ def log_likelihood(
 
 
 @torch.no_grad()
+@product_precision(tf32=False)
 def latents(model: VAE, images: Images, seed: int = 0) -> Tensor:
     """The means of q(z|x), (n, D)."""
     model.eval()
@@ -141,6 +142,7 @@ def likelihood_figures(
 
 
 @torch.no_grad()
+@product_precision(tf32=False)
 def evaluate(
     model: VAE,
     data: Dataset,
@@ -259,17 +261,20 @@ def prior_divergences(model: VAE, training: Images, seed: int = 0, n_draws: int 
 
 
 def bound_figures(model: VAE, images: Images, p: Distribution, n_pixels: int, seed: int) -> dict[str, float]:
-    """`elbo_nats`, under `mse` also `elbo_paper`, and its parts, means per item over one draw of z each."""
+    """`elbo_nats`, under `mse` also `elbo_paper`, and its parts, means per item over one draw of z each.
+
+    With two levels also the KL term of each.
+    """
     generator = torch.Generator(images.pixels.device).manual_seed(seed + EVALUATION_STREAM)
-    log_likelihoods, kls = zip(
-        *(elbo(model, x, prior=p, generator=generator) for x in observed(model, images, seed)), strict=True
-    )
-    reconstruction = -torch.cat(log_likelihoods).double().mean().item()
-    kl = torch.cat(kls).double().mean().item()
+    terms = [elbo(model, x, prior=p, generator=generator) for x in observed(model, images, seed)]
+    reconstruction = -torch.cat([t.log_likelihood for t in terms]).double().mean().item()
+    kl = torch.cat([t.kl for t in terms]).double().mean().item()
+    lower = [t.kl_z1 for t in terms if t.kl_z1 is not None]
     bound = -reconstruction - kl
     figures = {} if model.decoder.likelihood.normalised else {"elbo_paper": bound}
     return figures | {
         "elbo_nats": float(in_nats(model, bound, n_pixels)),
         "reconstruction": reconstruction,
         "kl": kl,
+        **(kl_by_level(kl, torch.cat(lower).double().mean().item()) if lower else {}),
     }

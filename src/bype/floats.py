@@ -1,10 +1,28 @@
-"""How a processor treats the smallest numbers."""
+"""How a processor treats the smallest numbers, and how many digits a GPU's products keep."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+
+
+@contextmanager
+def product_precision(tf32: bool) -> Iterator[None]:
+    """Float32 products of matrices and convolutions in full inside, or in TF32; outside, all is as it was.
+
+    torch's own defaults differ between the two: full for matrices, TF32 for convolutions.
+    """
+    convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = torch.get_float32_matmul_precision(), convolutions.fp32_precision
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    convolutions.fp32_precision = "tf32" if tf32 else "ieee"
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        convolutions.fp32_precision = before[1]
 
 
 @contextmanager

@@ -1,4 +1,8 @@
-"""The variational autoencoder: an encoder, a decoder and a prior."""
+"""The variational autoencoder, an encoder, a decoder and a prior, and its sibling with two levels of latents.
+
+All that tells one level from two is in the methods `given`, `likelihood`, `generate` and `reconstruct`, which the
+objectives, step (ii), evaluation and generation call with the latents that the prior is over.
+"""
 
 from typing import NamedTuple
 
@@ -7,7 +11,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from bype.conditionals.base import Decoder, Encoder
-from bype.distributions import DiagonalNormal, IsotropicMixture, NormalMixture
+from bype.conditionals.two_level import LowerEncoder, LowerPrior
+from bype.distributions import DiagonalNormal, EqualMixture, IsotropicMixture, NormalMixture
+from bype.nets import full_precision
 from bype.priors import Prior
 
 
@@ -28,6 +34,18 @@ class Plates(NamedTuple):
     shares: Tensor  # (k,), of the mixture
 
 
+class Given(NamedTuple):
+    """What the rest of a model says of images, given the latents z that the prior is over."""
+
+    log_likelihood: Tensor  # log p(x|z); of two levels log p(x|z1,z2), z1 drawn from q(z1|x,z2)
+    kl: Tensor | None = None  # of two levels log q(z1|x,z2) - log p(z1|z2)
+
+    @property
+    def log_weight(self) -> Tensor:
+        """The log of an unbiased estimate of p(x|z)."""
+        return self.log_likelihood if self.kl is None else self.log_likelihood - self.kl
+
+
 class VAE(nn.Module):
     """One level of latents: q(z|x), p(x|z) and p(z).
 
@@ -35,11 +53,27 @@ class VAE(nn.Module):
         encoder: Returns q(z|x).
         decoder: Returns p(x|z).
         prior: Returns p(z), given the encoder.
+        reencode: The share of a prior's points that a training step encodes, drawn at random; the others lend their
+            features, without a gradient, from the last time they were encoded: an earlier step of the epoch, or its
+            start. It applies to priors with the same points at every step (VampPrior, pseudocoreset); 1 is exact.
+            In `eval` mode, so in validation and evaluation, all is exact.
+
+    Raises:
+        ValueError: If `reencode` is not above 0 and at most 1.
     """
 
-    def __init__(self, encoder: Encoder, decoder: Decoder, prior: Prior) -> None:
+    #: The dimension of the latents below those that the prior is over.
+    lower_dim = 0
+
+    def __init__(self, encoder: Encoder, decoder: Decoder, prior: Prior, *, reencode: float = 1.0) -> None:
         super().__init__()
+        if not 0 < reencode <= 1:
+            raise ValueError(f"Expected `reencode` above 0 and at most 1, but got {reencode}.")
         self.encoder, self.decoder, self.prior = encoder, decoder, prior
+        self.reencode = reencode
+        self.cached_features: Tensor | None
+        # Not saved: it is made anew at the start of every epoch, and a checkpoint holds an epoch boundary.
+        self.register_buffer("cached_features", None, persistent=False)
 
     @property
     def binary(self) -> bool:
@@ -64,9 +98,63 @@ class VAE(nn.Module):
         points = self.prior.draw(index, generator)
         if points is None:
             return self.encoder(x), self.prior(self.encoder)
-        features = self.encoder.features(torch.cat([x, points.images]))
-        q = self.encoder.posterior(features[: len(x)])
-        return q, self.prior.mixture(self.encoder, features[len(x) :], points.log_weights)
+        images = points.images
+        cache = self.cached_features if self.training else None
+        if cache is not None:
+            count = max(1, round(self.reencode * len(images)))
+            chosen = torch.randperm(len(images), generator=generator, device=x.device)[:count]
+            images = images[chosen]
+        features = self.encoder.features(torch.cat([x, images]))
+        q, features = self.encoder.posterior(features[: len(x)]), features[len(x) :]
+        if cache is not None:
+            fresh = features.to(cache.dtype)
+            features = cache.index_copy(0, chosen, fresh)
+            cache.index_copy_(0, chosen, fresh.detach())
+        return q, self.prior.mixture(self.encoder, features, points.log_weights)
+
+    @torch.no_grad()
+    def begin_epoch(self) -> None:
+        """Called before each epoch of training: encodes what its steps take from a cache."""
+        self.prior.begin_epoch(self.encoder)
+        points = self.prior.draw() if self.reencode < 1 and self.prior.keeps_points else None
+        features = None if points is None else full_precision(self.encoder.features(points.images))
+        if features is None or self.cached_features is None:
+            self.cached_features = features
+        else:
+            self.cached_features.copy_(features)  # in place: a recorded step knows no other tensor
+
+    def given(
+        self, x: Tensor, z: Tensor, noise: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Given:
+        """log p(x|z), and of two levels one draw of what the lower one adds.
+
+        Args:
+            x: Images, (B, c, h, w).
+            z: Latents, (\\*samples, B, D).
+            noise: Standard normal numbers for the lower level, (\\*samples, B, lower_dim); by default drawn.
+            generator: Where they are drawn from.
+        """
+        return Given(self.decoder(z).log_prob(x))
+
+    def likelihood(self, z: Tensor, n_draws: int = 1, *, generator: torch.Generator | None = None) -> Distribution:
+        """p(x|z) as step (ii) needs it: the same for all images, batch shape (S,).
+
+        Args:
+            z: Latents, (S, D).
+            n_draws: Draws of the lower level for each, where there is one.
+            generator: Where they are drawn from.
+        """
+        return self.decoder(z)
+
+    def generate(self, z: Tensor, *, generator: torch.Generator | None = None, draw: bool = True) -> Tensor:
+        """The mean image at latents z (\\*batch, D), (\\*batch, c, h, w).
+
+        Args:
+            z: The latents.
+            generator: Where the lower level is drawn from, where there is one.
+            draw: Whether to draw it; otherwise it is its mean.
+        """
+        return self.decoder(z).mean
 
     @torch.no_grad()
     def sample(
@@ -78,6 +166,8 @@ class VAE(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Samples:
         """Ancestral generation (Algorithm 1): a component by its share, z from it, the mean of p(x|z).
+
+        Of two levels this is z2; then z1 from p(z1|z2), and the mean of p(x|z1,z2).
 
         Args:
             n: How many images.
@@ -108,7 +198,7 @@ class VAE(nn.Module):
             z, m = p.sample((n,), generator=generator, return_components=True)
         else:
             z = p.sample((n,), generator=generator)
-        return Samples(self.decoder(z).mean, z, m)
+        return Samples(self.generate(z, generator=generator), z, m)
 
     @torch.no_grad()
     def plates(self, n: int, n_points: int = 9, *, generator: torch.Generator | None = None) -> Plates:
@@ -131,9 +221,102 @@ class VAE(nn.Module):
         points = self.prior.points_at(drawn)
         assert points is not None
         latents = torch.stack([p.component(m).sample((n,), generator=generator) for m in drawn.tolist()])
-        return Plates(points, self.decoder(latents).mean, drawn, shares[drawn])
+        return Plates(points, self.generate(latents, generator=generator), drawn, shares[drawn])
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
         """The mean of p(x|z) at the mean of q(z|x), (n, c, h, w)."""
         return self.decoder(self.encoder(x).loc).mean
+
+    @torch.no_grad()
+    def interpolate(self, start: Tensor, end: Tensor, steps: int = 11) -> Tensor:
+        """Images along the line from one image's posterior mean to another's (Figure 2), (n, steps, c, h, w).
+
+        Of two levels z2 moves on the line, and z1 is the mean of p(z1|z2).
+
+        Args:
+            start: Images, (n, c, h, w).
+            end: Images, (n, c, h, w).
+            steps: Images from start to end, both counted.
+
+        Raises:
+            ValueError: If `steps` is less than 2.
+        """
+        if steps < 2:
+            raise ValueError(f"Expected at least 2 `steps`, but got {steps}.")
+        a, b = self.encoder(start).loc[:, None], self.encoder(end).loc[:, None]
+        share = torch.linspace(0, 1, steps, dtype=a.dtype, device=a.device)[:, None]
+        return self.generate(torch.lerp(a, b, share), draw=False)
+
+
+class TwoLevelVAE(VAE):
+    r"""Two levels of latents: q(z2|x) q(z1|x,z2), and p(x|z1,z2) p(z1|z2) p(z2). The prior is over z2.
+
+    The estimate :math:`\log p(x|z_1,z_2) - \log q(z_1|x,z_2) + \log p(z_1|z_2)`, z1 drawn from q, stands where one
+    level has log p(x|z), so that importance weights are over both.
+
+    Source: VAE with a VampPrior (Tomczak and Welling, 2018), section 4, https://arxiv.org/abs/1705.07120
+
+    Args:
+        encoder: Returns q(z2|x).
+        decoder: Returns p(x|z1,z2), given z1 and z2 joined.
+        prior: Returns p(z2), given the encoder.
+        lower_encoder: Returns q(z1|x,z2), given x and z2.
+        lower_prior: Returns p(z1|z2).
+        reencode: As for `VAE`.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        decoder: Decoder,
+        prior: Prior,
+        lower_encoder: LowerEncoder,
+        lower_prior: LowerPrior,
+        *,
+        reencode: float = 1.0,
+    ) -> None:
+        super().__init__(encoder, decoder, prior, reencode=reencode)
+        self.lower_encoder, self.lower_prior = lower_encoder, lower_prior
+        self.lower_dim = lower_prior.latent_dim
+
+    def given(
+        self, x: Tensor, z: Tensor, noise: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Given:
+        """log p(x|z1,z2) and log q(z1|x,z2) - log p(z1|z2), at one draw of z1 for each z2."""
+        q, p = self.lower_encoder(x, z), self.lower_prior(z)
+        lower = q.rsample(generator=generator) if noise is None else torch.addcmul(q.loc, q.scale, noise)
+        return Given(self._decode(lower, z).log_prob(x), q.log_prob(lower) - p.log_prob(lower))
+
+    def likelihood(self, z: Tensor, n_draws: int = 1, *, generator: torch.Generator | None = None) -> Distribution:
+        r"""p(x|z2) by L draws from p(z1|z2), the same draws for every image, batch shape (S,).
+
+        .. math:: \log p(x|z_2) \approx \log \frac{1}{L} \sum_{l=1}^L p(x|z_1^l, z_2), \qquad z_1^l \sim p(z_1|z_2)
+
+        It is biased: the logarithm of an average lies below the average's own on average (Jensen), by about
+        Var[p(x|z1,z2)] / (2 L p(x|z2)^2), which is much where few z1 explain x. With one draw it is log p(x|z1,z2)
+        itself, and linear in x where the decoder's is.
+
+        Args:
+            z: z2, (S, D).
+            n_draws: The draws L.
+            generator: Where they come from.
+        """
+        p = self.lower_prior(z)
+        if n_draws == 1:
+            return self._decode(p.sample(generator=generator), z)
+        return EqualMixture(self._decode(p.sample((n_draws,), generator=generator), z))
+
+    def generate(self, z: Tensor, *, generator: torch.Generator | None = None, draw: bool = True) -> Tensor:
+        """The mean of p(x|z1,z2), z1 drawn from p(z1|z2), or its mean."""
+        p = self.lower_prior(z)
+        return self._decode(p.sample(generator=generator) if draw else p.loc, z).mean
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """The mean of p(x|z1,z2) at the means of q(z2|x) and q(z1|x,z2), (n, c, h, w)."""
+        z = self.encoder(x).loc
+        return self._decode(self.lower_encoder(x, z).loc, z).mean
+
+    def _decode(self, lower: Tensor, z: Tensor) -> Distribution:
+        return self.decoder(torch.cat([lower, z.expand(*lower.shape[:-1], z.shape[-1])], -1))

@@ -27,6 +27,9 @@ class Points(NamedTuple):
 class Prior(nn.Module, ABC):
     """The interface of every prior."""
 
+    #: Whether `draw` gives the same points, in the same order, at every step, so that their features can be kept.
+    keeps_points = False
+
     @property
     def fixed_shapes(self) -> bool:
         """Whether every training step has tensors of the same shapes, as a recorded step must."""
@@ -87,6 +90,8 @@ class StandardPrior(Prior):
 
 class _PointPrior(Prior):
     """A prior whose components are a fixed number of points, the same in training and evaluation."""
+
+    keeps_points = True
 
     @abstractmethod
     def draw(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> Points:

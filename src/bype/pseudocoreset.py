@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from bype.data import Images
-from bype.distributions import PixelNormal, SquaredError, linear_in_x
+from bype.distributions import EqualMixture, PixelNormal, SquaredError, linear_in_x
 from bype.graphs import Step, captured
 from bype.models import VAE
 from bype.priors import PseudocoresetPrior
@@ -46,8 +46,9 @@ def coreset_gradient(
     :math:`\rho = \mathrm{softmax}_s(b_s - a_s(U_0, w_0))`, :math:`a_s = \sum_m w_m \log p(u_m|z_s)` and
     :math:`b_s = \tfrac{N}{B} \sum_b \log p(x_b|z_s)`.
 
-    Where log p(x|z) is linear in x, everything is a few products of a matrix and a vector; otherwise automatic
-    differentiation goes over the pairs in chunks.
+    Where log p(x|z) is linear in x, everything is a few products of a matrix and a vector; where it is a mixture of
+    such, as with several draws of z1, products of two matrices; otherwise automatic differentiation goes over the pairs
+    in chunks.
 
     Args:
         likelihoods: p(x|z_s), batch shape (S,), event shape (c, h, w).
@@ -57,6 +58,8 @@ def coreset_gradient(
         n_data: The number of data points N.
     """
     scaled = n_data / len(x)
+    if isinstance(likelihoods, EqualMixture) and (linear := linear_in_x(likelihoods.components)) is not None:
+        return _gradient_of_mixtures(*linear, x, pseudo_inputs, weights, scaled)
     linear = linear_in_x(likelihoods)
     if linear is None:
         return _gradient_by_pairs(likelihoods, x, pseudo_inputs, weights, scaled)
@@ -71,6 +74,30 @@ def coreset_gradient(
     grad_w = (r @ log_normaliser) / len(r) - u @ direction
     grad_u = -weights[:, None] * direction
     return CoresetGradient(grad_u.view_as(pseudo_inputs), grad_w)
+
+
+def _gradient_of_mixtures(
+    eta: Tensor, log_normaliser: Tensor, x: Tensor, pseudo_inputs: Tensor, weights: Tensor, scaled: float
+) -> CoresetGradient:
+    """For log p(x|z_s) = log mean_l exp(<x, eta_ls> - A_ls) + c(x): h is eta_ls averaged by each draw's share of x."""
+    n_draws, n_samples = eta.shape[:2]
+    eta = eta.flatten(2) - eta.flatten(2).mean((0, 1))  # (L, S, d), as with one draw
+    log_normaliser = (log_normaliser - log_normaliser.mean())[..., None]
+    chunk = max(1, PAIR_ELEMENTS // (n_draws * n_samples))
+
+    def pairs(points: Tensor) -> Tensor:  # (L, S, chunk)
+        return eta @ points.flatten(1).T - log_normaliser
+
+    g = torch.stack([pairs(part).logsumexp(0).sum(1) for part in x.split(chunk)]).sum(0)
+    g_tilde = torch.cat([pairs(part).logsumexp(0) for part in pseudo_inputs.split(chunk)], 1)  # (S, M)
+    g_tilde = g_tilde - g_tilde.mean(0)
+    r = scaled * (g - g.mean()) - g_tilde @ weights  # (S,)
+    grad_u = []
+    for part, w in zip(pseudo_inputs.split(chunk), weights.split(chunk), strict=True):
+        shares = pairs(part).softmax(0) * r[:, None]
+        direction = shares.flatten(0, 1).T @ eta.flatten(0, 1) / n_samples
+        grad_u.append((-w[:, None] * direction).view_as(part))
+    return CoresetGradient(torch.cat(grad_u), -(r @ g_tilde) / n_samples)
 
 
 def _gradient_by_pairs(
@@ -184,10 +211,19 @@ class Paper(Strategy):
         lr: Adam's rate on U; that on w is lr N/M.
         n_samples: Latents S drawn anew at every step; by default M.
         batch_size: Data points B of each step, without replacement.
+        z1_draws: With two levels, draws of z1 for each latent z2 (`TwoLevelVAE.likelihood`, which is biased).
     """
 
-    def __init__(self, steps: int = 100, lr: float = 1e-3, n_samples: int | None = None, batch_size: int = 100) -> None:
+    def __init__(
+        self,
+        steps: int = 100,
+        lr: float = 1e-3,
+        n_samples: int | None = None,
+        batch_size: int = 100,
+        z1_draws: int = 1,
+    ) -> None:
         self.steps, self.lr, self.n_samples, self.batch_size = steps, lr, n_samples, batch_size
+        self.z1_draws = z1_draws
         self._prepared: tuple[object, Step, _Adam] | None = None
 
     @torch.no_grad()
@@ -217,7 +253,8 @@ class Paper(Strategy):
         def step() -> None:
             z = prior(model.encoder).sample((self.n_samples or m,), generator=generator)
             index = torch.randperm(len(data), generator=generator, device=w.device)[: self.batch_size]
-            gradient = coreset_gradient(model.decoder(z), _data_batch(model, data, index, generator), u, w, n)
+            likelihoods = model.likelihood(z, self.z1_draws, generator=generator)
+            gradient = coreset_gradient(likelihoods, _data_batch(model, data, index, generator), u, w, n)
             adam.step(gradient, rates)
             u.clamp_(0, 1)
             w.copy_(project_to_simplex(w, n))
@@ -236,10 +273,11 @@ class Published(Strategy):
     Args:
         batch_size: Data points of each mini-batch.
         n_samples: Latents S drawn at every mini-batch; by default M.
+        z1_draws: With two levels, draws of z1 for each latent z2, the same for g, g~ and h (the code draws anew).
     """
 
-    def __init__(self, batch_size: int = 100, n_samples: int | None = None) -> None:
-        self.batch_size, self.n_samples = batch_size, n_samples
+    def __init__(self, batch_size: int = 100, n_samples: int | None = None, z1_draws: int = 1) -> None:
+        self.batch_size, self.n_samples, self.z1_draws = batch_size, n_samples, z1_draws
         self.stored: Tensor | None = None  # w as the code stores it: clipped, not shifted
         self.moments: dict[str, Tensor] = {}
 
@@ -255,7 +293,8 @@ class Published(Strategy):
         for j, index in enumerate(order.split(self.batch_size)):
             z = prior(model.encoder).sample((self.n_samples or len(u),), generator=generator)
             x = _data_batch(model, data, index, generator)
-            gradient = coreset_gradient(_unit_variance(model.decoder(z)), x, u, stored, n)
+            likelihoods = _unit_variance(model.likelihood(z, self.z1_draws, generator=generator))
+            gradient = coreset_gradient(likelihoods, x, u, stored, n)
             mean = gradient.pseudo_inputs.flatten(1).mean(1)[:, None, None, None]
             rate = 0.5 / (j + 1)
             adam.step(CoresetGradient(gradient.pseudo_inputs - mean, gradient.weights), [rate, rate])
@@ -279,6 +318,8 @@ class Published(Strategy):
 
 def _unit_variance(p: Distribution) -> Distribution:
     """The decoder's normal with variance 1 in place of its own; other distributions as they are."""
+    if isinstance(p, EqualMixture):
+        return EqualMixture(_unit_variance(p.components))
     return PixelNormal(p.loc, p.loc.new_ones(())) if isinstance(p, SquaredError | PixelNormal) else p
 
 

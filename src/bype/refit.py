@@ -15,7 +15,7 @@ from bype.data import Dataset
 from bype.distributions import LOG2_E, LOG_2PI
 from bype.errors import InputError
 from bype.evaluation import latents, observed
-from bype.floats import flush_denormals
+from bype.floats import flush_denormals, product_precision
 from bype.models import VAE
 from bype.priors import FittedMixture
 
@@ -58,7 +58,7 @@ def refit(
     model.eval()
     device = data.train.pixels.device
     generator = torch.Generator(device).manual_seed(seed)
-    with torch.no_grad(), flush_denormals():
+    with torch.no_grad(), flush_denormals(), product_precision(tf32=False):
         if em is not None:
             loc, log_weights, scale = fit_em(aggregate_posterior(model, data, generator), em, generator, say=say)
             items = None
@@ -149,7 +149,7 @@ def choose_scale(
         q = model.encoder(x)
         z = q.sample((VALIDATION_DRAWS,), generator=generator)
         latent.append(z)
-        rest.append(model.decoder(z).log_prob(x) - q.log_prob(z))
+        rest.append(model.given(x, z, generator=generator).log_weight - q.log_prob(z))
     z, log_rest = torch.cat(latent, 1), torch.cat(rest, 1)
     rows = z.flatten(0, 1)
 

@@ -283,6 +283,7 @@ def model_from(config: Config, data: Dataset) -> VAE:
         retrieve=config.retrieve,
         coreset=config.coreset,
         init=config.init,  # type: ignore[arg-type]
+        reencode=config.reencode,
         seed=config.seed,
     )
 
@@ -290,10 +291,15 @@ def model_from(config: Config, data: Dataset) -> VAE:
 def strategy_from(config: Config) -> Strategy:
     """The strategy that a config describes."""
     if config.coreset == "paper":
-        given = {"steps": config.coreset_steps, "lr": config.coreset_lr, "n_samples": config.coreset_samples}
+        given = {
+            "steps": config.coreset_steps,
+            "lr": config.coreset_lr,
+            "n_samples": config.coreset_samples,
+            "z1_draws": config.coreset_z1,
+        }
         return Paper(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
     if config.coreset == "published":
-        return Published(config.batch_size, config.coreset_samples)
+        return Published(config.batch_size, config.coreset_samples, config.coreset_z1 or 1)
     return STRATEGIES[config.coreset]()
 
 

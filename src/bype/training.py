@@ -1,6 +1,5 @@
 """The alternating loop: network steps with a pseudocoreset that stands still, then step (ii), then validation."""
 
-import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -11,10 +10,10 @@ from torch import Tensor
 
 from bype.data import Dataset, Images
 from bype.errors import InputError, TrainingError
-from bype.floats import flush_denormals
+from bype.floats import flush_denormals, product_precision
 from bype.graphs import Step, captured
 from bype.models import VAE
-from bype.objectives import elbo
+from bype.objectives import elbo, kl_by_level
 from bype.optim import NormalizedAdam
 from bype.priors import PseudocoresetPrior
 from bype.pseudocoreset import Elbo, Fixed, Paper, Strategy, coreset_figures
@@ -42,11 +41,12 @@ class EpochInfo:
     seconds_validation: float
     skipped_steps: int
     coreset: dict[str, float] = field(default_factory=dict)  # what an update of the pseudocoreset measured
+    levels: dict[str, float] = field(default_factory=dict)  # with two levels, `kl_z1` and `kl_z2`, the parts of `kl`
 
     def to_dict(self) -> dict[str, Any]:
         """One flat line of `metrics.jsonl`."""
         values = asdict(self)
-        return values | values.pop("coreset")
+        return values | values.pop("coreset") | values.pop("levels")
 
 
 class StepInfo(NamedTuple):
@@ -54,6 +54,7 @@ class StepInfo(NamedTuple):
 
     log_likelihood: Tensor
     kl: Tensor
+    kl_z1: Tensor  # 0 with one level
 
 
 class Trainer:
@@ -116,7 +117,8 @@ class Trainer:
         # What a step reads and counts stays at one place on the device: a recorded step knows no other.
         self._beta = torch.zeros((), dtype=model.dtype, device=self.device)
         self._index = torch.zeros(batch_size, dtype=torch.long, device=self.device)
-        self._taken = torch.zeros(3, dtype=torch.float64, device=self.device)  # log-likelihood, KL, items
+        # Of the steps taken: log-likelihood, KL, z1's part of it, items.
+        self._taken = torch.zeros(4, dtype=torch.float64, device=self.device)
         # Steps skipped, in a row now, taken or skipped, and the step from which too many in a row were (0: none).
         self._skips = torch.zeros(4, device=self.device)
         self._replay: Step | None = None
@@ -141,7 +143,7 @@ class Trainer:
         Raises:
             TrainingError: If 10 steps in a row had gradients that were not finite.
         """
-        with flush_denormals():
+        with flush_denormals(), product_precision(tf32=False):
             return self._run_epoch()
 
     def _run_epoch(self) -> EpochInfo:
@@ -159,20 +161,22 @@ class Trainer:
             self.best_epoch, self.best_val_loss = epoch, val_loss
             self.best_state = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.epoch = epoch
-        loglik, kl = sums
+        loglik, kl, kl_z1 = sums
+        levels = kl_by_level(kl, kl_z1) if self.model.lower_dim else {}
         return EpochInfo(
-            epoch, beta, beta * kl - loglik, -loglik, kl, val_loss, best, seconds, seconds_validation, skipped, coreset
-        )
+            epoch, beta, beta * kl - loglik, -loglik, kl, val_loss, best, seconds, seconds_validation, skipped, coreset,
+            levels,
+        )  # fmt: skip
 
-    def _network_steps(self, epoch: int, beta: float) -> tuple[tuple[float, float], int]:
+    def _network_steps(self, epoch: int, beta: float) -> tuple[tuple[float, float, float], int]:
         """All steps of an epoch; nothing is read back from the device before its end."""
         self.model.train()
-        self.model.prior.begin_epoch(self.model.encoder)
+        self.model.begin_epoch()
         order = torch.randperm(len(self.data.train), generator=self.generator, device=self.device)
         self._beta.fill_(beta)
         self._taken.zero_()
         self._skips.zero_()
-        with self._matmul_precision():
+        with product_precision(tf32=self.precision == "tf32"):
             for index in order.split(self.batch_size):
                 if len(index) < self.batch_size:
                     self._counted_step(index)
@@ -181,14 +185,14 @@ class Trainer:
                 if self._replay is None:
                     self._replay = self._full_step()
                 self._replay()
-        loglik, kl, n = self._taken.tolist()
+        loglik, kl, kl_z1, n = self._taken.tolist()
         skipped, _, _, from_step = (int(s) for s in self._skips.tolist())
         if from_step:
             raise TrainingError(
                 f"epoch {epoch}, step {from_step}: expected a finite loss and gradients, got {GIVE_UP_AFTER} steps in "
                 f"a row without; {self._culprit()}"
             )
-        return (loglik / n, kl / n), skipped
+        return (loglik / n, kl / n, kl_z1 / n), skipped
 
     def _culprit(self) -> str:
         """What is not finite after a step that was skipped, and what may have brought it about."""
@@ -209,14 +213,15 @@ class Trainer:
 
         if not (self.graph and self.model.prior.fixed_shapes):
             return step
-        moved = [*self.model.state_dict().values(), *self.optimizer.prepare(), self._taken, self._skips]
+        cache = [] if self.model.cached_features is None else [self.model.cached_features]
+        moved = [*self.model.state_dict().values(), *cache, *self.optimizer.prepare(), self._taken, self._skips]
         return captured(step, moved, self.generator, "training")
 
     def _counted_step(self, index: Tensor) -> None:
         """A network step, and its part of the epoch's sums."""
         info = self.network_step(index, self._beta)
         bad = self.optimizer.found_inf
-        sums = torch.stack([info.log_likelihood, info.kl, torch.full_like(info.kl, len(index))])
+        sums = torch.stack([*info, torch.full_like(info.kl, len(index))])
         self._taken += torch.where(bad > 0, 0.0, sums)
         skipped, in_a_row, steps, from_step = self._skips.unbind()
         in_a_row = (in_a_row + 1) * bad
@@ -241,7 +246,9 @@ class Trainer:
         loss.backward()
         self.optimizer.step(loss=loss)
         self.model.prior.after_step()
-        return StepInfo(terms.log_likelihood.detach().sum(), terms.kl.detach().sum())
+        kl = terms.kl.detach().sum()
+        kl_z1 = torch.zeros_like(kl) if terms.kl_z1 is None else terms.kl_z1.detach().sum()
+        return StepInfo(terms.log_likelihood.detach().sum(), kl, kl_z1)
 
     def _update_coreset(self, epoch: int) -> dict[str, float]:
         """Step (ii), every k epochs, and what it did."""
@@ -301,15 +308,6 @@ class Trainer:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
-
-    @contextlib.contextmanager
-    def _matmul_precision(self) -> Iterator[None]:
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
-        try:
-            yield
-        finally:
-            torch.set_float32_matmul_precision(before)
 
 
 @torch.no_grad()

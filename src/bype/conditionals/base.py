@@ -14,15 +14,12 @@ from bype.nets import full_precision
 LOG_VARIANCE_RANGE = (-6.0, 2.0)
 
 
-class Encoder(nn.Module, ABC):
-    r"""The posterior :math:`q(z \mid x) = \mathcal{N}(z \mid \mu(x), \mathrm{diag}\,v(x))`, log v clamped to [-6, 2].
-
-    A subclass sets `loc_head` and `log_variance_head` and implements `features`. The mean network is shared with the
-    priors (Eq. 10-11), which call `features` and `loc` on points of their own and never need the variance.
+class NormalHeads(nn.Module):
+    r"""A normal :math:`\mathcal{N}(\mu, \mathrm{diag}\,v)` of features, by two linear maps; log v clamped to [-6, 2].
 
     Args:
-        n_features: The width of what `features` returns.
-        latent_dim: The dimension D of z.
+        n_features: The features' width.
+        latent_dim: The dimension D of the normal.
     """
 
     def __init__(self, n_features: int, latent_dim: int) -> None:
@@ -31,18 +28,30 @@ class Encoder(nn.Module, ABC):
         self.loc_head = nn.Linear(n_features, latent_dim)
         self.log_variance_head = nn.Linear(n_features, latent_dim)
 
-    @abstractmethod
-    def features(self, x: Tensor) -> Tensor:
-        """What both heads see of x: (n, c, h, w) to (n, n_features)."""
-
     def loc(self, features: Tensor) -> Tensor:
-        """The mean of z, shape (n, D)."""
+        """The mean, shape (\\*batch, D)."""
         return full_precision(self.loc_head(features))
 
     def posterior(self, features: Tensor) -> DiagonalNormal:
-        """q(z|x), batch shape (n,), event shape (D,)."""
+        """The normal, batch shape (\\*batch), event shape (D,)."""
         log_variance = full_precision(self.log_variance_head(features)).clamp(*LOG_VARIANCE_RANGE)
         return DiagonalNormal(self.loc(features), (0.5 * log_variance).exp())
+
+
+class Encoder(NormalHeads, ABC):
+    r"""The posterior :math:`q(z \mid x) = \mathcal{N}(z \mid \mu(x), \mathrm{diag}\,v(x))`, log v clamped to [-6, 2].
+
+    A subclass implements `features`. The mean network is shared with the priors (Eq. 10-11), which call `features` and
+    `loc` on points of their own and never need the variance. Of two levels this is q(z2|x).
+
+    Args:
+        n_features: The width of what `features` returns.
+        latent_dim: The dimension D of z.
+    """
+
+    @abstractmethod
+    def features(self, x: Tensor) -> Tensor:
+        """What both heads see of x: (n, c, h, w) to (n, n_features)."""
 
     def forward(self, x: Tensor) -> DiagonalNormal:
         """q(z|x) of images (n, c, h, w)."""
@@ -56,6 +65,8 @@ class Encoder(nn.Module, ABC):
 
 class Decoder(nn.Module, ABC):
     """The likelihood p(x|z): a network that maps z to an image-shaped map, read by a `Likelihood`.
+
+    Of two levels this is p(x|z1,z2), and z is both latents joined, z1 first.
 
     Args:
         shape: The shape (c, h, w) of an image.
