@@ -37,7 +37,11 @@ def test_module_and_lazy_names():
     ("args", "code", "message"),
     [
         (["train"], 2, "Missing argument 'SET'"),
-        (["train", "minst"], 2, "expected one of digits, mnist, fashion-mnist, cifar10, got 'minst'"),
+        (
+            ["train", "minst"],
+            2,
+            "expected one of digits, mnist, fashion-mnist, cifar10, celeba, or a path, got 'minst'",
+        ),
         (
             ["train", "digits", "--prior", "gauss"],
             2,

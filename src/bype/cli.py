@@ -61,6 +61,8 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as e:  # what no reader or writer saw coming
+        _fail(f"{e.filename or 'a file'}: expected to use it, got {e.strerror or e}", 2)
 
 
 class _Stopped(BaseException):
