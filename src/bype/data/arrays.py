@@ -34,8 +34,8 @@ def load_npy(path: Path, name: str) -> Dataset:
             raise InputError(f"{path}: expected {expected} bytes for {dtype} {shape}, got {size}")
         if not 2 <= len(shape) <= 4 or 0 in shape:
             raise InputError(f"{path}: expected images (n, d), (n, h, w) or (n, c, h, w), got {shape}")
-        # Copy on write, which never happens: torch warns of memory that it could not write to.
-        array = np.memmap(stream, dtype, "c", offset, shape, "F" if fortran else "C")
+        # Read only: a mapping that could be written to would count against the memory, and fail where it is larger.
+        array = np.memmap(stream, dtype, "r", offset, shape, "F" if fortran else "C")
     native = dtype.isnative and dtype.itemsize <= 8  # what torch can hold as it lies
     return own_set(array, None, name, mapped=native and size >= MAPPED_FROM)
 

@@ -1,6 +1,7 @@
 """Images in memory (or in a mapped file), the three parts of a set, and how the user's own are split."""
 
 import hashlib
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -207,7 +208,11 @@ def split(
     order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(SPLIT_SEED))
     held = len(pixels) // part
     bounds = {"train": (0, len(pixels) - 2 * held), "validation": (-2 * held, -held), "test": (-held, None)}
-    shared = torch.from_numpy(pixels) if mapped else None
+    shared = None
+    if mapped:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it cannot be written to, which nobody does
+            shared = torch.from_numpy(pixels)
 
     def take(start: int, stop: int | None) -> Images:
         rows = order[start:stop]
