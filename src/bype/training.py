@@ -1,6 +1,7 @@
 """The alternating loop: network steps with a pseudocoreset that stands still, then step (ii), then validation."""
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -107,6 +108,7 @@ class Trainer:
         self.optimizer = NormalizedAdam(_groups(model), lr=lr)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.epoch = 0
+        self.skipped_in_a_row = 0  # steps, at the end of the last epoch
         self.best_epoch, self.best_val_loss = 0, float("inf")
         self.best_state: dict[str, Tensor] = {}
 
@@ -128,7 +130,8 @@ class Trainer:
         """One epoch.
 
         Raises:
-            TrainingError: If 10 steps in a row had gradients that were not finite.
+            TrainingError: If 10 steps in a row, or all of an epoch, had a loss or gradients that were not finite, or
+                the validation loss is not finite.
         """
         with flush_denormals():
             return self._run_epoch()
@@ -143,6 +146,11 @@ class Trainer:
         start = self._now()
         val_loss = self.validate()
         seconds_validation = self._now() - start
+        if not math.isfinite(val_loss):
+            raise TrainingError(
+                f"epoch {epoch}: expected a finite validation loss, got {val_loss}, after the epoch's last step; the "
+                f"learning rate may be too high: try a lower --lr{' or --coreset-lr' if coreset else ''}"
+            )
         best = val_loss < self.best_val_loss
         if best:
             self.best_epoch, self.best_val_loss = epoch, val_loss
@@ -158,9 +166,10 @@ class Trainer:
         self.model.train()
         self.model.prior.begin_epoch(self.model.encoder)
         order = torch.randperm(len(self.data.train), generator=self.generator, device=self.device)
-        # log-likelihood, KL and items of the steps taken; steps skipped, in a row now, and in a row at the most.
+        # log-likelihood, KL and items of the steps taken; steps skipped, in a row now (the row may have begun in an
+        # earlier epoch), in a row at the most, steps in all, and the last one of the longest row.
         taken = torch.zeros(3, dtype=torch.float64, device=self.device)
-        skips = torch.zeros(3, device=self.device)
+        skips = torch.tensor([0.0, self.skipped_in_a_row, 0, 0, 0], device=self.device)
         with self._matmul_precision():
             for index in order.split(self.batch_size):
                 info = self.network_step(index, beta)
@@ -169,16 +178,30 @@ class Trainer:
                 taken += torch.where(bad > 0, 0.0, step)
                 skips[0] += bad
                 skips[1] = (skips[1] + 1) * bad
+                skips[3] += 1
+                skips[4] = torch.where(skips[1] > skips[2], skips[3], skips[4])
                 skips[2] = torch.maximum(skips[2], skips[1])
         loglik, kl, n = taken.tolist()
-        skipped, _, in_a_row = (int(s) for s in skips.tolist())
-        if in_a_row >= GIVE_UP_AFTER:
-            names = [k for k, p in self.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+        skipped, self.skipped_in_a_row, in_a_row, steps, last = (int(s) for s in skips.tolist())
+        if in_a_row >= GIVE_UP_AFTER or n == 0:
+            first = (epoch - 1) * steps + last - in_a_row + 1
             raise TrainingError(
-                f"epoch {epoch}: expected a finite loss and gradients, got {in_a_row} steps in a row without"
-                f"{f', the gradient of {names[0]} first' if names else ''}; a lower learning rate may help"
+                f"epoch {epoch}, step {first}: expected a finite loss and gradients, got {in_a_row} steps in a row "
+                f"without, {self._first_not_finite()}"
             )
         return (loglik / n, kl / n), skipped
+
+    def _first_not_finite(self) -> str:
+        """The first tensor that is not finite after a step that was skipped, and the likely cause."""
+        named = list(self.model.named_parameters())
+        for name, p in named:
+            if not p.isfinite().all():
+                return f"parameter {name}; it was so before the step, which a damaged start or checkpoint can cause"
+        grads = [name for name, p in named if p.grad is not None and not p.grad.isfinite().all()]
+        tensor = f"gradient of {grads[0]}" if grads else "the loss"
+        if self.precision == "bf16":
+            return f"{tensor}; products in bfloat16 may have overflowed: try --precision fp32, or a lower --lr"
+        return f"{tensor}; the learning rate may be too high: try a lower --lr"
 
     def network_step(self, index: Tensor, beta: float) -> StepInfo:
         """Step (i): one step of the optimiser on the training items at `index`."""
@@ -229,6 +252,7 @@ class Trainer:
         tensors |= {f"strategy.{k}": v for k, v in self.strategy.state().items()}
         tensors["random.generator"] = self.generator.get_state()
         counters = {"epoch": self.epoch, "best_epoch": self.best_epoch, "best_val_loss": self.best_val_loss}
+        counters["skipped_in_a_row"] = self.skipped_in_a_row
         return tensors, counters
 
     def load_state(self, tensors: dict[str, Tensor], counters: dict[str, Any], best: dict[str, Tensor]) -> None:
@@ -245,6 +269,7 @@ class Trainer:
         self.generator.set_state(tensors["random.generator"].cpu())
         self.epoch, self.best_epoch = int(counters["epoch"]), int(counters["best_epoch"])
         self.best_val_loss = float(counters["best_val_loss"])
+        self.skipped_in_a_row = int(counters.get("skipped_in_a_row", 0))  # which the first checkpoints lack
         self.best_state = {k: v.to(self.device) for k, v in best.items()}
 
     def _now(self) -> float:
