@@ -162,7 +162,13 @@ def archive(stream: IO[bytes], where: str) -> zipfile.ZipFile:
     seen = set()
     for info in packed.infolist():
         parts = info.filename.replace("\\", "/").split("/")
-        if info.filename.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or "\0" in info.filename:
+        if (
+            not info.filename
+            or info.filename.startswith(("/", "\\"))
+            or ".." in parts
+            or ":" in parts[0]
+            or "\0" in info.filename
+        ):
             raise InputError(f"{where}: expected names inside the archive, got {info.filename!r}")
         if info.filename in seen:
             raise InputError(f"{where}: expected each name once, got {info.filename!r} twice")
