@@ -37,12 +37,21 @@ def test_module_and_lazy_names():
     ("args", "code", "message"),
     [
         (["train"], 2, "Missing argument 'SET'"),
-        (["train", "minst"], 2, "expected one of digits, mnist, fashion-mnist, cifar10, got 'minst'"),
+        (
+            ["train", "minst"],
+            2,
+            "expected one of digits, mnist, fashion-mnist, cifar10, celeba, or a path, got 'minst'",
+        ),
         (
             ["train", "digits", "--prior", "gauss"],
             2,
             "--prior: expected one of standard, vamp, exemplar, bype, got 'gauss'",
         ),
+        (["train", "digits", "--resize", "8"], 2, "--resize: expected a folder or zip of images to resize, got digits"),
+        (["train", "a.zip", "--resize", "8x"], 2, "--resize: expected pixels of a side or HxW"),
+        (["train", "a.npy"], 2, "a.npy: expected a file or folder, got none there"),
+        (["data", "check", "a.npz"], 2, "a.npz: expected a file or folder, got none there"),
+        (["data", "fetch", "minst"], 2, "got 'minst'"),
         (["train", "digits", "--epochs", "0"], 2, "--epochs: expected at least 1, got 0"),
         (["train", "digits", "--epochs", "many"], 2, "got 'many'"),
         (["evaluate", "RUN", "--samples=none"], 2, "got 'none'"),

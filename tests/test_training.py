@@ -162,7 +162,53 @@ def test_training_gives_up_by_name_when_nothing_is_finite(tiny):
     with torch.no_grad():
         model.decoder.output.bias.fill_(torch.nan)
     trainer = Trainer(model, tiny, batch_size=4)
-    with pytest.raises(TrainingError, match=r"epoch 1, step 1: .* got 10 steps in a row .*decoder\.output\.bias"):
+    with pytest.raises(TrainingError, match=r"epoch 1, step 1: expected a finite .* got 12 .* decoder\.output\.bias;"):
+        trainer.run_epoch()
+
+
+def _spoil(trainer, steps):
+    """Makes the gradients of these steps, counted from 1 over all epochs, infinite."""
+    count, encoder = 0, next(p for n, p in trainer.model.named_parameters() if n.startswith("encoder"))
+    plain = trainer.optimizer.step
+
+    def step(*args, **kwargs):
+        nonlocal count
+        count += 1
+        if count in steps:
+            encoder.grad.fill_(torch.inf)
+        return plain(*args, **kwargs)
+
+    trainer.optimizer.step = step
+
+
+@pytest.mark.parametrize(("precision", "cause"), [("fp32", "a lower --lr"), ("bf16", "try --precision fp32")])
+def test_the_line_names_tensor_epoch_step_and_cause(tiny, precision, cause):
+    trainer = Trainer(model_for(tiny), tiny, batch_size=4, precision=precision)  # 12 steps an epoch
+    _spoil(trainer, {3, *range(15, 25)})
+    assert trainer.run_epoch().skipped_steps == 1
+    with pytest.raises(TrainingError, match=rf"epoch 2, step 15: .* 10 steps in a row .* of encoder\..*{cause}"):
+        trainer.run_epoch()
+
+
+def test_a_row_of_skipped_steps_runs_over_the_end_of_an_epoch(tiny):
+    trainer = Trainer(model_for(tiny), tiny, batch_size=4)
+    _spoil(trainer, range(8, 18))
+    assert trainer.run_epoch().skipped_steps == 5
+    with pytest.raises(TrainingError, match=r"epoch 2, step 8: .* 10 steps in a row"):
+        trainer.run_epoch()
+
+
+def test_an_epoch_without_a_single_step_ends_training(tiny):
+    trainer = Trainer(model_for(tiny), tiny, batch_size=48)
+    _spoil(trainer, {1})
+    with pytest.raises(TrainingError, match=r"epoch 1, step 1: .* got 1 steps in a row"):
+        trainer.run_epoch()
+
+
+def test_a_validation_loss_that_is_not_finite_ends_training(tiny, monkeypatch):
+    trainer = Trainer(model_for(tiny), tiny)
+    monkeypatch.setattr(trainer, "validate", lambda: float("nan"))
+    with pytest.raises(TrainingError, match=r"epoch 1: expected a finite validation loss, got nan"):
         trainer.run_epoch()
 
 

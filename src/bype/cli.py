@@ -37,6 +37,7 @@ RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 Device = Annotated[str, typer.Option("--device", metavar="|".join(DEVICES), help="Where to compute.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random draws.")]
+DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Where to look first.")]
 PngOut = Annotated[Path, typer.Option("--out", metavar="FILE.png", help="Where the picture goes.")]
 
 
@@ -62,6 +63,8 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as e:  # what no reader or writer saw coming
+        _fail(f"{e.filename or 'a file'}: expected to use it, got {e.strerror or e}", 2)
 
 
 class _Stopped(BaseException):
@@ -483,7 +486,7 @@ def coreset(
 
 @data_app.command("list")
 def data_list(
-    data_dir: Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Where to look first.")] = None,
+    data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """The data sets that bype knows, and where each was found."""
@@ -503,6 +506,65 @@ def data_list(
         return
     console.table(rows)
     print("looked in: " + ", ".join(str(r) for r in data.roots(data_dir)))
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Which set [default: all].")] = None,
+    mirror: Annotated[
+        str | None, typer.Option("--mirror", metavar="URL", help="From here, a folder with NAME/FILE in it.")
+    ] = None,
+    data_dir: Annotated[
+        str | None,
+        typer.Option("--data-dir", metavar="DIR", help="Where to [default: $BYPE_DATA or ~/.cache/bype]."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch published sets: resumed where a download broke off, checked by SHA-256 before they count."""
+    from bype import console
+    from bype.data import fetch
+
+    names = list(fetch.FILES) if name is None else [name]
+    with console.downloads() as progress:
+        files = {n: fetch.fetch(n, data_dir, mirror=mirror, progress=progress) for n in names}
+    if as_json:
+        _print_json({"files": files})
+        return
+    for n, paths in files.items():
+        print("\n".join(paths) if paths else f"{n}: comes with scikit-learn")
+
+
+@data_app.command("check")
+def data_check(
+    name: Annotated[str | None, typer.Argument(metavar="[SET]", help="A name or path [default: all found].")] = None,
+    resize: Annotated[str | None, typer.Option("--resize", metavar="HxW", help="As train takes it.")] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Read a set as `train` would, compare published files with their published sums, and say what is there."""
+    from bype import console, data
+    from bype.data import fetch
+
+    names = [n for n, known in data.KNOWN.items() if not known.files or data.find(n, data_dir)]
+    rows = []
+    for n in names if name is None else [name]:
+        found, compared = fetch.check(n, data_dir, resize=resize)
+        labels = found.train.labels
+        rows.append(
+            {
+                "set": n,
+                **{split: len(images) for split, images in found.splits.items()},
+                "shape": "x".join(map(str, found.shape)),
+                "values": "floats" if found.levels is None else f"{found.levels} levels",
+                "classes": 0 if labels is None else len(labels.unique()),
+                "compared": len(compared),
+                "sum": found.checksum(),
+            }
+        )
+    if as_json:
+        _print_json({"sets": rows})
+    else:
+        console.table([row | {"sum": str(row["sum"])[:12]} for row in rows])
 
 
 @app.command()

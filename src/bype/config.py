@@ -1,6 +1,7 @@
 """Every option of a run, once: the command line, run folders and experiments are all made from these fields."""
 
 import dataclasses
+import re
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,10 @@ def option(
 class Config:
     """What is trained, on what, and how. None means: by the data's size, or the option's absence."""
 
-    set: str = field(metadata={"help": "A data set's name.", "flag": None, "choices": (), "low": None})
+    set: str = field(
+        metadata={"help": "A data set's name, or the path of your own.", "flag": None, "choices": (), "low": None}
+    )
+    resize: str | None = option(None, "Bring the images of a folder or zip to this size: pixels, or HxW.")
     arch: str = option("vae", "The networks.", choices=ARCHS)
     prior: str = option("bype", "The prior p(z).", choices=PRIORS)
     likelihood: str = option("mse", "The likelihood p(x|z).", choices=LIKELIHOODS)
@@ -69,6 +73,8 @@ class Config:
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
             _check(f.metadata, flag_of(f), getattr(self, f.name))
+        if self.resize is not None:
+            size_of(self.resize)
 
     @property
     def name(self) -> str:
@@ -116,6 +122,22 @@ class Config:
             if not _has_type(value, fields[key].type):
                 raise InputError(f"{where}: expected {key!r} to be {_name(fields[key].type)}, got {value!r}")
         return cls(**values)
+
+
+def size_of(text: str | int) -> tuple[int, int]:
+    """`64` or `48x64` as height and width.
+
+    Raises:
+        InputError: If it is neither, or a side is not from 1 to 4096.
+
+    >>> size_of("48x64")
+    (48, 64)
+    """
+    match = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", str(text), re.ASCII)
+    sides = [int(s) for s in match.groups(match[1])] if match else [0, 0]
+    if not all(1 <= s <= 4096 for s in sides):
+        raise InputError(f"--resize: expected pixels of a side or HxW, each from 1 to 4096, got {text!r}")
+    return sides[0], sides[1]
 
 
 def flag_of(f: "dataclasses.Field[Any]") -> str:

@@ -58,6 +58,31 @@ def items(title: str) -> Iterator[Callable[[int, int], None]]:
     yield call
 
 
+@contextmanager
+def downloads() -> Iterator[Callable[[str, int, int], None]]:
+    """Shows how far each file of a download is; yields what to call with its name, the bytes there and in all."""
+    if sys.stderr.isatty():
+        with _bar() as bar:
+            tasks: dict[str, Any] = {}
+
+            def update(name: str, done: int, total: int) -> None:
+                if name not in tasks:
+                    tasks[name] = bar.add_task(name, total=total)
+                bar.update(tasks[name], completed=done)
+
+            yield update
+        return
+    said: dict[str, int] = {}
+
+    def call(name: str, done: int, total: int) -> None:
+        tenth = 10 * done // total
+        if said.get(name) != tenth:
+            said[name] = tenth
+            say(f"{name}  {done / 1e6:.1f} of {total / 1e6:.1f} MB")
+
+    yield call
+
+
 def _bar() -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

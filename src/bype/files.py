@@ -35,6 +35,18 @@ def write(path: Path, fill: Callable[[Path], None]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def is_partial(path: Path) -> bool:
+    """Whether a file is one that `write` had not finished when its process was killed."""
+    return path.name.startswith(".") and path.name.endswith(".part")
+
+
+def remove_partial(folder: Path) -> None:
+    """Removes what killed processes left unfinished; only for who holds the folder's lock."""
+    for path in folder.iterdir():
+        if is_partial(path):
+            path.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file whole."""
 

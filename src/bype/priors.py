@@ -231,15 +231,17 @@ class ExemplarPrior(_SharedVariance):
             raise ValueError(f"Expected `retrieve` between 1 and n_exemplars={n_exemplars}, but got {retrieve}.")
         self.n_exemplars, self.retrieve, self.levels = n_exemplars, retrieve, images.levels
         self.pixels: Tensor
+        self.rows: Tensor | None
         self.cached_means: Tensor | None
         # Not saved with the model: a run names its data set. Stored values, shared with the data set.
         self.register_buffer("pixels", images.pixels, persistent=False)
+        self.register_buffer("rows", images.rows, persistent=False)
         self.register_buffer("cached_means", None, persistent=False)
 
     @property
     def n_data(self) -> int:
         """The number of data points N."""
-        return len(self.pixels)
+        return len(self.pixels if self.rows is None else self.rows)
 
     @property
     def fixed_shapes(self) -> bool:
@@ -248,7 +250,8 @@ class ExemplarPrior(_SharedVariance):
 
     def points_at(self, index: Tensor | slice) -> Tensor:
         """The training items at `index`, (n, c, h, w)."""
-        return scale(self.pixels[index], self.levels, self.log_scale.dtype)
+        stored = self.pixels[index if self.rows is None else self.rows[index]]
+        return scale(stored, self.levels, self.log_scale.dtype)
 
     def means(self, encoder: Encoder) -> Tensor:
         """The posterior means of all N points, (N, D), without a gradient."""

@@ -8,8 +8,10 @@ import json
 import os
 import platform
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,9 @@ from torch import Tensor
 import bype
 from bype.build import build_model
 from bype.config import Config
-from bype.data import Dataset, load
+from bype.data import KNOWN, Dataset, is_album, load
 from bype.errors import InputError, RunExistsError
-from bype.files import read_json, write, write_json, write_text
+from bype.files import is_partial, read_json, remove_partial, write, write_json, write_text
 from bype.models import VAE
 from bype.priors import FittedMixture
 from bype.pseudocoreset import STRATEGIES, Paper, Published, Strategy
@@ -46,6 +48,13 @@ class Run:
     def exists(self) -> bool:
         """Whether the folder holds a run."""
         return (self.path / "config.json").exists()
+
+    def is_blank(self) -> bool:
+        """Whether the folder holds nothing but what a run leaves that ended before its config was written."""
+        try:
+            return all(p.name == "lock" or is_partial(p) for p in self.path.iterdir())
+        except OSError as e:
+            raise InputError(f"{self.path}: expected a folder, got {e.strerror}") from None
 
     def config(self) -> Config:
         """The run's options.
@@ -77,6 +86,8 @@ class Run:
             "versions": versions(),
             "device": device_model(data.train.pixels.device),
         }
+        if config.set not in KNOWN:  # a path: found again from another folder too
+            record["set_path"] = str(Path(config.set).expanduser().resolve())
         write_json(self.path / "config.json", record)
 
     @contextmanager
@@ -110,11 +121,14 @@ class Run:
         lines = []
         where = self.path / "metrics.jsonl"
         if where.exists():
-            for line in where.read_text(encoding="utf-8").splitlines():
+            for text in where.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
-                    lines.append(json.loads(line))
-                except ValueError:
+                    line = json.loads(text)
+                except (ValueError, RecursionError):
                     break
+                if not isinstance(line, dict) or not isinstance(line.get("epoch"), int):
+                    break
+                lines.append(line)
         return lines
 
     def append_metrics(self, info: EpochInfo) -> None:
@@ -165,9 +179,14 @@ class Run:
         Raises:
             InputError: If the set differs from the one the run was trained on.
         """
-        config = self.config()
-        data = load(name or config.set, config.data_dir)
-        if name in (None, config.set) and data.checksum() != self._record()["data_sum"]:
+        config, record = self.config(), self._record()
+        if name not in (None, config.set):
+            resize = config.resize if is_album(str(name)) else None
+            return load(str(name), config.data_dir, resize=resize).to(device)
+        path = record.get("set_path")
+        place = path if isinstance(path, str) and os.path.exists(path) else config.set
+        data = replace(load(place, config.data_dir, resize=config.resize), name=config.set)
+        if data.checksum() != record["data_sum"]:
             raise InputError(f"{config.set}: expected the data that {self.path} was trained on, got other values")
         return data.to(device)
 
@@ -245,8 +264,25 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], counters: dict[str, An
     # One storage each: safetensors refuses tensors that share memory, and a view would drag its base along.
     flat = {k: v.detach().cpu().contiguous() for k, v in sorted(tensors.items())}
     # One key, for the format writes several in an order that differs from process to process.
-    header = json.dumps({"format": FORMAT, "counters": counters}, allow_nan=False, sort_keys=True)
-    write(path, lambda p: safetensors.torch.save_file(flat, p, metadata={"bype": header}))
+    header = json.dumps(
+        {"format": FORMAT, "counters": counters, "sum": _sum(flat, counters)}, allow_nan=False, sort_keys=True
+    )
+    # Not by `save_file`, whose error on a full disk is none of the system's.
+    content = safetensors.torch.save(flat, metadata={"bype": header})
+
+    def fill(temporary: Path) -> None:
+        temporary.write_bytes(content)
+
+    write(path, fill)
+
+
+def _sum(tensors: dict[str, Tensor], counters: dict[str, Any]) -> str:
+    """CRC-32 over all that a checkpoint holds, so that a bit that flipped on a disk is noticed."""
+    total = zlib.crc32(json.dumps(counters, sort_keys=True).encode())
+    for name, t in sorted(tensors.items()):
+        total = zlib.crc32(f"{name} {t.dtype} {tuple(t.shape)}".encode(), total)
+        total = zlib.crc32(t.reshape(-1).view(torch.uint8).numpy().data, total)
+    return f"{total:08x}"
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -262,6 +298,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         counters = header["counters"]
         if header["format"] != FORMAT or not isinstance(counters, dict):
             raise ValueError(f"format {header['format']}")
+        if header.get("sum", _sum(tensors, counters)) != _sum(tensors, counters):
+            raise ValueError("values that differ from those that were written")
     except FileNotFoundError:
         raise InputError(f"{path}: expected a checkpoint, got no such file") from None
     except (OSError, KeyError, TypeError, ValueError, RecursionError, safetensors.SafetensorError) as e:
@@ -348,21 +386,25 @@ def fit(
         TrainingError: If values stop being finite.
     """
     run = Run(path)
-    if run.exists and not resume:
+    existed = run.exists
+    if existed and not resume:
         raise RunExistsError(f"{run.path}: expected no run there, got one; give --resume to go on, or another --out")
-    if run.path.exists() and not run.exists and any(p.name != "lock" for p in run.path.iterdir()):
+    if run.path.exists() and not existed and not run.is_blank():
         raise RunExistsError(f"{run.path}: expected an empty or new folder, got one with files that are no run")
     device = device_of(config.device)
-    data = run.load_data(device) if run.exists else load(config.set, config.data_dir).to(device)
+    data = run.load_data(device) if existed else load(config.set, config.data_dir, resize=config.resize).to(device)
     model = model_from(config, data)
     trainer = trainer_from(config, model, data)
     with run.lock():
-        if not run.exists:
+        if run.exists and not existed:
+            raise RunExistsError(f"{run.path}: expected no run there, got one that another process has just made")
+        remove_partial(run.path)
+        if not existed:
             run.create(config, data, "nats" if model.decoder.likelihood.normalised else "paper")
         if run.has_checkpoint:
             run.restore(trainer)
             run.cut_metrics(trainer.epoch)
-        elif run.exists:
+        elif existed:
             run.cut_metrics(0)
         was_finished = trainer.finished
         for info in trainer:

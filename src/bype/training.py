@@ -1,5 +1,6 @@
 """The alternating loop: network steps with a pseudocoreset that stands still, then step (ii), then validation."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -112,6 +113,7 @@ class Trainer:
         self.optimizer = NormalizedAdam(_groups(model), lr=lr)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.epoch = 0
+        self.skipped_in_a_row = 0  # steps, at the end of the last epoch
         self.best_epoch, self.best_val_loss = 0, float("inf")
         self.best_state: dict[str, Tensor] = {}
         # What a step reads and counts stays at one place on the device: a recorded step knows no other.
@@ -119,8 +121,8 @@ class Trainer:
         self._index = torch.zeros(batch_size, dtype=torch.long, device=self.device)
         # Of the steps taken: log-likelihood, KL, z1's part of it, items.
         self._taken = torch.zeros(4, dtype=torch.float64, device=self.device)
-        # Steps skipped, in a row now, taken or skipped, and the step from which too many in a row were (0: none).
-        self._skips = torch.zeros(4, device=self.device)
+        # Steps skipped, in a row now, in a row at the most, steps in all, and the last one of the longest row.
+        self._skips = torch.zeros(5, device=self.device)
         self._replay: Step | None = None
 
     def __iter__(self) -> Iterator[EpochInfo]:
@@ -141,7 +143,8 @@ class Trainer:
         """One epoch.
 
         Raises:
-            TrainingError: If 10 steps in a row had gradients that were not finite.
+            TrainingError: If 10 steps in a row, or all of an epoch, had a loss or gradients that were not finite, or
+                the validation loss is not finite.
         """
         with flush_denormals(), product_precision(tf32=False):
             return self._run_epoch()
@@ -156,6 +159,11 @@ class Trainer:
         start = self._now()
         val_loss = self.validate()
         seconds_validation = self._now() - start
+        if not math.isfinite(val_loss):
+            raise TrainingError(
+                f"epoch {epoch}: expected a finite validation loss, got {val_loss}, after the epoch's last step; the "
+                f"learning rate may be too high: try a lower --lr{' or --coreset-lr' if coreset else ''}"
+            )
         best = val_loss < self.best_val_loss
         if best:
             self.best_epoch, self.best_val_loss = epoch, val_loss
@@ -175,7 +183,9 @@ class Trainer:
         order = torch.randperm(len(self.data.train), generator=self.generator, device=self.device)
         self._beta.fill_(beta)
         self._taken.zero_()
+        # The row of skipped steps may have begun in an earlier epoch.
         self._skips.zero_()
+        self._skips[1] = self.skipped_in_a_row
         with product_precision(tf32=self.precision == "tf32"):
             for index in order.split(self.batch_size):
                 if len(index) < self.batch_size:
@@ -186,24 +196,26 @@ class Trainer:
                     self._replay = self._full_step()
                 self._replay()
         loglik, kl, kl_z1, n = self._taken.tolist()
-        skipped, _, _, from_step = (int(s) for s in self._skips.tolist())
-        if from_step:
+        skipped, self.skipped_in_a_row, in_a_row, steps, last = (int(s) for s in self._skips.tolist())
+        if in_a_row >= GIVE_UP_AFTER or n == 0:
+            first = (epoch - 1) * steps + last - in_a_row + 1
             raise TrainingError(
-                f"epoch {epoch}, step {from_step}: expected a finite loss and gradients, got {GIVE_UP_AFTER} steps in "
-                f"a row without; {self._culprit()}"
+                f"epoch {epoch}, step {first}: expected a finite loss and gradients, got {in_a_row} steps in a row "
+                f"without, {self._first_not_finite()}"
             )
         return (loglik / n, kl / n, kl_z1 / n), skipped
 
-    def _culprit(self) -> str:
-        """What is not finite after a step that was skipped, and what may have brought it about."""
-        named = list(self.model.state_dict().items())
-        bad = [name for name, t in named if t.is_floating_point() and not t.isfinite().all()]
-        if bad:
-            return f"{bad[0]} itself is not finite: it started so, or an update of the pseudocoreset made it so"
-        bad = [k for k, p in self.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
-        if bad:
-            return f"the gradient of {bad[0]} is not finite: a lower learning rate may help"
-        return "the loss is not finite: the data may hold values that are not, or a lower learning rate may help"
+    def _first_not_finite(self) -> str:
+        """The first tensor that is not finite after a step that was skipped, and the likely cause."""
+        named = list(self.model.named_parameters())
+        for name, p in named:
+            if not p.isfinite().all():
+                return f"parameter {name}; it was so before the step, which a damaged start or checkpoint can cause"
+        grads = [name for name, p in named if p.grad is not None and not p.grad.isfinite().all()]
+        tensor = f"gradient of {grads[0]}" if grads else "the loss"
+        if self.precision == "bf16":
+            return f"{tensor}; products in bfloat16 may have overflowed: try --precision fp32, or a lower --lr"
+        return f"{tensor}; the learning rate may be too high: try a lower --lr"
 
     def _full_step(self) -> Step:
         """The step on the batch at `_index`, recorded where that can be done."""
@@ -223,12 +235,11 @@ class Trainer:
         bad = self.optimizer.found_inf
         sums = torch.stack([*info, torch.full_like(info.kl, len(index))])
         self._taken += torch.where(bad > 0, 0.0, sums)
-        skipped, in_a_row, steps, from_step = self._skips.unbind()
-        in_a_row = (in_a_row + 1) * bad
-        steps = steps + 1
-        gave_up = (in_a_row >= GIVE_UP_AFTER) & (from_step == 0)
-        from_step = torch.where(gave_up, steps - (GIVE_UP_AFTER - 1), from_step)
-        self._skips.copy_(torch.stack([skipped + bad, in_a_row, steps, from_step]))
+        skipped, in_a_row, longest, steps, last = self._skips.unbind()
+        in_a_row, steps = (in_a_row + 1) * bad, steps + 1
+        last = torch.where(in_a_row > longest, steps, last)
+        counts = [skipped + bad, in_a_row, torch.maximum(longest, in_a_row), steps, last]
+        self._skips.copy_(torch.stack(counts))
 
     def network_step(self, index: Tensor, beta: float | Tensor) -> StepInfo:
         """Step (i): one step of the optimiser on the training items at `index`."""
@@ -285,6 +296,7 @@ class Trainer:
         tensors |= {f"strategy.{k}": v for k, v in self.strategy.state().items()}
         tensors["random.generator"] = self.generator.get_state()
         counters = {"epoch": self.epoch, "best_epoch": self.best_epoch, "best_val_loss": self.best_val_loss}
+        counters["skipped_in_a_row"] = self.skipped_in_a_row
         return tensors, counters
 
     def load_state(self, tensors: dict[str, Tensor], counters: dict[str, Any], best: dict[str, Tensor]) -> None:
@@ -302,6 +314,7 @@ class Trainer:
         self.generator.set_state(tensors["random.generator"].cpu())
         self.epoch, self.best_epoch = int(counters["epoch"]), int(counters["best_epoch"])
         self.best_val_loss = float(counters["best_val_loss"])
+        self.skipped_in_a_row = int(counters.get("skipped_in_a_row", 0))  # which the first checkpoints lack
         self.best_state = {k: v.to(self.device) for k, v in best.items()}
 
     def _now(self) -> float:

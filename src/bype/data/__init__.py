@@ -1,0 +1,25 @@
+"""Data sets: where they lie, how they are read, and images kept small and scaled per batch.
+
+Images are (n, c, h, w), uint8 or floats. A uint8 value v of L levels stands for the pixel (v + 1/2)/L; floats are
+pixels in [0, 1] already. Nothing is fetched unless asked for, and nothing is unpickled.
+"""
+
+from bype.data.images import SPLIT_SEED, Dataset, Images, from_arrays, scale
+from bype.data.published import CIFAR10_ARCHIVE, CIFAR10_FOLDER
+from bype.data.sets import KNOWN, Known, find, is_album, load, roots
+
+__all__ = [
+    "CIFAR10_ARCHIVE",
+    "CIFAR10_FOLDER",
+    "KNOWN",
+    "SPLIT_SEED",
+    "Dataset",
+    "Images",
+    "Known",
+    "find",
+    "from_arrays",
+    "is_album",
+    "load",
+    "roots",
+    "scale",
+]

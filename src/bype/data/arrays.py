@@ -1,0 +1,202 @@
+"""The user's own arrays as files: .npy, mapped, and .npz. Headers are read here, so that no unpickler is in reach."""
+
+import io
+import math
+import os
+import warnings
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from bype.data.images import Dataset, channel_first, check_labels, check_values, split
+from bype.errors import InputError
+
+MAPPED_FROM = 2**30  # bytes of a .npy from which on it stays on the disk, mapped, instead of being read into memory
+HEADER = 10_000  # bytes of a .npy header at most, as numpy has it
+BOMB_BYTES, BOMB_RATIO = 2**26, 500  # a member of a zip this large that was packed this tightly is refused
+
+
+def load_npy(path: Path, name: str) -> Dataset:
+    """A data set from a .npy of (n, d), (n, h, w) or (n, c, h, w), uint8 or floats in [0, 1].
+
+    Raises:
+        InputError: If the file is damaged, or its array does not fit.
+    """
+    with opened(path) as stream:
+        shape, fortran, dtype = read_header(stream, str(path))
+        offset = stream.tell()
+        _check_kind(dtype, str(path))
+        expected = offset + math.prod(shape) * dtype.itemsize
+        if (size := path.stat().st_size) != expected:
+            raise InputError(f"{path}: expected {expected} bytes for {dtype} {shape}, got {size}")
+        if not 2 <= len(shape) <= 4 or 0 in shape:
+            raise InputError(f"{path}: expected images (n, d), (n, h, w) or (n, c, h, w), got {shape}")
+        # Read only: a mapping that could be written to would count against the memory, and fail where it is larger.
+        array = np.memmap(stream, dtype, "r", offset, shape, "F" if fortran else "C")
+    native = dtype.isnative and dtype.itemsize <= 8  # what torch can hold as it lies
+    return own_set(array, None, name, mapped=native and size >= MAPPED_FROM)
+
+
+def load_npz(path: Path, name: str) -> Dataset:
+    """A data set from a .npz with `images`, or one array of another name, and `labels` if any.
+
+    Raises:
+        InputError: If the file is damaged, or its arrays do not fit.
+    """
+    with opened(path) as stream, archive(stream, str(path)) as packed:
+        members = {info.filename.removesuffix(".npy"): info for info in packed.infolist()}
+        names = [m for m in members if m != "labels"]
+        if "images" in members:
+            names = ["images"]
+        if len(names) != 1:
+            raise InputError(
+                f"{path}: expected an array 'images', or one array beside 'labels', got {', '.join(members) or 'none'}"
+            )
+        check_bombs([members[n] for n in names], str(path))
+        images = _read_member(packed, members[names[0]], f"{path}:{names[0]}")
+        labels = None
+        if "labels" in members:
+            check_bombs([members["labels"]], str(path))
+            labels = _read_member(packed, members["labels"], f"{path}:labels", kinds="iub")
+    return own_set(images, labels, name)
+
+
+def own_set(images: np.ndarray, labels: np.ndarray | None, name: str, *, mapped: bool = False) -> Dataset:
+    """A data set from the arrays of a file, checked; one whose pixels are all the same is refused."""
+    pixels = channel_first(images, name)
+    targets = None if labels is None else check_labels(labels, len(pixels), name)
+    low, high = check_values(pixels, name, 256)
+    if low == high:
+        raise InputError(f"{name}: expected images that differ, got the value {low:g} in every pixel")
+    return split(pixels, targets, name, 256, mapped=mapped)
+
+
+def opened(path: Path) -> IO[bytes]:
+    """A regular file, open for reading; anything else is refused, for a pipe would never end.
+
+    Raises:
+        InputError: If there is no such file, or it cannot be read.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: expected a file, got a folder or a device")
+        return path.open("rb")
+    except OSError as e:
+        raise InputError(f"{path}: expected a file that can be read, got {e.strerror}") from None
+
+
+def read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, order (whether Fortran's) and dtype of a .npy; leaves the stream at its first value.
+
+    Raises:
+        InputError: If it is no .npy.
+    """
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"format version {version}")
+        width = stream.read(2 if version == (1, 0) else 4)
+        length = int.from_bytes(width, "little")
+        if length > HEADER:
+            raise ValueError(f"a header of {length} bytes")
+        header = io.BytesIO(width + stream.read(length))
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # whatever the header's Python literal makes the parser say
+            shape, fortran, dtype = read(header, HEADER)
+        if min(shape, default=0) < 0:
+            raise ValueError(f"the shape {shape}")
+    except Exception as e:  # the header is a Python literal, and damage to it ends in any error there is
+        raise InputError(f"{where}: expected a .npy array, got {first_line(e)}") from None
+    return shape, fortran, dtype
+
+
+def _check_kind(dtype: np.dtype, where: str, kinds: str = "f") -> None:
+    """uint8, or one of numpy's kinds of dtypes; an object array is a pickle, and stays unread."""
+    if dtype.hasobject:
+        raise InputError(f"{where}: expected uint8 or floats, got Python objects, which are never unpickled")
+    if dtype != np.uint8 and dtype.kind not in kinds:
+        raise InputError(f"{where}: expected {'uint8 or floats' if kinds == 'f' else 'integers'}, got {dtype}")
+
+
+def _read_member(packed: zipfile.ZipFile, info: zipfile.ZipInfo, where: str, kinds: str = "f") -> np.ndarray:
+    try:
+        with packed.open(info) as stream:
+            shape, fortran, dtype = read_header(stream, where)
+            _check_kind(dtype, where, kinds)
+            size, rest = math.prod(shape) * dtype.itemsize, info.file_size - stream.tell()
+            if size != rest:
+                raise InputError(f"{where}: expected {size} bytes for {dtype} {shape}, got {rest}")
+            check_room(size, where)
+            values = np.empty(shape, dtype, "F" if fortran else "C")
+            flat = values.reshape(-1, order="A").view(np.uint8)
+            done = 0
+            while done < size:
+                block = stream.read(min(2**22, size - done))
+                if not block:
+                    raise EOFError(f"its end after {done} bytes")
+                flat[done : done + len(block)] = np.frombuffer(block, np.uint8)
+                done += len(block)
+            if stream.read(1):  # at the end the sum of the content is checked
+                raise EOFError("more than declared")
+    except InputError:
+        raise
+    except Exception as e:  # zipfile and its decompressors raise what they like on damage
+        raise InputError(f"{where}: expected {info.file_size} bytes, got a damaged file ({first_line(e)})") from None
+    return values
+
+
+def archive(stream: IO[bytes], where: str) -> zipfile.ZipFile:
+    """A zip, open for reading.
+
+    Raises:
+        InputError: If it is none, or holds what is not safe to read.
+    """
+    try:
+        packed = zipfile.ZipFile(stream)
+    except Exception as e:  # as above
+        raise InputError(f"{where}: expected a zip, got a damaged file ({first_line(e)})") from None
+    seen = set()
+    for info in packed.infolist():
+        parts = info.filename.replace("\\", "/").split("/")
+        if (
+            not info.filename
+            or info.filename.startswith(("/", "\\"))
+            or ".." in parts
+            or ":" in parts[0]
+            or "\0" in info.filename
+        ):
+            raise InputError(f"{where}: expected names inside the archive, got {info.filename!r}")
+        if info.filename in seen:
+            raise InputError(f"{where}: expected each name once, got {info.filename!r} twice")
+        if info.flag_bits & 1:
+            raise InputError(f"{where}: expected an archive without a password, got {info.filename!r} encrypted")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise InputError(f"{where}: expected members stored or deflated, got {info.filename!r} packed otherwise")
+        seen.add(info.filename)
+    return packed
+
+
+def check_bombs(members: Sequence[zipfile.ZipInfo], where: str) -> None:
+    """Refuses members that grow beyond reason when they are unpacked, alone or together."""
+    packed, size = sum(m.compress_size for m in members), sum(m.file_size for m in members)
+    if size > BOMB_BYTES and size > BOMB_RATIO * packed:
+        raise InputError(f"{where}: expected data, got a zip bomb: {packed} bytes that unpack to {size}")
+
+
+def check_room(size: int, where: str) -> None:
+    """Refuses to fill more than half of the machine's memory."""
+    room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    if size > room:
+        raise InputError(
+            f"{where}: expected at most {room / 1e9:.1f} GB, half of this machine's memory, got {size / 1e9:.1f} GB; "
+            "a .npy stays on the disk"
+        )
+
+
+def first_line(e: Exception) -> str:
+    """An error's text on one line, not too long; its type where it has none."""
+    return " ".join(str(e).split())[:150] or type(e).__name__

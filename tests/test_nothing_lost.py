@@ -1,0 +1,377 @@
+"""A run that is stopped, in whatever way and wherever it stands, goes on to the same bits as if it had not been."""
+
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bype import cli
+from bype.config import Config
+from bype.errors import InputError
+from bype.files import is_partial
+from bype.runs import Run, fit, read_tensors
+
+KINDS = [("standard", "none"), ("vamp", "none"), ("exemplar", "none")]
+KINDS += [("bype", coreset) for coreset in ("none", "paper", "published", "elbo")]
+OPTIONS = {
+    "n_components": 6, "exemplars": 10, "latent_dim": 3, "hidden_dim": 6, "warmup": 2, "batch_size": 20,
+    "patience": 10**6, "coreset_interval": 2, "coreset_steps": 3, "coreset_samples": 4, "device": "cpu",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "a.npy"
+    np.save(path, np.random.default_rng(0).integers(0, 256, (60, 5, 4), dtype=np.uint8))
+    return path
+
+
+def contents(folder):
+    """All that must be equal: checkpoints to the byte, metrics but for times."""
+    lines = [{k: v for k, v in line.items() if not k.startswith("seconds")} for line in Run(folder).metrics()]
+    files = {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix == ".safetensors" or p.name == "last.json"}
+    return files | {"metrics": lines}
+
+
+class _Stop(Exception):  # noqa: N818
+    pass
+
+
+def _stop(info, trainer):
+    raise _Stop
+
+
+@pytest.mark.parametrize(("prior", "coreset"), KINDS)
+def test_stopped_after_every_epoch_it_ends_bit_equal(tmp_path, images, prior, coreset):
+    config = Config(str(images), prior=prior, coreset=coreset, epochs=5, **OPTIONS)
+    fit(config, tmp_path / "whole")
+    for epoch in range(1, 6):
+        with pytest.raises(_Stop):
+            fit(config, tmp_path / "cut", resume=True, on_epoch=_stop)
+        assert len(Run(tmp_path / "cut").metrics()) == epoch
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("prior", "coreset"), [("exemplar", "none"), ("bype", "paper"), ("bype", "elbo")])
+def test_the_same_seed_twice_is_bit_equal_whatever_was_drawn_before(tmp_path, images, prior, coreset):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        torch.manual_seed(hash(name) % 1000)
+        torch.rand(7)
+        fit(Config(str(images), prior=prior, coreset=coreset, epochs=3, seed=seed, **OPTIONS), tmp_path / name)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert contents(tmp_path / "a")["last.safetensors"] != contents(tmp_path / "c")["last.safetensors"]
+
+
+def test_a_run_records_what_it_depends_on(tmp_path, images):
+    fit(Config(str(images), epochs=1, **OPTIONS), tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert record["versions"].keys() >= {"bype", "python", "torch", "numpy"}
+    assert record["versions"]["torch"] == torch.__version__
+    assert "thread" in record["device"]
+    assert record["data_sum"] == Run(tmp_path / "run").load_data().checksum()
+    assert record["set_path"] == str(images.resolve())
+    assert record["options"]["seed"] == 0
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    """Runs in this process do not wait for the disk: those that are killed do, in processes of their own."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+# In a process of its own, forked from one that has imported everything
+
+
+def _train(args, log, notes, limit=None, user=None):
+    """`bype train` with these arguments; `notes` is told whenever a file is begun, `limit` is the largest file's size.
+
+    A `user` trains a second time, into the folder that is the last argument.
+    """
+    *args, second = args if user is not None else (*args, None)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits it ignored
+    torch.set_num_threads(1)
+    sys.argv = ["bype", "train", *map(str, args)]
+    sys.stdout = sys.stderr = log.open("a", buffering=1)
+    if notes is not None:
+        plain = tempfile.mkstemp
+
+        def mkstemp(*args, **kwargs):
+            notes.send_bytes(b"x")
+            return plain(*args, **kwargs)
+
+        tempfile.mkstemp = mkstemp
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    if user is not None:  # another user may not be able to read what is still to be imported: import it all
+        cli.main()
+        os.setuid(user)
+        sys.argv[sys.argv.index("--out") + 1] = str(second)
+    cli.main()
+
+
+@pytest.fixture(scope="module")
+def fork():
+    context = multiprocessing.get_context("forkserver")
+    # torch imports the second of these when the first optimiser is made, which takes seconds.
+    context.set_forkserver_preload(["pytest", "torch._dynamo", "bype.cli", "bype.runs", "bype.console", "secrets"])
+    return context
+
+
+@pytest.fixture
+def start(fork, tmp_path):
+    """Starts `bype train` in a process of its own; all are gone when the test ends."""
+    running = []
+
+    def call(*args, notes=None, **options):
+        process = fork.Process(target=_train, args=(args, tmp_path / "log", notes), kwargs=options)
+        process.start()
+        running.append(process)
+        return process
+
+    yield call
+    for process in running:
+        process.kill()
+        process.join()
+
+
+def _args(images, out, epochs, *more, coreset="paper"):
+    names = {"n_components": "components"}
+    flags = [w for k, v in OPTIONS.items() for w in (f"--{names.get(k, k).replace('_', '-')}", v)]
+    return [images, *flags, "--coreset", coreset, "--epochs", epochs, "--out", out, "--resume", *more]
+
+
+def _wait(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.002)
+
+
+def _epoch(folder):
+    """The epoch of the last checkpoint, 0 if there is none; raises if what is there does not load."""
+    last = folder / "last.safetensors"
+    if not last.exists():
+        return 0
+    read_tensors(folder / "best.safetensors")
+    return read_tensors(last)[1]["epoch"]
+
+
+def kills(count, epochs, images, folder, fork, start, rng):
+    """SIGKILLs runs `count` times, half of them as a file is being written; returns how many caught one half done."""
+    whole, caught, done = folder / "whole", 0, 0
+    fit(Config(str(images), epochs=epochs, **OPTIONS), whole)
+    expected = contents(whole)
+    for attempt in range(count):
+        run = folder / f"run-{attempt}"
+        while done < count:
+            reader, writer = fork.Pipe(duplex=False)
+            process = start(*_args(images, run, epochs), notes=writer)
+            writer.close()
+            before = _epoch(run)
+            _wait(lambda: reader.poll() or not process.is_alive())  # noqa: B023
+            time.sleep(rng.uniform(0, 0.25))
+            if rng.random() < 0.5:  # wait for the next file to be begun
+                while reader.poll():
+                    try:
+                        reader.recv_bytes()
+                    except EOFError:
+                        break
+                reader.poll(1)
+                time.sleep(rng.uniform(0, 0.003))
+            process.kill()
+            process.join()
+            if process.exitcode == 0:  # it had ended
+                break
+            done += 1
+            caught += run.exists() and any(is_partial(p) for p in run.iterdir())
+            assert process.exitcode == -signal.SIGKILL
+            assert _epoch(run) >= before, "a checkpoint went back"
+            for file in run.glob("*.json"):
+                json.loads(file.read_text())
+            for file in run.glob("*.safetensors"):
+                read_tensors(file)
+        fit(Config(str(images), epochs=epochs, **OPTIONS), run, resume=True)
+        assert contents(run) == expected
+        assert not any(is_partial(p) for p in run.iterdir()), "what was half done is removed"
+        if done >= count:
+            break
+    return caught
+
+
+def test_six_kills_lose_nothing(tmp_path, images, fork, start):
+    caught = kills(6, 30, images, tmp_path, fork, start, np.random.default_rng(0))
+    print(f"\n{caught} of 6 kills left a file half done")
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_lose_nothing(tmp_path, images, fork, start):
+    caught = kills(100, 60, images, tmp_path, fork, start, np.random.default_rng(1))
+    print(f"\n{caught} of 100 kills left a file half done")
+    assert caught >= 10
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_that_goes_on_bit_equal(tmp_path, images, start, number, code):
+    run, epochs = tmp_path / "run", 10_000
+    process = start(*_args(images, run, epochs))
+    _wait(lambda: len(Run(run).metrics()) >= 3)
+    os.kill(process.pid, number)
+    process.join(30)
+    assert process.exitcode == code
+    last = (tmp_path / "log").read_text().splitlines()[-1]
+    assert last == "bype: stopped; of a training run, the last finished epoch is saved"
+    stopped = _epoch(run)
+    assert 2 <= stopped < epochs
+
+    def stop(info, trainer):
+        if info.epoch == stopped + 5:
+            raise _Stop
+
+    config = Config(str(images), epochs=epochs, **OPTIONS)
+    for folder in (run, tmp_path / "whole"):
+        with pytest.raises(_Stop):
+            fit(config, folder, resume=True, on_epoch=stop)
+    assert contents(run) == contents(tmp_path / "whole")
+
+
+def test_a_full_disk_ends_a_run_that_goes_on_bit_equal(tmp_path, images, start):
+    config = Config(str(images), epochs=4, **OPTIONS)
+    run = tmp_path / "run"
+    with pytest.raises(_Stop):
+        fit(config, run, on_epoch=_stop)
+    before = contents(run)
+    room = (run / "last.safetensors").stat().st_size - 1  # a limit on a file's size stands for the disk's
+    process = start(*_args(images, run, 4), limit=room)
+    process.join(30)
+    (line,) = (tmp_path / "log").read_text().splitlines()
+    assert process.exitcode == 2, line
+    assert line.startswith(f"bype: {run}/last.safetensors: expected to write it, got File too large"), line
+    after = contents(run)
+    assert after["last.safetensors"] == before["last.safetensors"]
+    assert not any(is_partial(p) for p in run.iterdir())
+    fit(config, run, resume=True)
+    fit(config, tmp_path / "whole")
+    assert contents(run) == contents(tmp_path / "whole")
+
+
+def test_a_folder_that_cannot_be_written_is_refused_and_left_as_it_is(images, tmp_path, start):
+    folder = Path(tempfile.mkdtemp(prefix="bype-test-"))  # pytest's own is closed to other users
+    try:
+        shutil.copy(images, folder / "a.npy")
+        config = Config(str(folder / "a.npy"), epochs=4, **OPTIONS)
+        with pytest.raises(_Stop):
+            fit(config, folder / "run", on_epoch=_stop)
+        before = contents(folder / "run")
+        folder.chmod(0o755)
+        (folder / "run").chmod(0o555)
+        (folder / "run" / "lock").chmod(0o444)
+        user = 65534 if os.geteuid() == 0 else os.geteuid()  # root may write anywhere
+        for out in (folder / "run", folder / "run" / "new"):
+            process = start(*_args(folder / "a.npy", tmp_path / f"other-{out.name}", 4), out, user=user)
+            process.join(30)
+            line = (tmp_path / "log").read_text().splitlines()[-1]
+            assert process.exitcode == 2, line
+            assert line == f"bype: {out}/lock: expected to write it, got Permission denied"
+        assert contents(folder / "run") == before
+    finally:
+        (folder / "run").chmod(0o755)
+        shutil.rmtree(folder)
+
+
+def test_a_second_process_is_refused_and_a_dead_one_s_lock_taken_over(tmp_path, images, start, run_cli):
+    run = tmp_path / "run"
+    process = start(*_args(images, run, 10_000))
+    _wait(lambda: len(Run(run).metrics()) >= 1)
+    code, _, err = run_cli("train", *_args(images, run, 10_000))
+    assert (code, "in use by a process" in err) == (4, True), err
+    assert process.is_alive()
+    process.kill()
+    process.join()
+    epoch = _epoch(run)
+    assert (run / "lock").exists()
+    with pytest.raises(_Stop):
+        fit(Run(run).config(), run, resume=True, on_epoch=_stop)
+    assert _epoch(run) == epoch + 1
+
+
+def test_a_run_made_by_another_process_meanwhile_is_not_gone_on_with(tmp_path, images, monkeypatch):
+    from bype.errors import RunExistsError
+
+    config = Config(str(images), epochs=1, **OPTIONS)
+    plain = Run.lock
+
+    def late(self):  # the other process is done just before the lock is ours
+        monkeypatch.setattr(Run, "lock", plain)
+        fit(Config(str(images), epochs=1, seed=5, **OPTIONS), self.path)
+        return plain(self)
+
+    monkeypatch.setattr(Run, "lock", late)
+    with pytest.raises(RunExistsError, match="another process has just made"):
+        fit(config, tmp_path / "run")
+    assert Run(tmp_path / "run").config().seed == 5
+
+
+def test_killed_before_its_config_was_whole_a_run_starts_anew(tmp_path, images):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "lock").touch()
+    (run / ".config.json.abc.part").write_text('{"format"')
+    fit(Config(str(images), epochs=1, **OPTIONS), run)
+    assert not any(is_partial(p) for p in run.iterdir())
+
+
+def test_metrics_that_are_torn_or_strange_are_cut_there(tmp_path):
+    for torn in (b'{"epoch": 2, "lo', b"\xff\xfe\n", b"[1]\n", b"[" * 10_000, b'{"val_loss": 1}\n'):
+        (tmp_path / "metrics.jsonl").write_bytes(b'{"epoch": 1}\n' + torn)
+        assert Run(tmp_path).metrics() == [{"epoch": 1}]
+
+
+# Golden runs
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.mark.parametrize("prior", ["standard", "vamp", "exemplar", "bype"])
+def test_golden_runs_load_and_give_their_figures(prior):
+    sys.path.insert(0, str(GOLDEN))
+    try:
+        from make import figures
+    finally:
+        sys.path.remove(str(GOLDEN))
+    run = Run(GOLDEN / prior)
+    data = run.load_data()
+    got = figures(run.load_model(data), data)
+    stored = json.loads((run.path / "figures.json").read_text())
+    assert got.keys() == stored.keys()
+    for name, values in stored.items():
+        assert got[name] == pytest.approx(values, rel=1e-5, abs=1e-5), name
+
+
+def test_golden_runs_are_small():
+    assert sum(p.stat().st_size for p in GOLDEN.rglob("*") if p.suffix != ".py" and p.is_file()) < 60_000
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [("resize", "big", "--resize: expected pixels"), ("resize", 64, "'resize' to be"), ("colour", 1, "key 'colour'")],
+)
+def test_a_config_with_a_strange_value_is_refused_by_name(tmp_path, key, value, message):
+    record = json.loads((GOLDEN / "bype" / "config.json").read_text())
+    record["options"][key] = value
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match=message):
+        Run(tmp_path).config()
+    del record["options"]["resize"]
+    record["options"].pop("colour", None)
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    assert Run(tmp_path).config().resize is None, "a config of before the option was there"
