@@ -99,7 +99,7 @@ def test_every_likelihood_trains_with_every_architecture(arch, likelihood):
 @pytest.fixture
 def bars(monkeypatch):
     data = arrays((3, 8, 9))
-    monkeypatch.setattr("bype.runs.load", lambda name, where=None: data)
+    monkeypatch.setattr("bype.runs.load", lambda name, where=None, resize=None: data)
     return data
 
 

@@ -70,10 +70,10 @@ def run_cells(
     budget: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
 ) -> Report:
-    """Runs the cells that the ledger lacks, the cheapest first, each written as it ends.
+    """Runs the cells that the ledger lacks, the cheapest first by a rough rank, each written as it ends.
 
-    A cell is started only if its estimate fits what is left of the budget. One that takes longer than estimated is
-    stopped when the budget ends; its run is kept, and goes on at the next call.
+    With a budget a cell is started only if its estimate fits what is left of it. One that takes longer than estimated
+    is stopped when the budget ends; its run is kept, and goes on at the next call.
 
     Args:
         cells: What is asked for.
@@ -86,22 +86,23 @@ def run_cells(
     done, left_out = ledger.read(ledger_folder)
     for line in left_out:
         console.say(line)
-    todo = outstanding(cells, done)
-    device = device_model(device_of(todo[0].config.device)) if todo else ""
-    estimates = (
-        {c.id: estimate(c, done, device, runs_folder) for c in todo} if len(todo) > 1 or budget < math.inf else {}
-    )
-    todo.sort(key=lambda c: estimates[c.id].seconds if c.id in estimates else 0.0)
+    todo = sorted(outstanding(cells, done), key=lambda c: c.rank)
+    report = Report([], [], [], {})
+    too_dear = math.inf
     for c in todo:
-        if c.id in estimates:
-            console.say(f"{c.id}  about {duration(estimates[c.id].seconds)} ({estimates[c.id].source})")
-    report = Report([], [], [], estimates)
-    for c in todo:
-        left = budget - (clock() - start)
-        if c.id in estimates and estimates[c.id].seconds > left:
-            console.say(f"{c.id}  not started: about {duration(estimates[c.id].seconds)}, {duration(left)} left")
-            report.not_started.append(c.id)
-            continue
+        if budget < math.inf:
+            left = budget - (clock() - start)
+            # To measure costs time as well: what is dearer than a cell that did not fit is not even measured.
+            known = c.rank < too_dear and left > 0
+            if known:
+                guess = report.estimates[c.id] = estimate(c, done, runs_folder)
+            if not known or guess.seconds > left:
+                about = f"about {duration(guess.seconds)} ({guess.source})" if known else "dearer than one that did not"
+                console.say(f"{c.id}  not started: {about}, {duration(left)} left")
+                report.not_started.append(c.id)
+                too_dear = min(too_dear, c.rank)
+                continue
+            console.say(f"{c.id}  about {duration(guess.seconds)} ({guess.source})")
         try:
             run_cell(c, ledger_folder, runs_folder, deadline=start + budget, clock=clock)
         except BudgetSpent:
@@ -201,12 +202,13 @@ def _costly(data: Dataset, components: int) -> bool:
 # Estimates
 
 
-def estimate(cell: Cell, done: Sequence[dict[str, Any]], device: str, runs_folder: Path) -> Estimate:
-    """What a cell will take here: by the ledger's like on such a device, else by a few steps and samples of its own.
+def estimate(cell: Cell, done: Sequence[dict[str, Any]], runs_folder: Path) -> Estimate:
+    """What a cell will take here: by its like of the ledger from such a device, else by a few steps and samples of it.
 
     Epochs that its run has already are not counted again. How many there will be is, under early stopping, the
     median of the ledger's runs of that protocol, or a guess.
     """
+    device = device_model(device_of(cell.config.device))
     protocol = [d["figures"]["epochs"] for d in done if d["protocol"] == cell.protocol and "epochs" in d["figures"]]
     like = [
         d
