@@ -16,8 +16,9 @@ LOG_2PI = math.log(2 * math.pi)
 
 LOG2_E = math.log2(math.e)
 
-# The (rows, components) matrix of log-densities that is held at once where no gradient is asked for: 8 MiB in float32.
-TILE_ROWS, TILE_COMPONENTS = 2048, 1024
+# Rows and components of the matrix of log-densities that is held at once where no gradient is asked for. On a CPU 2 MiB
+# in float32, which stay in a core's cache: 1.6 times as fast as 8 MiB. On a GPU, few launches.
+TILES = {"cpu": (512, 1024), "cuda": (16384, 4096)}
 
 
 class _Event(Distribution):
@@ -231,17 +232,23 @@ def _logsumexp(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return ((logits - shift.unsqueeze(-1)) * LOG2_E).exp2().sum(-1).log(), shift, best
 
 
+def tiles(device: torch.device) -> tuple[int, int]:
+    """Rows and components of a tile of log-densities on a device."""
+    return TILES.get(device.type, TILES["cpu"])
+
+
 def _logsumexp_affine(features: Tensor, coefficients: Tensor, constants: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """`_logsumexp` of features @ coefficients_m + constants_m over m, three tensors (B,)."""
     if torch.is_grad_enabled() and (features.requires_grad or coefficients.requires_grad or constants.requires_grad):
         return _logsumexp(torch.addmm(constants, features, coefficients.T))
     # In tiles that stay in a processor's cache, each worked on in place.
-    position = torch.arange(min(TILE_COMPONENTS, len(coefficients)), dtype=features.dtype, device=features.device)
+    tile_rows, tile_components = tiles(features.device)
+    position = torch.arange(min(tile_components, len(coefficients)), dtype=features.dtype, device=features.device)
     out = []
-    for rows in features.split(TILE_ROWS):
+    for rows in features.split(tile_rows):
         parts = []
-        for m in range(0, len(coefficients), TILE_COMPONENTS):
-            tile = torch.addmm(constants[m : m + TILE_COMPONENTS], rows, coefficients[m : m + TILE_COMPONENTS].T)
+        for m in range(0, len(coefficients), tile_components):
+            tile = torch.addmm(constants[m : m + tile_components], rows, coefficients[m : m + tile_components].T)
             shift = tile.amax(-1, keepdim=True).clamp_(min=torch.finfo(tile.dtype).min)
             log_total = tile.sub_(shift).mul_(LOG2_E).exp2_().sum(-1).log_()
             # exp2(0) = 1 alone survives the floor: a CPU's argmax takes as long as the product. A NaN is no index.

@@ -15,6 +15,8 @@ from bype.models import VAE
 
 # Rows (items times samples) decoded at once: small enough for a processor's cache, large enough to keep it busy.
 IWAE_ROWS = 1024
+# On CUDA, where launches count and there is room, pixels decoded at once.
+IWAE_CUDA_FLOATS = 2**26
 
 
 class ElboTerms(NamedTuple):
@@ -75,7 +77,7 @@ def iwae(
     *,
     prior: Distribution | None = None,
     generator: torch.Generator | None = None,
-    rows: int = IWAE_ROWS,
+    rows: int | None = None,
 ) -> Tensor:
     r"""The importance-weighted bound on log p(x), per item, (B,).
 
@@ -99,11 +101,13 @@ def iwae(
         n_samples: The number of samples S.
         prior: p(z), where the caller has it already; by default `model.prior(model.encoder)`.
         generator: Where the noise comes from.
-        rows: How many latents are decoded at once.
+        rows: How many latents are decoded at once; by default 1024 on a CPU, on CUDA images of 256 MiB.
 
     Raises:
         ValueError: If `n_samples` or `rows` is not positive.
     """
+    if rows is None:
+        rows = IWAE_ROWS if x.device.type == "cpu" else max(IWAE_ROWS, IWAE_CUDA_FLOATS // x[0].numel())
     if n_samples < 1 or rows < 1:
         raise ValueError(f"Expected positive `n_samples` and `rows`, but got {n_samples} and {rows}.")
     p = model.prior(model.encoder) if prior is None else prior

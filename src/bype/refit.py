@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bype.data import Dataset
-from bype.distributions import LOG2_E, LOG_2PI
+from bype.distributions import LOG2_E, LOG_2PI, tiles
 from bype.errors import InputError
 from bype.evaluation import latents, observed
 from bype.floats import flush_denormals, product_precision
@@ -21,7 +21,6 @@ from bype.priors import FittedMixture
 
 VALIDATION_ITEMS, VALIDATION_DRAWS = 1000, 500
 MOST_CANDIDATES = 40  # of sigma, before a search that finds no top gives up
-ROWS, COMPONENTS = 2048, 1024  # of a tile of distances
 
 Say = Callable[[str], None]
 
@@ -117,22 +116,27 @@ def em_step(z: Tensor, loc: Tensor, log_weights: Tensor, variance: float) -> tup
     dim = z.shape[1]
     counts = torch.zeros(len(loc), dtype=torch.float64, device=z.device)
     sums = torch.zeros(loc.shape, dtype=torch.float64, device=z.device)
-    squares = log_likelihood = 0.0
+    squares = torch.zeros((), dtype=torch.float64, device=z.device)
+    total = torch.zeros_like(squares)
     constants = log_weights - 0.5 * loc.square().sum(1) / variance
-    for block in z.split(ROWS):
+    rows, components = tiles(z.device)
+    for block in z.split(max(64, rows * components // len(loc))):
         logits = torch.addmm(constants, block, loc.T / variance)
-        shares = logits.softmax(1)
+        largest = logits.amax(1, keepdim=True)
+        shares = logits.sub_(largest).mul_(LOG2_E).exp2_()
+        totals = shares.sum(1, keepdim=True)
+        shares.div_(totals)
         counts += shares.sum(0)
         sums += shares.T @ block
-        block_squares = block.square().sum(1)
-        squares += block_squares.double().sum().item()
-        log_likelihood += (logits.logsumexp(1) - 0.5 * block_squares / variance).double().sum().item()
-    log_likelihood = log_likelihood / len(z) - 0.5 * dim * (LOG_2PI + math.log(variance))
+        squared = block.square().sum(1, keepdim=True)
+        squares += squared.double().sum()
+        total += (totals.log() + largest - 0.5 * squared / variance).double().sum()
+    log_likelihood = (total / len(z)).item() - 0.5 * dim * (LOG_2PI + math.log(variance))
     # A component that owns nothing keeps its mean and a share of zero.
     owned = counts > 1e-10
     new = torch.where(owned[:, None], sums / counts.clamp(min=1e-10)[:, None], loc.double())
-    spread = squares - 2 * (new * sums).sum().item() + (counts * new.square().sum(1)).sum().item()
-    variance = max(spread / (len(z) * dim), 1e-8)
+    spread = squares - 2 * (new * sums).sum() + (counts * new.square().sum(1)).sum()
+    variance = max(spread.item() / (len(z) * dim), 1e-8)
     return new.to(z.dtype), (counts / len(z)).log().to(z.dtype), variance, log_likelihood
 
 
@@ -196,23 +200,33 @@ def best_scale(bounds: Callable[[Tensor], Tensor], start: float, like: Tensor, s
 
 
 def log_prob_at_scales(z: Tensor, loc: Tensor, log_weights: Tensor, scales: Tensor) -> Tensor:
-    """log p(z) of one isotropic mixture under several sigmas at once, (C, n), from one set of distances."""
+    """log p(z) of one isotropic mixture under several sigmas at once, (C, n), from one set of distances.
+
+    A sigma smaller by sqrt(2) than the one before squares every term, which is cheaper than an exponential.
+    """
     centre = loc.mean(0)
-    z, loc = z - centre, loc - centre
+    used = log_weights > log_weights.max() - 60  # what is left out is less than 1e-26 of the density
+    z, loc, weights = z - centre, (loc - centre)[used], log_weights[used].exp()
     norms = loc.square().sum(1)
+    order = sorted(range(len(scales)), key=lambda c: -scales[c])
+    halves = [0.5 / s**2 for s in scales.tolist()]
+    rows, components = tiles(z.device)
     out = []
-    for block in z.split(ROWS):
-        parts = []  # (C, rows) of each tile of components
+    for block in z.split(rows):
         own = block.square().sum(1, keepdim=True)
-        for m in range(0, len(loc), COMPONENTS):
-            part = slice(m, m + COMPONENTS)
+        sums = []  # of each tile of components, (C, rows)
+        for m in range(0, len(loc), components):
+            part = slice(m, m + components)
             squared = torch.addmm(norms[part] + own, block, loc[part].T, alpha=-2).clamp_(min=0)
-            shares = log_weights[part]
-            for s in scales:
-                logits = shares - squared * (0.5 / s**2)
-                shift = logits.amax(1, keepdim=True)
-                parts.append(logits.sub_(shift).mul_(LOG2_E).exp2_().sum(1).log_() + shift.squeeze(1))
-        tiles = torch.stack(parts).view(-1, len(scales), len(block))
-        out.append(tiles.logsumexp(0))
+            nearest = squared.amin(1, keepdim=True)
+            below = squared.sub_(nearest).neg_()
+            tile, terms, before = z.new_empty(len(scales), len(block)), below, 0.0
+            for c in order:
+                doubled = abs(halves[c] - 2 * before) < 1e-6 * halves[c]
+                terms = terms.square_() if doubled else torch.mul(below, halves[c] * LOG2_E).exp2_()
+                before = halves[c]
+                tile[c] = (terms @ weights[part]).log_() - nearest.squeeze(1) * halves[c]
+            sums.append(tile)
+        out.append(torch.stack(sums).logsumexp(0))
     constant = z.shape[1] * (scales.log() + 0.5 * LOG_2PI)
     return torch.cat(out, 1) - constant[:, None]
