@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import bype
-from bype import campaign, experiments, ledger
 from bype.config import Config
 from bype.errors import InputError
-from bype.experiments import Cell, Selection, cells_of
+from bype.experiments import campaign, cells, ledger
+from bype.experiments.cells import Cell, Selection, cells_of
 
 COMMITTED = Path(__file__).parents[1] / "results" / "ledger"
 
@@ -274,9 +274,9 @@ def test_a_cell_that_outlasts_the_budget_goes_on_at_the_next_call(tmp_path, monk
 SCRIPT = """
 import sys
 from pathlib import Path
-from bype import campaign
+from bype.experiments import campaign
 from bype.config import Config
-from bype.experiments import Cell
+from bype.experiments.cells import Cell
 campaign.SHORT_SAMPLES, campaign.SHORT_ITEMS = 5, 20
 options = dict(n_components=20, latent_dim=4, hidden_dim=16, epochs=30, warmup=2, batch_size=100, coreset="none")
 cells = [Cell("trial", Config("digits", prior=p, **options), "short", samples=50) for p in ("bype", "standard")]
@@ -319,4 +319,4 @@ def test_other_budgets_are_refused(text):
 
 
 def test_experiments_are_of_the_contract_s_names():
-    assert set(experiments.EXPERIMENTS) == {"trunk", "step-two", "step-two-settings", "table1"}
+    assert set(cells.EXPERIMENTS) == {"trunk", "step-two", "step-two-settings", "table1"}

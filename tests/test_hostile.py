@@ -377,8 +377,9 @@ def _read_own(path):
 
 def _formats(folder, run):
     """The formats: a file's name, its content, and how it is read."""
+    from bype.checkpoints import read_tensors
     from bype.data.published import read_cifar, read_idx
-    from bype.runs import Run, read_tensors
+    from bype.runs import Run
 
     def config(path):
         Run(path.parent).config()
@@ -464,7 +465,7 @@ def test_ten_thousand_mutations_of_each_format(tmp_path, trained, name):
 
 
 def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path, trained):
-    from bype.runs import read_tensors
+    from bype.checkpoints import read_tensors
 
     content = (trained["bype"] / "best.safetensors").read_bytes()
     path = tmp_path / "best.safetensors"

@@ -16,10 +16,11 @@ import pytest
 import torch
 
 from bype import cli
+from bype.checkpoints import read_tensors
 from bype.config import Config
 from bype.errors import InputError
 from bype.files import is_partial
-from bype.runs import Run, fit, read_tensors
+from bype.runs import Run, fit
 
 KINDS = [("standard", "none"), ("vamp", "none"), ("exemplar", "none")]
 KINDS += [("bype", coreset) for coreset in ("none", "paper", "published", "elbo")]

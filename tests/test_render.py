@@ -4,10 +4,10 @@ import pytest
 import scipy.stats
 from PIL import Image
 
-from bype import ledger
 from bype.config import Config
-from bype.render import render
-from bype.stats import T_975, paired, summary
+from bype.experiments import ledger
+from bype.experiments.render import render
+from bype.experiments.stats import T_975, paired, summary
 
 
 def write(

@@ -9,11 +9,12 @@ import time
 import pytest
 import torch
 
+from bype.checkpoints import read_tensors, write_tensors
 from bype.config import Config
 from bype.errors import InputError, RunExistsError
+from bype.experiments.ledger import cell_id, settings_hash
 from bype.files import write_text
-from bype.ledger import cell_id, settings_hash
-from bype.runs import Run, fit, read_tensors, write_tensors
+from bype.runs import Run, fit
 
 SMALL = {"n_components": 20, "exemplars": 30, "latent_dim": 6, "hidden_dim": 24, "warmup": 2, "device": "cpu"}
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bype.data import Dataset
-    from bype.experiments import Selection
+    from bype.experiments.cells import Selection
     from bype.models import VAE
     from bype.runs import Run
 
@@ -630,12 +630,12 @@ def reproduce(
         raise InputError("reproduce: expected an experiment (trunk, step-two, table1) or --render, got neither")
     result: dict[str, Any] = {"experiment": what}
     if what is not None:
-        from bype.experiments import Selection
+        from bype.experiments.cells import Selection
 
         asked = Selection(dataset, arch, prior, coreset, _seeds(seeds), protocol, precision, device)
         result |= _run_experiment(what, asked, shard, budget, list_, ledger, runs)
     if render:
-        from bype.render import render as write_page
+        from bype.experiments.render import render as write_page
 
         result["page"] = str(write_page(ledger))
     if as_json:
@@ -659,9 +659,10 @@ def _run_experiment(
     ledger: Path,
     runs: Path,
 ) -> dict[str, Any]:
-    from bype import campaign, console
-    from bype.experiments import cells_of
-    from bype.ledger import read
+    from bype import console
+    from bype.experiments import campaign
+    from bype.experiments.cells import cells_of
+    from bype.experiments.ledger import read
 
     seconds = campaign.parse_duration(budget) if budget is not None else float("inf")
     cells = cells_of(what, asked)

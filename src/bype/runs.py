@@ -8,30 +8,25 @@ import json
 import os
 import platform
 import re
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
-from torch import Tensor
 
 import bype
 from bype.build import build_model
+from bype.checkpoints import FORMAT, first_line, read_tensors, write_tensors
 from bype.config import Config
 from bype.data import KNOWN, Dataset, is_album, load
 from bype.errors import InputError, RunExistsError
-from bype.files import is_partial, read_json, remove_partial, write, write_json, write_text
+from bype.files import is_partial, read_json, remove_partial, write_json, write_text
 from bype.models import VAE
 from bype.priors import FittedMixture
 from bype.pseudocoreset import STRATEGIES, Paper, Published, Strategy
 from bype.training import EpochInfo, Trainer
-
-FORMAT = 1  # of config.json and the checkpoints
 
 
 class Run:
@@ -171,7 +166,7 @@ class Run:
         try:
             trainer.load_state(tensors, counters, best)
         except (KeyError, RuntimeError, TypeError, ValueError) as e:
-            raise InputError(f"{where}: expected a checkpoint of this run, got another ({_first_line(e)})") from None
+            raise InputError(f"{where}: expected a checkpoint of this run, got another ({first_line(e)})") from None
 
     def load_data(self, device: torch.device | str = "cpu", name: str | None = None) -> Dataset:
         """The run's data set, checked to be the one it was trained on; or another one by name.
@@ -204,7 +199,7 @@ class Run:
             model.load_state_dict(state)
         except RuntimeError as e:
             raise InputError(
-                f"{where}: expected the tensors of this run's model, got others ({_first_line(e)})"
+                f"{where}: expected the tensors of this run's model, got others ({first_line(e)})"
             ) from None
         return model.eval()
 
@@ -251,60 +246,8 @@ class Run:
                 raise ValueError("items out of range")
             prior = FittedMixture(**tensors, images=images, items=None if items is None else items.to(device))
         except (TypeError, ValueError, RuntimeError) as e:
-            raise InputError(f"{where}: expected a refitted prior, got other tensors ({_first_line(e)})") from None
+            raise InputError(f"{where}: expected a refitted prior, got other tensors ({first_line(e)})") from None
         return prior.to(device)
-
-
-def _first_line(e: Exception) -> str:
-    return " ".join(str(e).split())[:200]
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
-    """Writes a safetensors file whole, with counters (JSON) in its header."""
-    # One storage each: safetensors refuses tensors that share memory, and a view would drag its base along.
-    flat = {k: v.detach().cpu().contiguous() for k, v in sorted(tensors.items())}
-    # One key, for the format writes several in an order that differs from process to process.
-    header = json.dumps(
-        {"format": FORMAT, "counters": counters, "sum": _sum(flat, counters)}, allow_nan=False, sort_keys=True
-    )
-    # Not by `save_file`, whose error on a full disk is none of the system's.
-    content = safetensors.torch.save(flat, metadata={"bype": header})
-
-    def fill(temporary: Path) -> None:
-        temporary.write_bytes(content)
-
-    write(path, fill)
-
-
-def _sum(tensors: dict[str, Tensor], counters: dict[str, Any]) -> str:
-    """CRC-32 over all that a checkpoint holds, so that a bit that flipped on a disk is noticed."""
-    total = zlib.crc32(json.dumps(counters, sort_keys=True).encode())
-    for name, t in sorted(tensors.items()):
-        total = zlib.crc32(f"{name} {t.dtype} {tuple(t.shape)}".encode(), total)
-        total = zlib.crc32(t.reshape(-1).view(torch.uint8).numpy().data, total)
-    return f"{total:08x}"
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The inverse of `write_tensors`.
-
-    Raises:
-        InputError: If the file is missing or damaged.
-    """
-    try:
-        with safetensors.safe_open(path, framework="pt") as f:
-            header = json.loads((f.metadata() or {})["bype"])
-            tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 (safe_open is no dict)
-        counters = header["counters"]
-        if header["format"] != FORMAT or not isinstance(counters, dict):
-            raise ValueError(f"format {header['format']}")
-        if header.get("sum", _sum(tensors, counters)) != _sum(tensors, counters):
-            raise ValueError("values that differ from those that were written")
-    except FileNotFoundError:
-        raise InputError(f"{path}: expected a checkpoint, got no such file") from None
-    except (OSError, KeyError, TypeError, ValueError, RecursionError, safetensors.SafetensorError) as e:
-        raise InputError(f"{path}: expected a checkpoint, got a damaged file ({_first_line(e)})") from None
-    return tensors, counters
 
 
 def model_from(config: Config, data: Dataset) -> VAE:

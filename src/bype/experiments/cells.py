@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bype import ledger
 from bype.config import PRIORS, Config
 from bype.errors import InputError
+from bype.experiments import ledger
 
 SHORT_SAMPLES, SHORT_ITEMS = 500, 2000
 

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from bype import console, ledger
+from bype import console
 from bype.data import Dataset, load
 from bype.distributions import IsotropicMixture
 from bype.errors import InputError
 from bype.evaluation import evaluate, evaluate_under, likelihood_figures, log_likelihood
-from bype.experiments import MANY_COMPONENTS, SHORT_ITEMS, SHORT_SAMPLES, Cell
+from bype.experiments import ledger
+from bype.experiments.cells import MANY_COMPONENTS, SHORT_ITEMS, SHORT_SAMPLES, Cell
 from bype.floats import flush_denormals
 from bype.objectives import iwae
 from bype.priors import FittedMixture

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from bype import pictures
 from bype.config import PRIORS
+from bype.experiments.ledger import read
+from bype.experiments.stats import Summary, paired, summary
 from bype.files import write_text
-from bype.ledger import read
-from bype.stats import Summary, paired, summary
 
 #: Table 1 of the paper (Ai et al., 2021): `nll_paper` by network, data set and prior.
 PAPER_TABLE1: dict[str, dict[str, tuple[float, ...]]] = {
