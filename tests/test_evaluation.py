@@ -117,3 +117,10 @@ def test_under_its_own_prior_the_figure_is_the_same(tiny):
     under = evaluate_under(model, tiny, same, "same", n_samples=10)
     assert under["nll_paper@same"] == pytest.approx(figures["nll_paper"], rel=1e-6)
     assert under.keys() == {"nll_paper@same", "nll_nats@same", "bpd@same", "samples@same", "items@same"}
+
+
+def test_few_items_have_as_many_neighbours_as_there_are():
+    pixels = torch.randint(0, 256, (12, 4, 5), generator=torch.Generator().manual_seed(0)).byte()
+    data = bype.from_arrays(pixels, torch.arange(12) % 2)
+    model = bype.build_model(data, prior="standard", latent_dim=2, hidden_dim=4)
+    assert list(bype.evaluate(model, data, n_samples=2)["knn"]) == [3, 5, 7, 9, 11], "11 are looked among"

@@ -227,14 +227,19 @@ def evaluate(
     with_: Annotated[
         str | None, typer.Option("--with", metavar="NAME", help="Log-likelihood under this refit of the run's prior.")
     ] = None,
-    k: Annotated[str, typer.Option("--k", metavar="K,K,...", help="Numbers of neighbours.")] = "3,5,7,9,11,13,15",
+    k: Annotated[
+        str | None,
+        typer.Option(
+            "--k", metavar="K,K,...", help="Numbers of neighbours [default: 3,5,...,15, as far as there are]."
+        ),
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Score a run: log-likelihood, its bound, active units and kNN accuracy, into RUN/evaluation.json."""
     try:
-        ks = [int(part) for part in k.split(",")]
+        ks = None if k is None else [int(part) for part in k.split(",")]
     except ValueError:
         raise InputError(f"--k: expected whole numbers with commas between, got {k!r}") from None
 

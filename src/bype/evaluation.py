@@ -150,7 +150,7 @@ def evaluate(
     split: str = "test",
     n_samples: int = 5000,
     n_items: int | None = None,
-    ks: Sequence[int] = KNN,
+    ks: Sequence[int] | None = None,
     seed: int = 0,
     trained_on: bool = True,
     progress: Progress | None = None,
@@ -163,7 +163,7 @@ def evaluate(
         split: `train`, `validation` or `test`.
         n_samples: Importance samples S per item.
         n_items: Only the first so many items for the log-likelihood, all by default.
-        ks: Numbers of neighbours.
+        ks: Numbers of neighbours; by default 3, 5, ..., 15, as far as there are so many to look among.
         seed: Seed of the noise.
         trained_on: Whether the model was trained on this data; `kl_prior` is left out where it was not.
         progress: Called with the items done and the items in all.
@@ -187,6 +187,7 @@ def evaluate(
     if images.labels is not None and all(r.labels is not None for r in rest):
         base = torch.cat([latents(model, r, seed) for r in rest])
         labels = torch.cat([r.labels for r in rest if r.labels is not None])
+        ks = [k for k in KNN if k <= len(base)] if ks is None else ks
         figures["knn"] = knn_accuracy(base, labels, means, images.labels, ks)
     return figures
 
