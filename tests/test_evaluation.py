@@ -123,4 +123,7 @@ def test_few_items_have_as_many_neighbours_as_there_are():
     pixels = torch.randint(0, 256, (12, 4, 5), generator=torch.Generator().manual_seed(0)).byte()
     data = bype.from_arrays(pixels, torch.arange(12) % 2)
     model = bype.build_model(data, prior="standard", latent_dim=2, hidden_dim=4)
-    assert list(bype.evaluate(model, data, n_samples=2)["knn"]) == [3, 5, 7, 9, 11], "11 are looked among"
+    assert (len(data.train), len(data.validation), len(data.test)) == (10, 1, 1)
+    figures = bype.evaluate(model, data, n_samples=2)
+    assert list(figures["knn"]) == [3, 5, 7, 9, 11]
+    assert "active_units" not in figures, "one item has no variance"

@@ -180,7 +180,8 @@ def evaluate(
     figures |= {"samples": n_samples, "items": len(scored)}
     figures |= bound_figures(model, images, p, n_pixels, seed)
     means = latents(model, images, seed)
-    figures["active_units"] = active_units(means)
+    if len(means) > 1:  # of one item there is no variance
+        figures["active_units"] = active_units(means)
     if trained_on and isinstance(model.prior, PseudocoresetPrior):
         figures |= prior_divergences(model, data.train, seed)
     rest = [data.splits[name] for name in ("train", "validation") if name != split]
