@@ -29,9 +29,9 @@ def measure(model, data, before):
         "validation loss": -validation_bound(model, data.validation, VALIDATION_STREAM),
         "kl_prior": prior_divergences(model, data.train)["kl_prior"],
         "distance of means": coreset_figures(prior, data.train)["coreset_mean_distance"],
-        "|u - u0|, mean": moved.norm(dim=1).mean().item(),
+        "norm of u - u0, mean": moved.norm(dim=1).mean().item(),
         "common part": (common.norm() / moved.norm(dim=1).mean()).item() if moved.any() else 0.0,
-        "|w - w0| / w0, mean": (prior.weights / (prior.n_data / len(prior.weights)) - 1).abs().mean().item(),
+        "change of w, relative, mean": (prior.weights / (prior.n_data / len(prior.weights)) - 1).abs().mean().item(),
     }
 
 
