@@ -10,15 +10,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from bype.errors import InputError
+from bype.errors import InputError, first_line
 from bype.files import write
 
 FORMAT = 1  # of the files of a run
-
-
-def first_line(e: Exception) -> str:
-    """An error's text on one line, not too long."""
-    return " ".join(str(e).split())[:200]
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:

@@ -38,7 +38,15 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, a
 Device = Annotated[str, typer.Option("--device", metavar="|".join(DEVICES), help="Where to compute.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random draws.")]
 DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Where to look first.")]
-PngOut = Annotated[Path, typer.Option("--out", metavar="FILE.png", help="Where the picture goes.")]
+
+
+def _png(out: Path) -> Path:
+    if out.suffix != ".png":
+        raise InputError(f"--out: expected a name that ends in .png, got {out}")
+    return out
+
+
+PngOut = Annotated[Path, typer.Option("--out", metavar="FILE.png", callback=_png, help="Where the picture goes.")]
 
 
 def main() -> None:
@@ -371,9 +379,6 @@ def reconstruct(
     as_json: Json = False,
 ) -> None:
     """Draw test items and, below each, its reconstruction."""
-    if out.suffix != ".png":
-        raise InputError(f"--out: expected a name that ends in .png, got {out}")
-
     import torch
 
     from bype import pictures
@@ -402,9 +407,6 @@ def interpolate(
     as_json: Json = False,
 ) -> None:
     """Draw the images on the way from one item to another, a straight line in z (Figure 2)."""
-    if out.suffix != ".png":
-        raise InputError(f"--out: expected a name that ends in .png, got {out}")
-
     import torch
 
     from bype import pictures

@@ -21,3 +21,8 @@ class RunExistsError(BypeError, FileExistsError):
     """The run folder is in use by another process, or holds a run already."""
 
     exit_code = 4
+
+
+def first_line(e: Exception) -> str:
+    """An error's text on one line, not too long; its type where it has none."""
+    return " ".join(str(e).split())[:150] or type(e).__name__

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from bype.errors import first_line
+
 Step = Callable[[], None]
 
 # Eager runs before the recording: libraries set themselves up and the allocator finds its blocks.
@@ -58,7 +60,7 @@ def captured(step: Step, moved: Sequence[Tensor], generator: torch.Generator, wh
             _repeat(step)
         replay = record(step, generator)
     except RuntimeError as e:
-        log.warning("%s: no CUDA graph, step by step instead (%s)", what, " ".join(str(e).split())[:200])
+        log.warning("%s: no CUDA graph, step by step instead (%s)", what, first_line(e))
         replay = step
     finally:
         with torch.no_grad():

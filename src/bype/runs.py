@@ -18,10 +18,10 @@ import torch
 
 import bype
 from bype.build import build_model
-from bype.checkpoints import FORMAT, first_line, read_tensors, write_tensors
+from bype.checkpoints import FORMAT, read_tensors, write_tensors
 from bype.config import Config
 from bype.data import KNOWN, Dataset, is_album, load
-from bype.errors import InputError, RunExistsError
+from bype.errors import InputError, RunExistsError, first_line
 from bype.files import is_partial, read_json, remove_partial, write_json, write_text
 from bype.models import VAE
 from bype.priors import FittedMixture

@@ -12,7 +12,7 @@ from typing import IO
 import numpy as np
 
 from bype.data.images import Dataset, channel_first, check_labels, check_values, split
-from bype.errors import InputError
+from bype.errors import InputError, first_line
 
 MAPPED_FROM = 2**30  # bytes of a .npy from which on it stays on the disk, mapped, instead of being read into memory
 HEADER = 10_000  # bytes of a .npy header at most, as numpy has it
@@ -195,8 +195,3 @@ def check_room(size: int, where: str) -> None:
             f"{where}: expected at most {room / 1e9:.1f} GB, half of this machine's memory, got {size / 1e9:.1f} GB; "
             "a .npy stays on the disk"
         )
-
-
-def first_line(e: Exception) -> str:
-    """An error's text on one line, not too long; its type where it has none."""
-    return " ".join(str(e).split())[:150] or type(e).__name__

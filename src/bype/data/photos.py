@@ -12,9 +12,9 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps
 
-from bype.data.arrays import archive, check_bombs, check_room, first_line, opened, own_set
+from bype.data.arrays import archive, check_bombs, check_room, opened, own_set
 from bype.data.images import Dataset
-from bype.errors import InputError
+from bype.errors import InputError, first_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
