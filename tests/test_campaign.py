@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -164,6 +165,15 @@ def test_a_cell_with_a_number_that_is_none_is_left_out(tmp_path, key):
         ledger.read_cell(tmp_path / f"{cell.id}.json")
 
 
+def test_a_damaged_refit_of_a_cell_is_named(tmp_path):
+    cell = Cell("trial", config(prior="standard", epochs=1), "short", samples=None, refit=True)
+    campaign.run_cell(cell, tmp_path / "ledger", tmp_path / "runs")
+    refitted = tmp_path / "runs" / cell.id / "refit-all.safetensors"
+    refitted.write_bytes(refitted.read_bytes()[:-40])
+    with pytest.raises(InputError, match=re.escape(str(refitted))):
+        campaign.run_cell(cell, tmp_path / "ledger", tmp_path / "runs")
+
+
 # Estimates and budgets
 
 
@@ -324,6 +334,16 @@ def test_budgets_are_read(text, seconds):
 def test_other_budgets_are_refused(text):
     with pytest.raises(InputError, match="--budget: expected a time like 90s, 9m or 1h30m"):
         campaign.parse_duration(text)
+
+
+@pytest.mark.parametrize("budget", ["abc", "9x", ""])
+def test_the_script_for_a_gpu_refuses_other_budgets(tmp_path, budget):
+    script = Path(__file__).parents[1] / "scripts" / "gpu.sh"
+    command = ["bash", str(script), budget, str(tmp_path / "out")]
+    done = subprocess.run(command, env=os.environ | {"PYTHON": sys.executable}, capture_output=True, text=True)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert f"BUDGET: expected a time like 90s, 9m or 1h30m, got {budget!r}" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_experiments_are_of_the_contract_s_names():

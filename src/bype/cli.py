@@ -459,14 +459,7 @@ def refit(
     place.check_refit_name(name)
     count = None if points == "all" else int(points)
     prior = refit_prior(model, data, points=count, em=em, seed=seed, say=lambda line: console.say(f"{name}: {line}"))
-    record = {
-        "name": name,
-        "components": len(prior.loc),
-        "method": "em" if em is not None else "points",
-        "sigma": prior.log_scale.exp().item(),
-        "seed": seed,
-    }
-    place.save_refit(name, prior, record)
+    record = place.save_refit(name, prior, method="em" if em is not None else "points", seed=seed)
     if as_json:
         _print_json({"run": str(run), **record})
     else:

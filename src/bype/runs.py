@@ -205,8 +205,14 @@ class Run:
 
     # Refitted priors
 
-    def save_refit(self, name: str, prior: FittedMixture, record: dict[str, Any]) -> None:
-        """Writes refit-NAME.safetensors and refit-NAME.json.
+    def save_refit(self, name: str, prior: FittedMixture, *, method: str, seed: int) -> dict[str, Any]:
+        """Writes refit-NAME.safetensors and refit-NAME.json, and returns what the latter says.
+
+        Args:
+            name: What to call it.
+            prior: The prior.
+            method: `points` or `em`.
+            seed: The seed it was made with.
 
         Raises:
             RunExistsError: If the run has a refit of that name.
@@ -217,13 +223,20 @@ class Run:
         if prior.items is not None:
             tensors["items"] = prior.items
         write_tensors(self.path / f"refit-{name}.safetensors", tensors, {})
+        sigma = prior.log_scale.exp().item()
+        record = {"name": name, "components": len(prior.loc), "method": method, "sigma": sigma, "seed": seed}
         write_json(self.path / f"refit-{name}.json", {"format": FORMAT, **record})
+        return record
+
+    def has_refit(self, name: str) -> bool:
+        """Whether the run has a refit of that name; its record is written last."""
+        return (self.path / f"refit-{name}.json").exists()
 
     def check_refit_name(self, name: str) -> None:
         """Refuses a name that makes no file name, or is taken."""
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise InputError(f"--name: expected letters, digits, '.', '_' and '-', got {name!r}")
-        if (self.path / f"refit-{name}.json").exists():
+        if self.has_refit(name):
             raise RunExistsError(f"{self.path}: expected no refit {name!r} there, got one; choose another --name")
 
     def load_refit(self, name: str, data: Dataset) -> FittedMixture:

@@ -17,7 +17,7 @@ from bype.distributions import IsotropicMixture
 from bype.errors import InputError
 from bype.evaluation import evaluate, evaluate_under, likelihood_figures, log_likelihood
 from bype.experiments import ledger
-from bype.experiments.cells import MANY_COMPONENTS, SHORT_ITEMS, SHORT_SAMPLES, Cell
+from bype.experiments.cells import SHORT_ITEMS, SHORT_SAMPLES, Cell
 from bype.floats import flush_denormals
 from bype.objectives import iwae
 from bype.priors import FittedMixture
@@ -28,6 +28,8 @@ from bype.runs import Run, TrainedRun, device_model, device_of, fit, model_from,
 EPOCHS_GUESSED = 400
 # Of a refit's search for sigma: how often all its latents are scored.
 SIGMAS_TRIED = 12
+# On a CPU, under more components than this, a refit is scored by `nll_paper_short` alone: in full it takes an hour.
+MANY_COMPONENTS = 10_000
 
 
 class BudgetSpent(Exception):  # noqa: N818 (nothing went wrong)
@@ -47,7 +49,6 @@ class Report(NamedTuple):
     finished: list[str]
     begun: list[str]  # the budget ended while they ran
     not_started: list[str]  # they would not have fitted
-    estimates: dict[str, Estimate]
 
 
 def shard(cells: Sequence[Cell], part: int, parts: int) -> list[Cell]:
@@ -57,9 +58,7 @@ def shard(cells: Sequence[Cell], part: int, parts: int) -> list[Cell]:
 
 def outstanding(cells: Sequence[Cell], done: Sequence[dict[str, Any]]) -> list[Cell]:
     """The cells that the ledger does not hold."""
-    have = {
-        (d["experiment"], d["settings_hash"], d["protocol"], d["seed"]) for d in done
-    }  # a cell's name says the same
+    have = {(d["experiment"], d["settings_hash"], d["protocol"], d["seed"]) for d in done}
     return [c for c in cells if (c.experiment, ledger.settings_hash(c.config), c.protocol, c.config.seed) not in have]
 
 
@@ -88,7 +87,7 @@ def run_cells(
     for line in left_out:
         console.say(line)
     todo = sorted(outstanding(cells, done), key=lambda c: c.rank)
-    report = Report([], [], [], {})
+    report = Report([], [], [])
     too_dear = math.inf
     for c in todo:
         if budget < math.inf:
@@ -96,7 +95,7 @@ def run_cells(
             # To measure costs time as well: what is dearer than a cell that did not fit is not even measured.
             known = c.rank < too_dear and left > 0
             if known:
-                guess = report.estimates[c.id] = estimate(c, done, runs_folder)
+                guess = estimate(c, done, runs_folder)
             if not known or guess.seconds > left:
                 about = f"about {duration(guess.seconds)} ({guess.source})" if known else "dearer than one that did not"
                 console.say(f"{c.id}  not started: {about}, {duration(left)} left")
@@ -186,17 +185,15 @@ def run_cell(
 def _refit_at_all(trained: TrainedRun, check: Callable[..., None]) -> FittedMixture:
     """The run's refit at all training items: made now, or by an earlier call that was stopped after it."""
     run, data = trained.run, trained.data
-    try:
+    if run.has_refit("all"):
         return run.load_refit("all", data)
-    except InputError:
-        prior = refit(trained.trainer.model, data, say=check)
-        record = {"name": "all", "components": len(prior.loc), "method": "points", "seed": 0}
-        run.save_refit("all", prior, record | {"sigma": prior.log_scale.exp().item()})
-        return prior
+    prior = refit(trained.trainer.model, data, say=check)
+    run.save_refit("all", prior, method="points", seed=0)
+    return prior
 
 
 def _costly(data: Dataset, components: int) -> bool:
-    """Whether 5,000 samples of each test item under so many components would take a CPU an hour."""
+    """Whether so many components are too many to score every test item under them with 5,000 samples."""
     return data.train.pixels.device.type == "cpu" and components > MANY_COMPONENTS
 
 

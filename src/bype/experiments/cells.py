@@ -10,10 +10,6 @@ from bype.experiments import ledger
 
 SHORT_SAMPLES, SHORT_ITEMS = 500, 2000
 
-#: Of `nll_paper` under a prior with more components than this, on a CPU only every fifth test item is scored.
-MANY_COMPONENTS = 10_000
-
-
 #: GFLOP of a step on 100 grey images of 28x28 (faces for `celeba`), under the standard prior and with M = 500 points.
 STEP_GFLOP = {"vae": (0.6, 2.1), "hvae": (1.3, 2.8), "convhvae": (132.0, 220.0), "celeba": (881.0, 1266.0)}
 #: Points that are learned want a gradient of their own; 50,000 exemplars are encoded for every validation.
