@@ -14,29 +14,39 @@ if [ $# -ne 2 ]; then
     echo "usage: scripts/gpu.sh BUDGET OUT" >&2
     exit 2
 fi
-case $1 in *h) budget=$((${1%h} * 3600)) ;; *m) budget=$((${1%m} * 60)) ;; *) budget=$((${1%s})) ;; esac || exit 2
 start=$SECONDS
-mkdir -p "$2" || exit 2
-out=$(cd "$2" && pwd)
+here=$PWD
 cd "$(dirname "$0")/.." || exit 2
 export PYTHONPATH="$PWD/src${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 python=${PYTHON:-python3}
+# Prints the budget in seconds; what is wrong goes to stderr.
+budget=$("$python" - "$1" <<'PY'
+import sys
+try:
+    import torch
+except ImportError:
+    sys.exit(f"gpu.sh: expected torch 2.11 or later, got none in {sys.executable}")
+if tuple(int(p) for p in torch.__version__.split("+")[0].split(".")[:2]) < (2, 11):
+    sys.exit(f"gpu.sh: expected torch 2.11 or later, got {torch.__version__}")
+from bype.errors import InputError
+from bype.experiments.campaign import parse_duration
+try:
+    print(round(parse_duration(sys.argv[1])))
+except InputError as e:
+    sys.exit(f"gpu.sh: {str(e).replace('--budget', 'BUDGET')}")
+PY
+) || exit 2
+out=$(cd "$here" && mkdir -p "$2" && cd "$2" && pwd) || exit 2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 say() { echo "gpu.sh: $*" | tee -a "$out/log"; }
-left() { echo $((budget - (SECONDS - start))); }
+left() { local s=$((budget - (SECONDS - start))); echo $((s > 1 ? s : 1)); }  # timeout takes 0 for no limit
 
-"$python" - <<'PY' 2>&1 | tee -a "$out/log"
-import sys
-import torch
-if tuple(int(p) for p in torch.__version__.split("+")[0].split(".")[:2]) < (2, 11):
-    sys.exit(f"gpu.sh: expected torch 2.11 or later, got {torch.__version__}")
+device=$("$python" -c 'import torch
 cuda = torch.cuda.is_available()
-name = torch.cuda.get_device_name() if cuda else "no GPU here: everything runs on the CPU"
-print(f"gpu.sh: torch {torch.__version__}, {name}")
-PY
-[ "${PIPESTATUS[0]}" = 0 ] || exit 2
+print(torch.__version__ + ", " + (torch.cuda.get_device_name() if cuda else "no GPU here: everything runs on the CPU"))')
+say "torch $device"
 
 say "checks"
 timeout "$(left)" "$python" tests/cuda_checks.py "$out/checks.json" 2>&1 | tee -a "$out/log"
