@@ -22,19 +22,29 @@ from bype.pseudocoreset import STRATEGIES
 from bype.runs import device_model, versions
 from bype.training import Trainer
 
+# Prior, strategy, share of the points that a step encodes.
 KINDS = (
-    ("standard", "none"),
-    ("vamp", "none"),
-    ("bype", "none"),
-    ("bype", "paper"),
-    ("bype", "elbo"),
-    ("exemplar", "none"),
+    ("standard", "none", 1.0),
+    ("vamp", "none", 1.0),
+    ("bype", "none", 1.0),
+    ("bype", "none", 0.5),
+    ("bype", "none", 0.2),
+    ("bype", "paper", 1.0),
+    ("bype", "elbo", 1.0),
+    ("exemplar", "none", 1.0),
 )
 
 
-def epochs(data, prior, coreset, precision, n, graph=True):
+def title(prior, coreset, reencode):
+    """`vamp`, `bype paper`, `bype none, 0.5 encoded`."""
+    return (prior if prior != "bype" else f"bype {coreset}") + (f", {reencode} encoded" if reencode < 1 else "")
+
+
+def epochs(data, prior, coreset, reencode, precision, n, graph=True):
     """Medians over n epochs after a first one that sets everything up."""
-    model = bype.build_model(data, prior=prior, coreset=coreset, n_components=500, exemplars=500)
+    model = bype.build_model(
+        data, prior=prior, coreset=coreset, n_components=500, exemplars=500, reencode=reencode if reencode < 1 else None
+    )
     strategy = STRATEGIES[coreset]() if prior == "bype" else None
     trainer = Trainer(model, data, precision=precision, graph=graph, strategy=strategy, coreset_interval=2)
     trainer.run_epoch()
@@ -74,18 +84,18 @@ def main():
     models = {}
     for precision in ("tf32", "bf16", "fp32") if cuda else ("fp32", "bf16"):
         standard = None
-        for prior, coreset in KINDS:
-            name = prior if prior != "bype" else f"bype {coreset}"
-            models[name], figures = epochs(data, prior, coreset, precision, given.epochs)
+        for kind in KINDS:
+            name = title(*kind)
+            models[name], figures = epochs(data, *kind, precision, given.epochs)
             standard = standard or figures["seconds_per_epoch"]
             row(f"epoch, {name}, {precision}", **figures, over_standard=figures["seconds_per_epoch"] / standard)
     if cuda:
-        for prior, coreset in KINDS:
-            _, figures = epochs(data, prior, coreset, "tf32", given.epochs, graph=False)
-            row(f"epoch, {prior} {coreset}, tf32, eager", **figures)
+        for kind in KINDS:
+            _, figures = epochs(data, *kind, "tf32", given.epochs, graph=False)
+            row(f"epoch, {title(*kind)}, tf32, eager", **figures)
     items = data.test.first(given.iwae_items or (10_000 if cuda else 100))
     for name, model in models.items():
-        if name == "exemplar" and not cuda:
+        if "encoded" in name or (name == "exemplar" and not cuda):
             continue
         start = time.perf_counter()
         log_likelihood(model.eval(), items, 5000)

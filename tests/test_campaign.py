@@ -347,4 +347,4 @@ def test_the_script_for_a_gpu_refuses_other_budgets(tmp_path, budget):
 
 
 def test_experiments_are_of_the_contract_s_names():
-    assert set(cells.EXPERIMENTS) == {"trunk", "step-two", "step-two-settings", "table1"}
+    assert set(cells.EXPERIMENTS) == {"trunk", "step-two", "step-two-settings", "reencode", "table1"}

@@ -673,8 +673,7 @@ def _run_experiment(
         for line in left_out:
             console.say(line)
         return {"outstanding": [c.id for c in campaign.outstanding(cells, done)]}
-    report = campaign.run_cells(cells, ledger, runs, budget=seconds)
-    return {k: v for k, v in report._asdict().items() if k != "estimates"}
+    return campaign.run_cells(cells, ledger, runs, budget=seconds)._asdict()
 
 
 def _shard(text: str) -> tuple[int, int]:

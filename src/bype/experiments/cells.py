@@ -104,6 +104,15 @@ def step_two_settings(asked: Selection) -> list[Cell]:
     ]
 
 
+def reencode(asked: Selection) -> list[Cell]:
+    """`bype` with half and a fifth of its points encoded at each step; with all of them it is step-two's `paper`."""
+    return [
+        Cell("reencode", short("bype", "paper", reencode=share, seed=seed, device=asked.device), "short", samples=None)
+        for seed in asked.seeds or (0, 1, 2)
+        for share in (0.5, 0.2)
+    ]
+
+
 SETS, ARCHS = ("mnist", "fashion-mnist", "cifar10"), ("vae", "hvae", "convhvae")
 
 
@@ -140,6 +149,7 @@ EXPERIMENTS: dict[str, Callable[[Selection], list[Cell]]] = {
     "trunk": trunk,
     "step-two": step_two,
     "step-two-settings": step_two_settings,
+    "reencode": reencode,
     "table1": table1,
 }
 

@@ -44,7 +44,7 @@ def render(ledger: Path) -> Path:
     cells, left_out = read(ledger)
     folder = ledger.parent
     parts = [_head(ledger, cells, left_out)]
-    for section in (_table1, _step_two, _trunk):
+    for section in (_table1, _table1_short, _step_two, _reencode, _trunk):
         parts.append(section(cells, folder))
     page = folder / "README.md"
     write_text(page, "\n".join(line for part in parts for line in part) + "\n")
@@ -194,6 +194,38 @@ def _claims(rows: Sequence[_Row]) -> Text:
     ]
 
 
+def _table1_short(cells: Sequence[Cell], folder: Path) -> Text:
+    """Cells of Table 1 at protocol short, which stand beside nothing of the paper's."""
+    mine = [c for c in cells if c["experiment"] == "table1" and c["protocol"] == "short"]
+    if not mine:
+        return []
+    lines = [
+        "## Table 1's cells at protocol `short`",
+        "",
+        f"{UNIT} 30 epochs, warm-up 10, far from the end of training: to be compared with one another, not with the "
+        "paper. `short` is of 500 samples on the first 2,000 test items.",
+        "",
+        "| network | data | prior | precision | n | `nll_paper` | its test items | `short` | `short@all` "
+        "| validation loss | kNN, K = 5 (%) | active units |",
+        "|" + "---|" * 12,
+    ]
+    groups: dict[tuple[str, ...], list[Cell]] = {}
+    for c in sorted(mine, key=lambda c: (*_column(c), _place(c))):
+        label = c["prior"] if c["coreset"] in (None, "paper") else f"{c['prior']} ({c['coreset']})"
+        groups.setdefault((c["arch"], c["set"], label, c["precision"]), []).append(c)
+    for key, own in groups.items():
+        means = [("nll_paper", 2), ("nll_paper_items", 0), ("nll_paper_short", 2), ("nll_paper_short@all", 2),
+                 ("val_loss", 2), ("knn_5", 2), ("active_units", 1)]  # fmt: skip
+        figures = " | ".join(_mean(own, figure, digits) for figure, digits in means)
+        lines.append(f"| {' | '.join(key)} | {len(own)} | {figures} |")
+    return [*lines, ""]
+
+
+def _column(cell: Cell) -> tuple[int, int]:
+    """Where a cell's column stands in Table 1."""
+    return list(PAPER_TABLE1).index(cell["arch"]), list(PAPER_TABLE1["vae"]).index(cell["set"])
+
+
 def _step_two(cells: Sequence[Cell], folder: Path) -> Text:
     """Every strategy of step (ii), paired by seed with `none`."""
     mine = [c for c in cells if c["experiment"] == "step-two"]
@@ -269,6 +301,36 @@ def _settings(cells: Sequence[Cell], default: Sequence[Cell]) -> Text:
         means = [_mean([c], figure) for figure in (*figures, "kl_prior")]
         own = f"{settings.get('coreset_steps', 100)} | {settings.get('coreset_lr', 1e-3):g}"
         lines.append(f"| {c['seed']} | {own} | {' | '.join(means)} |")
+    return [*lines, ""]
+
+
+def _reencode(cells: Sequence[Cell], folder: Path) -> Text:
+    """A share of the points encoded at each step, beside all of them."""
+    mine = [c for c in cells if c["experiment"] == "reencode"]
+    if not mine:
+        return []
+    exact = [c for c in cells if c["experiment"] == "step-two" and c["coreset"] == "paper"]
+    lines = [
+        "## Encoding a share of the points at each step, protocol `short`",
+        "",
+        "MNIST, MLP VAE, `bype` with `paper`, M = 500, `--reencode`; the share 1 is step (ii)'s `paper` above.",
+        "",
+        "| share | n | `nll_paper_short` | sd | less share 1, paired | 95 % interval | validation loss "
+        "| less share 1 | 95 % interval |",
+        "|" + "---|" * 9,
+    ]
+    shares = sorted({c["settings"]["reencode"] for c in mine}, reverse=True)
+    for share, own in [(1, exact), *((s, [c for c in mine if c["settings"]["reencode"] == s]) for s in shares)]:
+        if not own:
+            lines.append(f"| {share} | 0 | not run |" + " |" * 6)
+            continue
+        figures = []
+        for figure in ("nll_paper_short", "val_loss"):
+            value = summary(list(by_seed(own, figure).values()))
+            less = paired(by_seed(own, figure), by_seed(exact, figure)) if own is not exact else None
+            figures += [f"{value.mean:.2f}", *([_number(value.sd)] if figure != "val_loss" else []), _signed(less)]
+            figures.append(_interval(less) if less else "")
+        lines.append(f"| {share} | {len(own)} | {' | '.join(figures)} |")
     return [*lines, ""]
 
 
