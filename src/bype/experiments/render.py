@@ -203,19 +203,18 @@ def _table1_short(cells: Sequence[Cell], folder: Path) -> Text:
         "## Table 1's cells at protocol `short`",
         "",
         f"{UNIT} 30 epochs, warm-up 10, far from the end of training: to be compared with one another, not with the "
-        "paper. `short` is of 500 samples on the first 2,000 test items.",
+        "paper. `nll_paper_short` is of 500 samples on the first 2,000 test items.",
         "",
-        "| network | data | prior | precision | n | `nll_paper` | its test items | `short` | `short@all` "
-        "| validation loss | kNN, K = 5 (%) | active units |",
-        "|" + "---|" * 12,
+        "| network | data | prior | precision | n | `nll_paper_short` | validation loss | kNN, K = 5 (%) "
+        "| active units |",
+        "|" + "---|" * 9,
     ]
     groups: dict[tuple[str, ...], list[Cell]] = {}
     for c in sorted(mine, key=lambda c: (*_column(c), _place(c))):
         label = c["prior"] if c["coreset"] in (None, "paper") else f"{c['prior']} ({c['coreset']})"
         groups.setdefault((c["arch"], c["set"], label, c["precision"]), []).append(c)
     for key, own in groups.items():
-        means = [("nll_paper", 2), ("nll_paper_items", 0), ("nll_paper_short", 2), ("nll_paper_short@all", 2),
-                 ("val_loss", 2), ("knn_5", 2), ("active_units", 1)]  # fmt: skip
+        means = [("nll_paper_short", 2), ("val_loss", 2), ("knn_5", 2), ("active_units", 1)]
         figures = " | ".join(_mean(own, figure, digits) for figure, digits in means)
         lines.append(f"| {' | '.join(key)} | {len(own)} | {figures} |")
     return [*lines, ""]
