@@ -109,7 +109,7 @@ def test_module_and_lazy_names():
             2,
             "expected --coreset elbo to name cells of it, got none",
         ),
-        (["reproduce"], 2, "expected an experiment (trunk, step-two, table1) or --render, got neither"),
+        (["reproduce"], 2, "reencode, table1) or --render, got neither"),
         (["reproduce", "trunk", "--budget", "soon"], 2, "--budget: expected a time like 90s, 9m or 1h30m, got 'soon'"),
         (["reproduce", "trunk", "--shard", "3/2"], 2, "--shard: expected I/N with I from 1 to N, got '3/2'"),
     ],

@@ -1,0 +1,92 @@
+"""The command line. torch is imported by the commands that compute, not here: `bype --help` is quick."""
+
+import os
+import signal
+import sys
+import types
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+# Each adds its commands, in the order of --help.
+# isort: off
+from bype.cli import train, score, draw, data, reproduce  # noqa: F401
+
+# isort: on
+from bype.cli.app import app
+from bype.errors import BypeError
+
+
+def main() -> None:
+    """Runs a command and ends with its exit code: an error is one line on stderr."""
+    signal.signal(signal.SIGTERM, _stop)
+    # What a usage error is called differs between typer's versions; it is always what BadParameter derives from.
+    usage_error: type[Exception] = typer.BadParameter.__mro__[2]
+    try:
+        # A command returns nothing; an interrupt is caught below us and comes back as a code.
+        if app(args=sys.argv[1:] or ["--help"], prog_name="bype", standalone_mode=False) == 130:
+            raise KeyboardInterrupt
+    except BypeError as e:
+        _fail(str(e), e.exit_code)
+    except usage_error as e:
+        _fail(f"{_usage(e)} (see `bype {' '.join(_command(e))}--help`)", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("stopped; of a training run, the last finished epoch is saved", 130)
+    except _Stopped:
+        _fail("stopped; of a training run, the last finished epoch is saved", 143)
+    except MemoryError as e:
+        _fail(f"expected enough memory for this run, got {str(e) or 'none left'}", 2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as e:  # what no reader or writer saw coming
+        _fail(f"{e.filename or 'a file'}: expected to use it, got {e.strerror or e}", 2)
+
+
+class _Stopped(BaseException):
+    """SIGTERM."""
+
+
+def _stop(number: int, frame: types.FrameType | None) -> NoReturn:
+    raise _Stopped
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with a command's words, and where it is a value that does not fit, which value was given."""
+    message = error.format_message().rstrip(".")
+    options = getattr(getattr(error, "param", None), "opts", ())
+    for word, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name in options:
+            given = value if equals else following
+            return message if repr(given) in message else f"{message}, got {given!r}"
+    return message
+
+
+def _command(error: Any) -> list[str]:
+    context = getattr(error, "ctx", None)
+    return [*context.command_path.split()[1:], ""] if context is not None else [""]
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print("bype: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(code)
+
+
+def _version(show: bool) -> None:
+    if show:
+        from bype import __version__
+
+        print(f"bype {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="The version.")] = False,
+) -> None:
+    pass
+
+
+__all__: Sequence[str] = ("app", "main")

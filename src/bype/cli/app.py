@@ -1,0 +1,76 @@
+"""What the commands share: the application, options of one name and meaning, how a run is loaded, how one is told."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bype.config import DEVICES
+from bype.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from bype.data import Dataset
+    from bype.models import VAE
+    from bype.runs import Run
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Variational autoencoders whose prior is built from data.",
+)
+data_app = typer.Typer(help="The data sets.")
+app.add_typer(data_app, name="data")
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
+Device = Annotated[str, typer.Option("--device", metavar="|".join(DEVICES), help="Where to compute.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random draws.")]
+DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Where to look first.")]
+
+
+def _png(out: Path) -> Path:
+    if out.suffix != ".png":
+        raise InputError(f"--out: expected a name that ends in .png, got {out}")
+    return out
+
+
+PngOut = Annotated[Path, typer.Option("--out", metavar="FILE.png", callback=_png, help="Where the picture goes.")]
+
+
+def load(path: Path, device: str, refit: str | None = None) -> "tuple[Run, Dataset, VAE]":
+    """A run, its data and its best model, under a refit of its prior if one is named."""
+    if device not in DEVICES:
+        raise InputError(f"--device: expected one of {', '.join(DEVICES)}, got {device!r}")
+
+    from bype.runs import Run, device_of
+
+    run = Run(path)
+    data = run.load_data(device_of(device))
+    model = run.load_model(data)
+    if refit is not None:
+        model.prior = run.load_refit(refit, data)
+    return run, data, model
+
+
+def generator_of(seed: int, device: "torch.device") -> "torch.Generator":
+    """A generator of random numbers on a device."""
+    import torch
+
+    return torch.Generator(device).manual_seed(seed)
+
+
+def print_json(value: Any) -> None:
+    """The one object on stdout."""
+    print(json.dumps(value, allow_nan=False))
+
+
+def done(out: Path, count: int, as_json: bool) -> None:
+    """Says that images were written."""
+    if as_json:
+        print_json({"out": str(out), "n": count})
+    else:
+        print(f"{out}: {count} images")

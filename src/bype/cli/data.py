@@ -1,0 +1,90 @@
+"""`data list`, `data fetch`, `data check`."""
+
+from typing import Annotated
+
+import typer
+
+from bype.cli.app import DataDir, Json, data_app, print_json
+
+
+@data_app.command("list")
+def data_list(
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """The data sets that bype knows, and where each was found."""
+    from bype import console, data
+
+    rows = [
+        {
+            "name": name,
+            "what": known.summary,
+            "where": "installed" if not known.files else str(data.find(name, data_dir) or "not found"),
+        }
+        for name, known in data.KNOWN.items()
+    ]
+    if as_json:
+        found = [row | {"found": row["where"] != "not found"} for row in rows]
+        print_json({"sets": found, "looked_in": [str(r) for r in data.roots(data_dir)]})
+        return
+    console.table(rows)
+    print("looked in: " + ", ".join(str(r) for r in data.roots(data_dir)))
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Which set [default: all].")] = None,
+    mirror: Annotated[
+        str | None, typer.Option("--mirror", metavar="URL", help="From here, a folder with NAME/FILE in it.")
+    ] = None,
+    data_dir: Annotated[
+        str | None,
+        typer.Option("--data-dir", metavar="DIR", help="Where to [default: $BYPE_DATA or ~/.cache/bype]."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch published sets: resumed where a download broke off, checked by SHA-256 before they count."""
+    from bype import console
+    from bype.data import fetch
+
+    names = list(fetch.FILES) if name is None else [name]
+    with console.downloads() as progress:
+        files = {n: fetch.fetch(n, data_dir, mirror=mirror, progress=progress) for n in names}
+    if as_json:
+        print_json({"files": files})
+        return
+    for n, paths in files.items():
+        print("\n".join(paths) if paths else f"{n}: comes with scikit-learn")
+
+
+@data_app.command("check")
+def data_check(
+    name: Annotated[str | None, typer.Argument(metavar="[SET]", help="A name or path [default: all found].")] = None,
+    resize: Annotated[str | None, typer.Option("--resize", metavar="HxW", help="As train takes it.")] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Read a set as `train` would, compare published files with their published sums, and say what is there."""
+    from bype import console, data
+    from bype.data import fetch
+
+    names = [n for n, known in data.KNOWN.items() if not known.files or data.find(n, data_dir)]
+    rows = []
+    for n in names if name is None else [name]:
+        found, compared = fetch.check(n, data_dir, resize=resize)
+        labels = found.train.labels
+        rows.append(
+            {
+                "set": n,
+                **{split: len(images) for split, images in found.splits.items()},
+                "shape": "x".join(map(str, found.shape)),
+                "values": "floats" if found.levels is None else f"{found.levels} levels",
+                "classes": 0 if labels is None else len(labels.unique()),
+                "compared": len(compared),
+                "sum": found.checksum(),
+            }
+        )
+    if as_json:
+        print_json({"sets": rows})
+    else:
+        console.table([row | {"sum": str(row["sum"])[:12]} for row in rows])

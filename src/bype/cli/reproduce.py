@@ -1,0 +1,121 @@
+"""`reproduce`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bype.cli.app import Device, Json, app, print_json
+from bype.errors import InputError
+from bype.experiments.cells import EXPERIMENTS
+
+if TYPE_CHECKING:
+    from bype.experiments.cells import Selection
+
+
+@app.command()
+def reproduce(
+    what: Annotated[
+        str | None, typer.Argument(metavar="[WHAT]", help=f"An experiment: {', '.join(EXPERIMENTS)}.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", metavar="SET", help="Only cells of this set.")] = None,
+    arch: Annotated[str | None, typer.Option("--arch", metavar="ARCH", help="Only cells with this network.")] = None,
+    prior: Annotated[str | None, typer.Option("--prior", metavar="PRIOR", help="Only cells with this prior.")] = None,
+    coreset: Annotated[
+        str | None, typer.Option("--coreset", metavar="STRATEGY", help="Only cells with this strategy.")
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", metavar="N|N-M", help="These seeds [default: the experiment's].")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", metavar="paper|short", help="Of table1 [default: paper].")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="Of table1 [default: bf16 on a CPU, tf32 on CUDA].")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", metavar="TIME", help="Stop after so long: 90s, 9m, 1h30m.")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", help="Only the I-th of N equal shares.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Only list the outstanding cells.")] = False,
+    render: Annotated[
+        bool, typer.Option("--render", help="Write README.md and pictures beside the ledger, from it alone.")
+    ] = False,
+    ledger: Annotated[Path, typer.Option("--ledger", metavar="DIR", help="Where finished cells go.")] = Path(
+        "results/ledger"
+    ),
+    runs: Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where the runs are kept.")] = Path(
+        "runs/reproduce"
+    ),
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Run an experiment's outstanding cells, cheapest first, each written to the ledger as it ends."""
+    if what is None and not render:
+        raise InputError(f"reproduce: expected an experiment ({', '.join(EXPERIMENTS)}) or --render, got neither")
+    result: dict[str, Any] = {"experiment": what}
+    if what is not None:
+        from bype.experiments.cells import Selection
+
+        asked = Selection(dataset, arch, prior, coreset, _seeds(seeds), protocol, precision, device)
+        result |= _run_experiment(what, asked, shard, budget, list_, ledger, runs)
+    if render:
+        from bype.experiments.render import render as write_page
+
+        result["page"] = str(write_page(ledger))
+    if as_json:
+        print_json(result)
+        return
+    if "finished" in result:
+        left = len(result["begun"]) + len(result["not_started"])
+        print(f"{what}: {len(result['finished'])} cells run, {left} left, {ledger}")
+    for name in result.get("outstanding", ()):
+        print(name)
+    if render:
+        print(result["page"])
+
+
+def _run_experiment(
+    what: str,
+    asked: "Selection",
+    shard: str | None,
+    budget: str | None,
+    list_: bool,
+    ledger: Path,
+    runs: Path,
+) -> dict[str, Any]:
+    from bype import console
+    from bype.experiments import campaign
+    from bype.experiments.cells import cells_of
+    from bype.experiments.ledger import read
+
+    seconds = campaign.parse_duration(budget) if budget is not None else float("inf")
+    cells = cells_of(what, asked)
+    if shard is not None:
+        cells = campaign.shard(cells, *_shard(shard))
+    if list_:
+        done, left_out = read(ledger)
+        for line in left_out:
+            console.say(line)
+        return {"outstanding": [c.id for c in campaign.outstanding(cells, done)]}
+    return campaign.run_cells(cells, ledger, runs, budget=seconds)._asdict()
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """`2/5` as (2, 5)."""
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
+        raise InputError(f"--shard: expected I/N with I from 1 to N, got {text!r}")
+    return int(part), int(parts)
+
+
+def _seeds(text: str | None) -> list[int] | None:
+    """`3` or `0-4` as a list."""
+    if text is None:
+        return None
+    first, dash, last = text.partition("-")
+    if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
+        raise InputError(f"--seeds: expected a number or a range like 0-4, got {text!r}")
+    return list(range(int(first), int(last or first) + 1))

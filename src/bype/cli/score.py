@@ -1,0 +1,95 @@
+"""`evaluate` and `refit`."""
+
+from typing import Annotated, Any
+
+import typer
+
+from bype.cli.app import Device, Json, RunPath, Seed, app, load, print_json
+from bype.errors import InputError
+
+
+@app.command()
+def evaluate(
+    run: RunPath,
+    set_: Annotated[str | None, typer.Argument(metavar="[SET]", help="Another data set than the run's.")] = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Importance samples S per item.")] = 5000,
+    items: Annotated[int | None, typer.Option("--items", min=1, help="Score only the first N items.")] = None,
+    split: Annotated[str, typer.Option("--split", metavar="train|validation|test", help="Which items.")] = "test",
+    with_: Annotated[
+        str | None, typer.Option("--with", metavar="NAME", help="Log-likelihood under this refit of the run's prior.")
+    ] = None,
+    k: Annotated[
+        str | None,
+        typer.Option(
+            "--k", metavar="K,K,...", help="Numbers of neighbours [default: 3,5,...,15, as far as there are]."
+        ),
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Score a run: log-likelihood, its bound, active units and kNN accuracy, into RUN/evaluation.json."""
+    try:
+        ks = None if k is None else [int(part) for part in k.split(",")]
+    except ValueError:
+        raise InputError(f"--k: expected whole numbers with commas between, got {k!r}") from None
+
+    from bype import console
+    from bype.evaluation import evaluate as figures_of
+    from bype.evaluation import evaluate_under
+    from bype.files import read_json, write_json
+
+    place, own, model = load(run, device)
+    data = own if set_ in (None, own.name) else place.load_data(own.train.pixels.device, set_)
+    options: dict[str, Any] = {"split": split, "n_samples": samples, "n_items": items, "seed": seed}
+    with console.items(str(run)) as progress:
+        if with_ is None:
+            figures = figures_of(model, data, **options, ks=ks, trained_on=data is own, progress=progress)
+        else:
+            refitted = place.load_refit(with_, own)
+            figures = evaluate_under(model, data, refitted, with_, **options, progress=progress)
+    what = {"set": data.name, "split": split, "seed": seed}
+    result = {"run": str(run), **what, **figures}
+    if data is own:
+        record = place.path / "evaluation.json"
+        # Figures under other priors stand beside one another, as long as they are of the same items.
+        earlier = read_json(record) if record.exists() else {}
+        kept = earlier if all(earlier.get(key) == value for key, value in what.items()) else {}
+        write_json(record, {**kept, **what, **figures})
+    if as_json:
+        print_json(result)
+        return
+    knn = figures.pop("knn", {})
+    rows = [{"figure": name, "value": value} for name, value in figures.items()]
+    rows += [{"figure": f"knn, K = {key} (%)", "value": value} for key, value in knn.items()]
+    console.table(rows, f"{run} on {data.name} ({split})")
+
+
+@app.command()
+def refit(
+    run: RunPath,
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="What to call the new prior.")],
+    points: Annotated[
+        str, typer.Option("--points", metavar="all|COUNT", help="Components at all training items, or at so many.")
+    ] = "all",
+    em: Annotated[int | None, typer.Option("--em", metavar="K", help="Instead, K components found by EM.")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Give a trained run a second prior: other components, sigma chosen on validation items, networks untouched."""
+    if points != "all" and not points.isdigit():
+        raise InputError(f"--points: expected all or a number, got {points!r}")
+
+    from bype import console
+    from bype.refit import refit as refit_prior
+
+    place, data, model = load(run, device)
+    place.check_refit_name(name)
+    count = None if points == "all" else int(points)
+    prior = refit_prior(model, data, points=count, em=em, seed=seed, say=lambda line: console.say(f"{name}: {line}"))
+    record = place.save_refit(name, prior, method="em" if em is not None else "points", seed=seed)
+    if as_json:
+        print_json({"run": str(run), **record})
+    else:
+        print(f"{run}: refit {name!r} of {record['components']} components, sigma {record['sigma']:.4f}")

@@ -1,0 +1,112 @@
+"""`train` and `demo`."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bype.cli.app import Device, Json, app, print_json
+from bype.config import Config, flag_of
+from bype.errors import InputError
+
+
+def with_config(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command an option for every field of `Config`, by its own help, default and flag."""
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
+    fields = []
+    for f in dataclasses.fields(Config):
+        rules = f.metadata
+        if f.default is dataclasses.MISSING:
+            note = typer.Argument(metavar=f.name.upper(), help=rules["help"])
+            default: Any = inspect.Parameter.empty
+        else:
+            note = typer.Option(flag_of(f), metavar="|".join(rules["choices"]) or None, help=rules["help"])
+            default = f.default
+        fields.append(
+            inspect.Parameter(
+                f.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[f.type, note]
+            )
+        )
+    names = {f.name for f in fields}
+
+    def wrapped(**values: Any) -> None:
+        options = {k: v for k, v in values.items() if k in names}
+        command(options=options, **{k: v for k, v in values.items() if k not in names})
+
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    parameters = [*parameters, *fields]
+    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
+    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    return wrapped
+
+
+@app.command()
+@with_config
+def train(
+    ctx: typer.Context,
+    options: dict[str, Any],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="RUN", help="The run folder [default: runs/NAME].")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last saved epoch.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model on SET into a run folder, saving every epoch as it ends."""
+    config = Config(**options)
+    path = out or Path("runs") / config.name
+
+    from bype import console
+    from bype.runs import Run, fit
+
+    run = Run(path)
+    if resume and run.exists:
+        recorded = run.config()
+        for f in dataclasses.fields(Config):
+            given, own = options[f.name], getattr(recorded, f.name)
+            if _was_given(ctx, f.name) and given != own:
+                raise InputError(f"--resume {path}: expected {flag_of(f)} {own}, the run's own, got {given}")
+        config = recorded
+    with console.epochs(str(path), config.epochs) as show:
+        trained = fit(config, path, resume=resume, on_epoch=show)
+    trainer = trained.trainer
+    if trained.was_finished:
+        console.say(f"{path}: finished already, after {trainer.epoch} epochs")
+    result = {
+        "run": str(path),
+        "epochs": trainer.epoch,
+        "best_epoch": trainer.best_epoch,
+        "val_loss": trainer.best_val_loss,
+        "finished_already": trained.was_finished,
+    }
+    if as_json:
+        print_json(result)
+    else:
+        print(f"{path}: best validation loss {trainer.best_val_loss:.3f} at epoch {trainer.best_epoch}")
+
+
+def _was_given(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where runs and pictures go.")] = Path("runs/demo"),
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Train the four priors on 8x8 digits, side by side, and draw what they learned."""
+    from bype.demo import run_demo
+
+    rows = run_demo(out, device)
+    if as_json:
+        print_json({"out": str(out), "priors": rows})
+    else:
+        from bype import console
+
+        console.table(rows, "digits, test items")
+        print(f"pictures: {out}")
