@@ -230,10 +230,12 @@ def test_gradients_reach_every_parameter_and_are_finite_differences(data, prior,
 def noise_of_the_item(monkeypatch):
     """Posterior draws whose noise is a function of the item, not of its place in a batch."""
 
-    def rsample(self, sample_shape=(), *, generator=None):
-        return self.loc + self.scale * torch.sin(1e3 * self.loc)
+    drawn = DiagonalNormal.rsample_and_log_prob
 
-    monkeypatch.setattr(DiagonalNormal, "rsample", rsample)
+    def of_the_item(self, noise=None, *, generator=None):
+        return drawn(self, torch.sin(1e3 * self.loc) if noise is None else noise)
+
+    monkeypatch.setattr(DiagonalNormal, "rsample_and_log_prob", of_the_item)
 
 
 @pytest.mark.usefixtures("noise_of_the_item")

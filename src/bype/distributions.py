@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution
 
+from bype.floats import product_precision
+
 LOG_2PI = math.log(2 * math.pi)
 
 LOG2_E = math.log2(math.e)
@@ -64,6 +66,25 @@ class DiagonalNormal(_Event):
         noise = torch.randn(shape, generator=generator, dtype=self.loc.dtype, device=self.loc.device)
         return torch.addcmul(self.loc, self.scale, noise)
 
+    def rsample_and_log_prob(
+        self, noise: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Reparametrised draws z and log N(z), from the noise itself: z is not taken apart again.
+
+        Args:
+            noise: Standard normal numbers, (\\*samples, \\*batch, D); by default drawn, one z for each of the batch.
+            generator: Where they are drawn from.
+
+        Returns:
+            z, the shape of `noise`, and its log-density, nats, that shape without its last axis. The gradient of the
+            log-density is that along z: the part through the mean and the part through z cancel.
+        """
+        if noise is None:
+            noise = torch.randn(self.loc.shape, generator=generator, dtype=self.loc.dtype, device=self.loc.device)
+        scale = self.scale.expand_as(self.loc)
+        log_prob = -0.5 * noise.square().sum(-1) - scale.log().sum(-1) - 0.5 * self.event_shape[0] * LOG_2PI
+        return torch.addcmul(self.loc, scale, noise), log_prob
+
     def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
         """Draws without a gradient, shape (\\*sample_shape, \\*batch, D)."""
         with torch.no_grad():
@@ -104,27 +125,47 @@ class NormalMixture(_Event):
         raise NotImplementedError
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log p(value), nats, shape that of `value` without its last axis. Computed in at least float32."""
+        """log p(value), nats, shape that of `value` without its last axis. Computed in at least float32, without TF32.
+
+        Where a gradient is asked for, the value keeps the affine form's rounding (`_exact` is a constant to it).
+        """
         # Half precision would lose the digits of |z|^2 - 2 z mu + |mu|^2, so autocast ends here.
-        with torch.autocast(value.device.type, enabled=False):
+        with torch.autocast(value.device.type, enabled=False), product_precision(tf32=False):
             rows = value.reshape(-1, value.shape[-1])
-            features, coefficients, constants, common = self._affine(rows)
-            if self.log_weights.dim() == 1:
-                log_total, largest, best = _logsumexp_affine(features, coefficients, constants + self.log_weights)
-                share = self.log_weights.detach()[best]
+            affine = self._affine(rows)
+            *parts, common = affine
+            if torch.is_grad_enabled() and any(t.requires_grad for t in (*affine, self.log_weights)):
+                mixed = self._differentiable(*parts) + common
             else:
-                logits = torch.addmm(constants, features, coefficients.T).view(-1, *self.log_weights.shape)
-                log_total, largest, best = (t.reshape(-1) for t in _logsumexp(logits + self.log_weights))
-                rows_weights = self.log_weights.detach().expand(logits.shape).reshape(len(rows), -1)
-                share = rows_weights.gather(-1, best[:, None]).squeeze(-1)
-            # The affine form leaves a small difference of large numbers, |z|^2/sigma^2 and the like. The other terms
-            # are needed relative to the largest only, and that one can be had without the difference.
-            with torch.no_grad():
-                exact = log_total + self.component(best).log_prob(rows) + share
-            mixed = log_total + largest + common
-            if mixed.requires_grad:
-                exact = mixed + (exact - mixed).detach()
-            return exact.view(value.shape[:-1])
+                mixed = self._exact(rows, *parts)
+            return mixed.view(value.shape[:-1])
+
+    def _differentiable(self, features: Tensor, coefficients: Tensor, constants: Tensor) -> Tensor:
+        """The logsumexp over the components, (B,), with gradients."""
+        if self.log_weights.dim() == 1:
+            return _LogSumExpAffine.apply(features, coefficients, constants + self.log_weights, None)
+        # Shares of its own for each row of a batch, the same for each of its samples.
+        shares = self.log_weights.expand(len(features) // len(self.log_weights), -1, -1).flatten(0, 1)
+        return _LogSumExpAffine.apply(features, coefficients, constants, shares)
+
+    def _exact(self, rows: Tensor, features: Tensor, coefficients: Tensor, constants: Tensor) -> Tensor:
+        """log p of rows (B, D), the largest term computed by itself.
+
+        The affine form leaves a small difference of large numbers, |z|^2/sigma^2 and the like. The other terms are
+        needed relative to the largest only, and that one can be had without the difference.
+        """
+        if self.log_weights.dim() == 1:
+            log_total, best = _logsumexp_affine(features, coefficients, constants + self.log_weights)
+            share = self.log_weights[best]
+        else:
+            logits = torch.addmm(constants, features, coefficients.T).view(-1, *self.log_weights.shape)
+            logits = (logits + self.log_weights).flatten(0, 1)
+            largest, best = logits.max(-1, keepdim=True)
+            shift = largest.clamp(min=torch.finfo(logits.dtype).min)
+            log_total = logits.sub_(shift).mul_(LOG2_E).exp2_().sum(-1).log_()
+            share = self.log_weights.expand(len(rows) // len(self.log_weights), -1, -1).flatten(0, 1)
+            share, best = share.gather(-1, best).squeeze(-1), best.squeeze(-1)
+        return log_total + self.component(best).log_prob(rows) + share
 
     def sample(
         self, sample_shape: Any = (), *, generator: torch.Generator | None = None, return_components: bool = False
@@ -220,16 +261,34 @@ class DiagonalMixture(NormalMixture):
         return features, coefficients, constants, common
 
 
-def _logsumexp(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """logsumexp over the last axis, with gradients, as (the log of the sum over the largest term, that term, where).
+class _LogSumExpAffine(torch.autograd.Function):
+    r"""log sum_m exp(a_m . f_b + c_m + s_bm) of features f (B, F), coefficients a (M, F) and constants c (M,), (B,).
 
-    A row of -inf alone gives -inf. exp2 in place of exp: a CPU's exp is ten to thirty times slower where it underflows,
-    and far components always do.
+    The gradients are those of the shares r_bm = exp(... - log sum) that the components have in each row: r a for f,
+    r^T f for a, the sum of r for c, r for s. s is (B, M) or None; its -inf leaves a component out of a row. A row that
+    leaves out all gives -inf. exp2 in place of exp: a CPU's exp is ten to thirty times slower where it underflows, and
+    far components always do.
     """
-    # The largest term is a constant of the shift: its gradient cancels.
-    largest, best = logits.detach().max(-1)
-    shift = largest.clamp(min=torch.finfo(logits.dtype).min)
-    return ((logits - shift.unsqueeze(-1)) * LOG2_E).exp2().sum(-1).log(), shift, best
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, coefficients: Tensor, constants: Tensor, offsets: Tensor | None) -> Tensor:
+        logits = torch.addmm(constants, features, coefficients.T)
+        if offsets is not None:
+            logits += offsets
+        shift = logits.amax(-1, keepdim=True).clamp_(min=torch.finfo(logits.dtype).min)
+        terms = logits.sub_(shift).mul_(LOG2_E).exp2_()
+        total = terms.sum(-1, keepdim=True)
+        ctx.save_for_backward(features, coefficients, terms, total)
+        return total.log().add_(shift).squeeze(-1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        features, coefficients, terms, total = ctx.saved_tensors
+        with torch.autocast(grad.device.type, enabled=False), product_precision(tf32=False):
+            shares = terms * (grad.unsqueeze(-1) / total)
+            own = shares if ctx.needs_input_grad[3] else None
+            return shares @ coefficients, shares.T @ features, shares.sum(0), own
 
 
 def tiles(device: torch.device) -> tuple[int, int]:
@@ -237,10 +296,8 @@ def tiles(device: torch.device) -> tuple[int, int]:
     return TILES.get(device.type, TILES["cpu"])
 
 
-def _logsumexp_affine(features: Tensor, coefficients: Tensor, constants: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """`_logsumexp` of features @ coefficients_m + constants_m over m, three tensors (B,)."""
-    if torch.is_grad_enabled() and (features.requires_grad or coefficients.requires_grad or constants.requires_grad):
-        return _logsumexp(torch.addmm(constants, features, coefficients.T))
+def _logsumexp_affine(features: Tensor, coefficients: Tensor, constants: Tensor) -> tuple[Tensor, Tensor]:
+    """logsumexp of features @ coefficients_m + constants_m over m, as (the log of the sum over the largest, where)."""
     # In tiles that stay in a processor's cache, each worked on in place.
     tile_rows, tile_components = tiles(features.device)
     position = torch.arange(min(tile_components, len(coefficients)), dtype=features.dtype, device=features.device)
@@ -257,9 +314,9 @@ def _logsumexp_affine(features: Tensor, coefficients: Tensor, constants: Tensor)
         log_totals, shifts, bests = (torch.stack(t, -1) for t in zip(*parts, strict=True))
         shift, largest = shifts.max(-1, keepdim=True)
         log_total = (log_totals + (shifts - shift)).mul_(LOG2_E).exp2_().sum(-1).log_()
-        out.append((log_total, shift.squeeze(-1), bests.gather(-1, largest).squeeze(-1)))
-    log_total, shift, best = (torch.cat(t) for t in zip(*out, strict=True))
-    return log_total, shift, best
+        out.append((log_total, bests.gather(-1, largest).squeeze(-1)))
+    log_total, best = (torch.cat(t) for t in zip(*out, strict=True))
+    return log_total, best
 
 
 # Pixels: distributions over images x of shape (c, h, w), the event being the last three axes.
@@ -297,7 +354,8 @@ class SquaredError(_Pixels):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Minus the squared distance, shape (\\*batch)."""
-        return -_pixel_sum((value - self.loc).square())
+        value, loc = torch.broadcast_tensors(value, self.loc)
+        return -_pixel_sum(F.mse_loss(loc, value, reduction="none"))
 
     def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
         """Draws of the normal with variance 1/2."""

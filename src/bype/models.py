@@ -285,8 +285,8 @@ class TwoLevelVAE(VAE):
     ) -> Given:
         """log p(x|z1,z2) and log q(z1|x,z2) - log p(z1|z2), at one draw of z1 for each z2."""
         q, p = self.lower_encoder(x, z), self.lower_prior(z)
-        lower = q.rsample(generator=generator) if noise is None else torch.addcmul(q.loc, q.scale, noise)
-        return Given(self._decode(lower, z).log_prob(x), q.log_prob(lower) - p.log_prob(lower))
+        lower, log_q = q.rsample_and_log_prob(noise, generator=generator)
+        return Given(self._decode(lower, z).log_prob(x), log_q - p.log_prob(lower))
 
     def likelihood(self, z: Tensor, n_draws: int = 1, *, generator: torch.Generator | None = None) -> Distribution:
         r"""p(x|z2) by L draws from p(z1|z2), the same draws for every image, batch shape (S,).

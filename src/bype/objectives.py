@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from bype.distributions import DiagonalNormal
 from bype.models import VAE
 
 # Rows (items times samples) decoded at once: small enough for a processor's cache, large enough to keep it busy.
@@ -64,9 +65,9 @@ def elbo(
         q, prior = model.posterior_and_prior(x, index=index, generator=generator)
     else:
         q = model.encoder(x)
-    z = q.rsample(generator=generator)
+    z, log_q = q.rsample_and_log_prob(generator=generator)
     given = model.given(x, z, generator=generator)
-    kl = q.log_prob(z) - prior.log_prob(z)
+    kl = log_q - prior.log_prob(z)
     return ElboTerms(given.log_likelihood, kl if given.kl is None else kl + given.kl, given.kl)
 
 
@@ -118,13 +119,11 @@ def iwae(
     bounds = []
     for first in range(0, n_items, per_pass):
         items = slice(first, min(first + per_pass, n_items))
-        loc, scale = q.loc[items], q.scale[items]
-        noise, lower = _noise(n_samples, (latent_dim, model.lower_dim), loc, generator)
+        q_items = DiagonalNormal(q.loc[items], q.scale[items])
+        noise, lower = _noise(n_samples, (latent_dim, model.lower_dim), q_items.loc, generator)
         parts = []
         for s in range(0, n_samples, step):
-            eps = noise[s : s + step]
-            z = torch.addcmul(loc, scale, eps)
-            log_q = -0.5 * eps.square().sum(-1) - scale.log().sum(-1) - 0.5 * latent_dim * math.log(2 * math.pi)
+            z, log_q = q_items.rsample_and_log_prob(noise[s : s + step])
             given = model.given(x[items], z, None if lower is None else lower[s : s + step])
             log_w = given.log_weight + p.log_prob(z) - log_q  # (s, b)
             parts.append(log_w.logsumexp(0))

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -34,7 +35,8 @@ class NormalHeads(nn.Module):
 
     def posterior(self, features: Tensor) -> DiagonalNormal:
         """The normal, batch shape (\\*batch), event shape (D,)."""
-        log_variance = full_precision(self.log_variance_head(features)).clamp(*LOG_VARIANCE_RANGE)
+        # hardtanh is a clamp with one kernel for its gradient.
+        log_variance = F.hardtanh(full_precision(self.log_variance_head(features)), *LOG_VARIANCE_RANGE)
         return DiagonalNormal(self.loc(features), (0.5 * log_variance).exp())
 
 
