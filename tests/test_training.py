@@ -21,11 +21,14 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-def test_one_step_of_normalised_adam_is_the_formula():
+@pytest.mark.parametrize("flat", [False, True])
+def test_one_step_of_normalised_adam_is_the_formula(flat):
     torch.manual_seed(0)
-    start = [torch.randn(3, 4, dtype=torch.float64), torch.randn(5, dtype=torch.float64)]
+    image = torch.randn(2, 3, 4, 5, dtype=torch.float64).to(memory_format=torch.channels_last)
+    start = [torch.randn(3, 4, dtype=torch.float64), image, torch.randn((), dtype=torch.float64)]
     params = [torch.nn.Parameter(t.clone()) for t in start]
     optimizer = NormalizedAdam(params, lr=0.01)
+    optimizer.flat = flat
     m, v = [torch.zeros_like(t) for t in start], [torch.zeros_like(t) for t in start]
     for t in range(1, 6):
         grads = [torch.randn_like(p) * 10**t for p in start]
@@ -40,10 +43,12 @@ def test_one_step_of_normalised_adam_is_the_formula():
             torch.testing.assert_close(params[i].detach(), start[i])
 
 
+@pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-def test_a_step_with_a_bad_gradient_changes_nothing(bad):
+def test_a_step_with_a_bad_gradient_changes_nothing(bad, flat):
     p = [torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(2))]
     optimizer = NormalizedAdam(p, lr=0.1)
+    optimizer.flat = flat
 
     def step(value):
         p[0].grad, p[1].grad = torch.tensor([1.0, value, 1.0]), torch.ones(2)
@@ -198,6 +203,16 @@ def test_a_row_of_skipped_steps_runs_over_the_end_of_an_epoch(tiny):
         trainer.run_epoch()
 
 
+def test_a_decoder_whose_images_are_stuck_at_the_clamp_is_named_once(tiny, caplog):
+    model = model_for(tiny, "standard")
+    list(Trainer(model, tiny, epochs=2, warmup=1))
+    assert not caplog.records
+    with torch.no_grad():
+        model.decoder.output.bias.fill_(-1e3)
+    list(Trainer(model, tiny, epochs=3, warmup=1))
+    assert [r.getMessage()[:55] for r in caplog.records] == ["epoch 1: the decoder's gradients are all zero; if its i"]
+
+
 def test_an_epoch_without_a_single_step_ends_training(tiny):
     trainer = Trainer(model_for(tiny), tiny, batch_size=48)
     _spoil(trainer, {1})
@@ -239,6 +254,22 @@ def test_other_likelihoods_train(tiny, prior, likelihood):
     trainer = Trainer(model_for(tiny, prior, likelihood=likelihood), tiny, epochs=8, warmup=2, batch_size=16, lr=3e-3)
     infos = list(trainer)
     assert infos[-1].val_loss < infos[0].val_loss
+
+
+def test_a_checkpoint_of_another_kind_of_device_goes_on_with_other_noise(tiny, caplog):
+    one, two = (Trainer(model_for(tiny, "standard"), tiny, epochs=3, warmup=1) for _ in range(2))
+    one.run_epoch()
+    tensors, counters = one.state()
+    tensors = {k: v.detach().clone() for k, v in tensors.items()}
+    tensors["random.generator"] = torch.zeros(16, dtype=torch.uint8)  # as long as a GPU's
+    two.load_state(tensors, counters, one.best_state)
+    assert "another kind of device" in caplog.text
+    infos = one.run_epoch(), two.run_epoch()
+    assert infos[0].epoch == infos[1].epoch == 2
+    assert infos[0].loss != infos[1].loss
+    again = Trainer(model_for(tiny, "standard"), tiny, epochs=3, warmup=1)
+    again.load_state(tensors, counters, one.best_state)
+    assert again.run_epoch().loss == infos[1].loss
 
 
 def test_retrieval_with_all_exemplars_is_exact_and_with_few_is_another_run(tiny):

@@ -145,7 +145,7 @@ def test_an_idle_lower_level_leaves_the_one_level_bound(linear, samples):
         )
     got, expected = (elbo(m, linear.x, generator=seeded()) for m in (two, one))
     torch.testing.assert_close(got[:2], expected[:2])
-    assert not got.kl_z1.any()
+    assert got.kl_z1.abs().max() < 1e-14
 
 
 @pytest.mark.parametrize("rows", [1, 7, 64, 10**6])

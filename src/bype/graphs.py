@@ -25,12 +25,38 @@ def available(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
+# torch's allocator keeps a pointer to a graph whose recording broke.
+_broken: list[torch.cuda.CUDAGraph] = []
+
+
+def broken() -> int:
+    """How many recordings broke. One that does gives its generator a new state: earlier recordings know the old one."""
+    return len(_broken)
+
+
 def record(step: Step, generator: torch.Generator) -> Step:
-    """Records `step` on the current CUDA device, without running it; the draws of `generator` go on at each replay."""
-    graph = torch.cuda.CUDAGraph()
+    """Records `step` on the current CUDA device, without running it; the draws of `generator` go on at each replay.
+
+    Raises:
+        RuntimeError: If it cannot be recorded. Streams and generators are then as before.
+    """
+    device, graph = generator.device, torch.cuda.CUDAGraph()
+    stream = torch.cuda.current_stream(device)
     graph.register_generator_state(generator)
-    with torch.cuda.graph(graph):
-        step()
+    try:
+        with torch.cuda.graph(graph):
+            step()
+    except RuntimeError as e:
+        # A recording that breaks leaves its stream current and every generator it knows waiting for its end.
+        _broken.append(graph)
+        torch.cuda.set_stream(stream)
+        default = torch.cuda.default_generators[stream.device_index]
+        for known in (generator, default):
+            fresh = torch.Generator(device)
+            fresh.set_state(known.get_state())
+            known.graphsafe_set_state(fresh.graphsafe_get_state())
+        cause = e.__context__ if isinstance(e.__context__, RuntimeError) else e  # the end's error hides the step's
+        raise cause from None
     return graph.replay
 
 
@@ -53,9 +79,11 @@ def captured(step: Step, moved: Sequence[Tensor], generator: torch.Generator, wh
         if device.type == "cuda":
             side = torch.cuda.Stream(device)
             side.wait_stream(torch.cuda.current_stream(device))
-            with torch.cuda.stream(side):
-                _repeat(step)
-            torch.cuda.current_stream(device).wait_stream(side)
+            try:
+                with torch.cuda.stream(side):
+                    _repeat(step)
+            finally:  # what is under way there must not come after the undoing
+                torch.cuda.current_stream(device).wait_stream(side)
         else:
             _repeat(step)
         replay = record(step, generator)

@@ -33,6 +33,9 @@ class NormalizedAdam(torch.optim.Adam):
         super().__init__(groups, lr=rate, betas=(0.9, 0.999), eps=1e-8, fused=True, capturable=cuda)
         #: 1 where the last step was skipped, 0 otherwise; the fused kernel reads it.
         self.found_inf: Tensor = torch.zeros((), device=first.device)
+        #: Whether gradients are scaled as one long vector: three kernels, in place of one for each parameter.
+        self.flat = cuda
+        self._segments: Tensor | None = None  # which gradient each number of that vector belongs to
 
     def prepare(self) -> list[Tensor]:
         """Makes the moments and counts of every parameter that has none yet; returns all of them."""
@@ -53,11 +56,27 @@ class NormalizedAdam(torch.optim.Adam):
             closure: As for any optimiser of torch.
             loss: The loss, whose own finiteness then counts too: a clamp can hide a NaN from the gradients.
         """
-        grads = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
-        norms = torch._foreach_norm(grads)
-        checked = [n.float() for n in (norms if loss is None else [*norms, loss.detach()])]
-        self.found_inf = (~torch.stack(checked).isfinite().all()).float()
-        torch._foreach_add_(norms, 1e-7)
-        torch._foreach_reciprocal_(norms)
-        torch._foreach_mul_(grads, norms)
+        owners = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        grads = [p.grad for p in owners]
+        norms = torch.stack(torch._foreach_norm(grads))
+        # 0 times a sum is 0, or NaN if a term of it is infinite or NaN.
+        checked = norms.sum() if loss is None else norms.sum() + loss.detach()
+        self.found_inf = (0 * checked).nan_to_num(nan=1.0).float()
+        factors = (norms + 1e-7).reciprocal()
+        if self.flat:
+            for p, grad in zip(owners, self._scaled_flat(grads, factors), strict=True):
+                p.grad = grad
+        else:
+            torch._foreach_mul_(grads, factors.unbind())
         return super().step(closure)
+
+    def _scaled_flat(self, grads: list[Tensor], factors: Tensor) -> list[Tensor]:
+        """Each gradient times its factor, laid out in memory as before, as parts of one vector."""
+        sizes = [g.numel() for g in grads]
+        if self._segments is None or len(self._segments) != sum(sizes):
+            owner = torch.arange(len(grads)).repeat_interleave(torch.tensor(sizes))
+            self._segments = owner.to(factors.device)
+        flat = torch.cat([g.as_strided((size,), (1,)) for g, size in zip(grads, sizes, strict=True)])
+        flat *= factors[self._segments]
+        parts = zip(grads, flat.split(sizes), strict=True)
+        return [part.as_strided(g.shape, g.stride(), part.storage_offset()) for g, part in parts]

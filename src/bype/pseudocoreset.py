@@ -145,6 +145,8 @@ class Strategy(ABC):
 
     #: Whether U and w are parameters that every network step moves.
     learned = False
+    #: Whether a step of its own may be recorded as a CUDA graph; a trainer sets it to its own choice.
+    graph = True
 
     @abstractmethod
     def update(self, model: VAE, data: Images, generator: torch.Generator) -> dict[str, float]:
@@ -236,7 +238,8 @@ class Paper(Strategy):
         if self._prepared is None or self._prepared[0] != key:
             step, adam = self.prepare(model, data, generator)
             moved = [prior.pseudo_inputs, prior.weights, *adam.tensors()]
-            self._prepared = key, captured(step, moved, generator, "step (ii)"), adam
+            run = captured(step, moved, generator, "step (ii)") if self.graph else step
+            self._prepared = key, run, adam
         _, run, adam = self._prepared
         adam.reset()
         for _ in range(self.steps):

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from bype import graphs
 from bype.data import Dataset, Images
 from bype.errors import InputError, TrainingError
 from bype.floats import flush_denormals, product_precision
-from bype.graphs import Step, captured
 from bype.models import VAE
 from bype.objectives import elbo, kl_by_level
 from bype.optim import NormalizedAdam
@@ -21,6 +21,7 @@ from bype.pseudocoreset import Elbo, Fixed, Paper, Strategy, coreset_figures
 
 # Offsets from a run's seed: the streams of random numbers are independent of one another.
 VALIDATION_STREAM = 1_000_003
+OTHER_DEVICE_STREAM = 2_000_003
 
 LEARNED_CORESET_LR = 1e-3  # of U and log w under the strategy `elbo`
 
@@ -109,6 +110,7 @@ class Trainer:
                 raise InputError(f"{name}: expected at least {low}, got {value}")
         self.epochs, self.warmup, self.patience, self.batch_size = epochs, warmup, patience, batch_size
         self.strategy, self.coreset_interval = strategy or default_strategy(model), coreset_interval
+        self.strategy.graph = graph
         self.precision, self.seed, self.graph = precision, seed, graph
         self.optimizer = NormalizedAdam(_groups(model), lr=lr)
         self.generator = torch.Generator(self.device).manual_seed(seed)
@@ -119,11 +121,12 @@ class Trainer:
         # What a step reads and counts stays at one place on the device: a recorded step knows no other.
         self._beta = torch.zeros((), dtype=model.dtype, device=self.device)
         self._index = torch.zeros(batch_size, dtype=torch.long, device=self.device)
-        # Of the steps taken: log-likelihood, KL, z1's part of it, items.
-        self._taken = torch.zeros(4, dtype=torch.float64, device=self.device)
-        # Steps skipped, in a row now, in a row at the most, steps in all, and the last one of the longest row.
-        self._skips = torch.zeros(5, device=self.device)
-        self._replay: Step | None = None
+        # Of each step of an epoch: log-likelihood, KL, z1's part of it, whether the step was skipped.
+        count = max(-(-len(data.train) // batch_size), graphs.WARMUPS)
+        self._steps = torch.zeros(count, 4, dtype=model.dtype, device=self.device)
+        self._step = torch.zeros(1, dtype=torch.long, device=self.device)
+        self._replay: graphs.Step | None = None
+        self._warned = False
 
     def __iter__(self) -> Iterator[EpochInfo]:
         """Trains on, yielding what each epoch measured, until `epochs` or early stopping."""
@@ -181,13 +184,11 @@ class Trainer:
         self.model.train()
         self.model.begin_epoch()
         order = torch.randperm(len(self.data.train), generator=self.generator, device=self.device)
+        batches = order.split(self.batch_size)
         self._beta.fill_(beta)
-        self._taken.zero_()
-        # The row of skipped steps may have begun in an earlier epoch.
-        self._skips.zero_()
-        self._skips[1] = self.skipped_in_a_row
+        self._step.zero_()
         with product_precision(tf32=self.precision == "tf32"):
-            for index in order.split(self.batch_size):
+            for index in batches:
                 if len(index) < self.batch_size:
                     self._counted_step(index)
                     continue
@@ -195,15 +196,40 @@ class Trainer:
                 if self._replay is None:
                     self._replay = self._full_step()
                 self._replay()
-        loglik, kl, kl_z1, n = self._taken.tolist()
-        skipped, self.skipped_in_a_row, in_a_row, steps, last = (int(s) for s in self._skips.tolist())
+        lines = self._steps[: len(batches)].cpu().double()
+        bad = lines[:, 3] > 0
+        in_a_row, last = self._longest_row(bad.tolist())
+        n = sum(len(index) for index, skipped in zip(batches, bad.tolist(), strict=True) if not skipped)
         if in_a_row >= GIVE_UP_AFTER or n == 0:
-            first = (epoch - 1) * steps + last - in_a_row + 1
+            first = (epoch - 1) * len(batches) + last - in_a_row + 1
             raise TrainingError(
                 f"epoch {epoch}, step {first}: expected a finite loss and gradients, got {in_a_row} steps in a row "
                 f"without, {self._first_not_finite()}"
             )
-        return (loglik / n, kl / n, kl_z1 / n), skipped
+        self._warn_if_dead(epoch)
+        loglik, kl, kl_z1, _ = (lines[~bad].sum(0) / n).tolist()
+        return (loglik, kl, kl_z1), int(bad.sum())
+
+    def _warn_if_dead(self, epoch: int) -> None:
+        """Says once if the decoder has stopped learning: under `mse` a pixel beyond the clamp has no gradient."""
+        grads = [p.grad for p in self.model.decoder.parameters() if p.grad is not None]
+        if self._warned or torch.stack(torch._foreach_norm(grads)).any():
+            return
+        self._warned = True
+        graphs.log.warning(
+            "epoch %d: the decoder's gradients are all zero; if its images stand at the ends of their range, start "
+            "again with a lower --lr",
+            epoch,
+        )
+
+    def _longest_row(self, bad: list[bool]) -> tuple[int, int]:
+        """The longest row of skipped steps, which may have begun in an earlier epoch, and its last step in this one."""
+        longest, last = 0, 0
+        for step, skipped in enumerate(bad, 1):
+            self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
+            if self.skipped_in_a_row > longest:
+                longest, last = self.skipped_in_a_row, step
+        return longest, last
 
     def _first_not_finite(self) -> str:
         """The first tensor that is not finite after a step that was skipped, and the likely cause."""
@@ -217,29 +243,30 @@ class Trainer:
             return f"{tensor}; products in bfloat16 may have overflowed: try --precision fp32, or a lower --lr"
         return f"{tensor}; the learning rate may be too high: try a lower --lr"
 
-    def _full_step(self) -> Step:
+    def _full_step(self) -> graphs.Step:
         """The step on the batch at `_index`, recorded where that can be done."""
 
         def step() -> None:
             self._counted_step(self._index)
 
-        if not (self.graph and self.model.prior.fixed_shapes):
+        if not self.graph:
+            return step
+        if not self.model.prior.fixed_shapes:
+            if graphs.available(self.device):
+                graphs.log.warning(
+                    "training: no CUDA graph, step by step instead (the prior's points differ in number)"
+                )
             return step
         cache = [] if self.model.cached_features is None else [self.model.cached_features]
-        moved = [*self.model.state_dict().values(), *cache, *self.optimizer.prepare(), self._taken, self._skips]
-        return captured(step, moved, self.generator, "training")
+        moved = [*self.model.state_dict().values(), *cache, *self.optimizer.prepare(), self._steps, self._step]
+        return graphs.captured(step, moved, self.generator, "training")
 
     def _counted_step(self, index: Tensor) -> None:
-        """A network step, and its part of the epoch's sums."""
+        """A network step, and its line among the epoch's."""
         info = self.network_step(index, self._beta)
-        bad = self.optimizer.found_inf
-        sums = torch.stack([*info, torch.full_like(info.kl, len(index))])
-        self._taken += torch.where(bad > 0, 0.0, sums)
-        skipped, in_a_row, longest, steps, last = self._skips.unbind()
-        in_a_row, steps = (in_a_row + 1) * bad, steps + 1
-        last = torch.where(in_a_row > longest, steps, last)
-        counts = [skipped + bad, in_a_row, torch.maximum(longest, in_a_row), steps, last]
-        self._skips.copy_(torch.stack(counts))
+        line = torch.stack([*info, self.optimizer.found_inf.to(info.kl.dtype)])
+        self._steps.index_copy_(0, self._step, line[None])
+        self._step += 1
 
     def network_step(self, index: Tensor, beta: float | Tensor) -> StepInfo:
         """Step (i): one step of the optimiser on the training items at `index`."""
@@ -275,7 +302,10 @@ class Trainer:
             figures["val_loss_before_update"] = self.validate()
             start = self._now()
             self.model.eval()
+            before = graphs.broken()
             figures |= self.strategy.update(self.model, self.data.train, self.generator)
+            if graphs.broken() != before:
+                self._replay = None
             figures["seconds_coreset"] = self._now() - start
         return figures | coreset_figures(prior, self.data.train)
 
@@ -311,7 +341,14 @@ class Trainer:
             prefix = {key: f"optimizer.{key}.{name}" for key in ("step", "exp_avg", "exp_avg_sq")}
             self.optimizer.state[p] = {key: tensors[full].to(self.device) for key, full in prefix.items()}
         self._replay = None  # a recording knows the optimiser's former tensors
-        self.generator.set_state(tensors["random.generator"].cpu())
+        state = tensors["random.generator"].cpu()
+        if len(state) == len(self.generator.get_state()):
+            self.generator.set_state(state)
+        else:
+            graphs.log.warning(
+                "the checkpoint is of another kind of device: its random numbers cannot go on, others do"
+            )
+            self.generator.manual_seed(self.seed + OTHER_DEVICE_STREAM + int(counters["epoch"]))
         self.epoch, self.best_epoch = int(counters["epoch"]), int(counters["best_epoch"])
         self.best_val_loss = float(counters["best_val_loss"])
         self.skipped_in_a_row = int(counters.get("skipped_in_a_row", 0))  # which the first checkpoints lack
