@@ -1,20 +1,17 @@
-"""Distributions over latents and pixels, as `torch.distributions` objects.
+"""Distributions over latents z (D,): a diagonal normal, and mixtures of normals.
 
-Every `log_prob` is in nats. Where one mixture is evaluated at many points, no tensor of shape (B, M, D) is ever made:
-a density is one matrix product and one logsumexp, in tiles where memory asks for it.
+Where one mixture is evaluated at many points, no tensor of shape (B, M, D) is ever made: a density is one matrix
+product and one logsumexp, in tiles where memory asks for it.
 """
 
 import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.distributions import Distribution
 
+from bype.distributions.base import LOG_2PI, Event
 from bype.floats import product_precision
-
-LOG_2PI = math.log(2 * math.pi)
 
 LOG2_E = math.log2(math.e)
 
@@ -23,16 +20,7 @@ LOG2_E = math.log2(math.e)
 TILES = {"cpu": (512, 1024), "cuda": (16384, 4096)}
 
 
-class _Event(Distribution):
-    """What the distributions here share: no argument checks at run time, and a generator for every draw."""
-
-    arg_constraints: dict[str, Any] = {}  # noqa: RUF012 (torch.distributions' own interface)
-
-    def __init__(self, batch_shape: torch.Size, event_shape: torch.Size) -> None:
-        super().__init__(batch_shape, event_shape, validate_args=False)
-
-
-class DiagonalNormal(_Event):
+class DiagonalNormal(Event):
     r"""Normal with a diagonal covariance, :math:`\mathcal{N}(z \mid \mu, \mathrm{diag}(\sigma^2))`.
 
     Args:
@@ -97,7 +85,7 @@ class DiagonalNormal(_Event):
         return -0.5 * standardised.square().sum(-1) - scale.log().sum(-1) - 0.5 * self.event_shape[0] * LOG_2PI
 
 
-class NormalMixture(_Event):
+class NormalMixture(Event):
     """A mixture of M normals over R^D whose log-density is an affine function of features of z, per component.
 
     A subclass gives the features (B, F), their coefficients (M, F) and constants (M,), with everything that is common
@@ -317,186 +305,3 @@ def _logsumexp_affine(features: Tensor, coefficients: Tensor, constants: Tensor)
         out.append((log_total, bests.gather(-1, largest).squeeze(-1)))
     log_total, best = (torch.cat(t) for t in zip(*out, strict=True))
     return log_total, best
-
-
-# Pixels: distributions over images x of shape (c, h, w), the event being the last three axes.
-
-
-class _Pixels(_Event):
-    def __init__(self, loc: Tensor) -> None:
-        self.loc = loc
-        super().__init__(loc.shape[:-3], loc.shape[-3:])
-
-    @property
-    def mean(self) -> Tensor:
-        """The mean image, shape (\\*batch, c, h, w)."""
-        return self.loc
-
-
-def _pixel_sum(t: Tensor) -> Tensor:
-    return t.flatten(-3).sum(-1)
-
-
-class SquaredError(_Pixels):
-    r"""The paper's reconstruction term, :math:`\log p(x \mid z) := -\lVert x - \hat{x} \rVert^2`.
-
-    It is a normal density of variance 1/2 without its constant: add :math:`-\tfrac{d}{2} \log \pi` for nats of a
-    density. Draws are those of that normal.
-
-    Args:
-        loc: The mean image, shape (\*batch, c, h, w).
-    """
-
-    @property
-    def variance(self) -> Tensor:
-        """1/2 in every pixel."""
-        return torch.full_like(self.loc, 0.5)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Minus the squared distance, shape (\\*batch)."""
-        value, loc = torch.broadcast_tensors(value, self.loc)
-        return -_pixel_sum(F.mse_loss(loc, value, reduction="none"))
-
-    def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
-        """Draws of the normal with variance 1/2."""
-        return PixelNormal(self.loc, self.loc.new_tensor(0.5**0.5)).sample(sample_shape, generator=generator)
-
-
-class PixelNormal(_Pixels):
-    r"""Independent normal pixels, :math:`\sum_i \log \mathcal{N}(x_i \mid \hat{x}_i, \sigma_i^2)`.
-
-    Args:
-        loc: The mean image, shape (\*batch, c, h, w).
-        scale: The standard deviation, a scalar or one per pixel (c, h, w).
-    """
-
-    def __init__(self, loc: Tensor, scale: Tensor) -> None:
-        self.scale = scale
-        super().__init__(loc)
-
-    @property
-    def variance(self) -> Tensor:
-        """The variance of every pixel."""
-        return self.scale.square().expand_as(self.loc)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """The log-density, nats, shape (\\*batch)."""
-        log_scale = self.scale.log().expand(self.event_shape).sum()
-        squares = _pixel_sum(((value - self.loc) / self.scale).square())
-        return -0.5 * squares - log_scale - 0.5 * self.event_shape.numel() * LOG_2PI
-
-    def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
-        """Draws, shape (\\*sample_shape, \\*batch, c, h, w)."""
-        shape = torch.Size(sample_shape) + self.loc.shape
-        noise = torch.randn(shape, generator=generator, dtype=self.loc.dtype, device=self.loc.device)
-        return self.loc + self.scale * noise
-
-
-class PixelBernoulli(_Pixels):
-    r"""Independent binary pixels, :math:`\sum_i x_i \log p_i + (1 - x_i) \log(1 - p_i)`.
-
-    A value between 0 and 1 is taken as that formula stands: the expectation over its binarisation.
-
-    Args:
-        logits: The log-odds, shape (\*batch, c, h, w).
-    """
-
-    def __init__(self, logits: Tensor) -> None:
-        self.logits = logits
-        super().__init__(logits)
-
-    @property
-    def mean(self) -> Tensor:
-        """The probability of a one, shape (\\*batch, c, h, w)."""
-        return self.logits.sigmoid()
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """The log-probability, nats, shape (\\*batch)."""
-        return _pixel_sum(value * self.logits - F.softplus(self.logits))
-
-    def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
-        """Zeros and ones, shape (\\*sample_shape, \\*batch, c, h, w)."""
-        probability = self.mean.expand(torch.Size(sample_shape) + self.logits.shape)
-        return torch.bernoulli(probability, generator=generator)
-
-
-class DiscretizedLogistic(_Pixels):
-    r"""Independent pixels of a logistic variable cut into bins, the two outer bins open.
-
-    .. math::
-        p(v) = \mathrm{sigmoid}((v + 1)/(L s) - \hat{x}/s) - \mathrm{sigmoid}(v/(L s) - \hat{x}/s),
-        \qquad v = 0, \dots, L - 1, \quad x = (v + 1/2)/L
-
-    with the first term 1 at v = L - 1 and the second 0 at v = 0. With a < b it is computed as
-    :math:`\log \mathrm{sigmoid}(b) + \log \mathrm{sigmoid}(-a) + \log(1 - e^{a-b})`, which has no cancellation.
-
-    Source: improved variational inference with inverse autoregressive flow (Kingma et al., 2016), Appendix.
-
-    Args:
-        loc: The location, shape (\*batch, c, h, w).
-        scale: The logistic scale s > 0, a scalar or one per pixel (c, h, w).
-        levels: The number of bins L.
-    """
-
-    def __init__(self, loc: Tensor, scale: Tensor, levels: int = 256) -> None:
-        self.scale, self.levels = scale, levels
-        super().__init__(loc)
-
-    @property
-    def mean(self) -> Tensor:
-        """The location, clamped to the range of the bins' centres."""
-        return self.loc.clamp(0.5 / self.levels, 1 - 0.5 / self.levels)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """The log-probability of the bins that hold `value`, nats, shape (\\*batch)."""
-        half = 0.5 / self.levels
-        lower, upper = (value - half - self.loc) / self.scale, (value + half - self.loc) / self.scale
-        inside = torch.log(-torch.expm1(-2 * half / self.scale))
-        first, last = value < 2 * half, value > 1 - 2 * half
-        log_upper = F.logsigmoid(upper).masked_fill(last, 0.0)
-        log_lower = F.logsigmoid(-lower).masked_fill(first, 0.0)
-        return _pixel_sum(log_upper + log_lower + inside.expand_as(value).masked_fill(first | last, 0.0))
-
-    def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
-        """Centres of drawn bins, shape (\\*sample_shape, \\*batch, c, h, w)."""
-        shape = torch.Size(sample_shape) + self.loc.shape
-        u = torch.rand(shape, generator=generator, dtype=self.loc.dtype, device=self.loc.device)
-        x = self.loc + self.scale * torch.logit(u, eps=1e-7)
-        return ((x * self.levels).floor().clamp(0, self.levels - 1) + 0.5) / self.levels
-
-
-class EqualMixture(_Event):
-    r"""The mixture of pixel distributions with equal shares, :math:`\log \frac{1}{L} \sum_l p_l(x)`.
-
-    Args:
-        components: The distributions, batch shape (L, \*batch), event shape (c, h, w).
-    """
-
-    def __init__(self, components: Distribution) -> None:
-        self.components = components
-        super().__init__(components.batch_shape[1:], components.event_shape)
-
-    @property
-    def mean(self) -> Tensor:
-        """The average of the components' means, shape (\\*batch, c, h, w)."""
-        return self.components.mean.mean(0)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """The log-density or log-probability, nats, shape (\\*batch)."""
-        log_probs = self.components.log_prob(value)
-        return log_probs.logsumexp(0) - math.log(len(log_probs))
-
-
-def linear_in_x(p: Distribution) -> tuple[Tensor, Tensor] | None:
-    r"""eta and A of a pixel distribution with :math:`\log p(x) = \langle x, \eta \rangle - A + c(x)`, or None.
-
-    eta has the shape (\*batch, c, h, w), A the shape (\*batch); c depends on x alone.
-    """
-    if isinstance(p, SquaredError):
-        return 2 * p.loc, _pixel_sum(p.loc.square())
-    if isinstance(p, PixelNormal):
-        eta = p.loc / p.scale.square()
-        return eta, 0.5 * _pixel_sum(p.loc * eta)
-    if isinstance(p, PixelBernoulli):
-        return p.logits, _pixel_sum(F.softplus(p.logits))
-    return None

@@ -1,0 +1,37 @@
+"""Distributions over latents and pixels, as `torch.distributions` objects; every `log_prob` is in nats."""
+
+from bype.distributions.base import LOG_2PI
+from bype.distributions.latents import (
+    LOG2_E,
+    TILES,
+    DiagonalMixture,
+    DiagonalNormal,
+    IsotropicMixture,
+    NormalMixture,
+    tiles,
+)
+from bype.distributions.pixels import (
+    DiscretizedLogistic,
+    EqualMixture,
+    PixelBernoulli,
+    PixelNormal,
+    SquaredError,
+    linear_in_x,
+)
+
+__all__ = [
+    "LOG2_E",
+    "LOG_2PI",
+    "TILES",
+    "DiagonalMixture",
+    "DiagonalNormal",
+    "DiscretizedLogistic",
+    "EqualMixture",
+    "IsotropicMixture",
+    "NormalMixture",
+    "PixelBernoulli",
+    "PixelNormal",
+    "SquaredError",
+    "linear_in_x",
+    "tiles",
+]
