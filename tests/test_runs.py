@@ -48,6 +48,7 @@ def test_a_run_folder_holds_what_the_contract_says(trained):
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     wanted = {"epoch", "beta", "loss", "reconstruction", "kl", "val_loss", "best", "seconds", "skipped_steps"}
     assert all(wanted <= line.keys() for line in lines)
+    assert all(isinstance(value, int | float) for line in lines for value in line.values()), "a line is flat"
 
 
 @pytest.mark.parametrize("prior", ["standard", "vamp", "exemplar", "bype"])

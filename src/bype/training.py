@@ -48,7 +48,8 @@ class EpochInfo:
     def to_dict(self) -> dict[str, Any]:
         """One flat line of `metrics.jsonl`."""
         values = asdict(self)
-        return values | values.pop("coreset") | values.pop("levels")
+        parts = values.pop("coreset"), values.pop("levels")
+        return values | parts[0] | parts[1]
 
 
 class StepInfo(NamedTuple):
