@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 
 import bype
+from bype.devices import device_model, versions
 from bype.evaluation import log_likelihood
 from bype.pseudocoreset import STRATEGIES
-from bype.runs import device_model, versions
 from bype.training import Trainer
 
 # Prior, strategy, share of the points that a step encodes.

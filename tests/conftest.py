@@ -83,7 +83,7 @@ def write_idx():
 def trained(tmp_path_factory):
     """A short run on the digits for each prior: their folders by the prior's name."""
     from bype.config import PRIORS, Config
-    from bype.runs import fit
+    from bype.fitting import fit
 
     folder = tmp_path_factory.mktemp("runs")
     for prior in PRIORS:

@@ -17,11 +17,12 @@ from bype.build import build_prior
 from bype.conditionals import Decoder, Encoder, MeanSquaredError
 from bype.config import ARCHS, TWO_LEVELS, Config
 from bype.evaluation import evaluate, evaluate_under
+from bype.fitting import fit
 from bype.models import VAE, TwoLevelVAE
 from bype.nets import GatedConv2d, halved
 from bype.priors import PRIORS
 from bype.refit import refit
-from bype.runs import Run, fit
+from bype.runs import Run
 from bype.training import Trainer
 
 SMALL = {"n_components": 6, "exemplars": 8, "latent_dim": 3, "hidden_dim": 8}
@@ -99,7 +100,8 @@ def test_every_likelihood_trains_with_every_architecture(arch, likelihood):
 @pytest.fixture
 def bars(monkeypatch):
     data = arrays((3, 8, 9))
-    monkeypatch.setattr("bype.runs.load", lambda name, where=None, resize=None: data)
+    for module in ("fitting", "runs"):
+        monkeypatch.setattr(f"bype.{module}.load", lambda name, where=None, resize=None: data)
     return data
 
 
@@ -162,7 +164,7 @@ def test_the_other_strategies_move_two_levels_too(arch, coreset):
     model = model_for(data, arch, coreset=coreset)
     before = model.prior.pseudo_inputs.detach().clone()
     config = Config("bars", arch=arch, coreset=coreset, coreset_z1=2)
-    from bype.runs import strategy_from
+    from bype.fitting import strategy_from
 
     strategy = strategy_from(config)
     assert getattr(strategy, "z1_draws", 2) == 2

@@ -1,10 +1,13 @@
 import json
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from bype.errors import InputError
 
 SMALL = ["--components", 20, "--exemplars", 30, "--latent-dim", 6, "--hidden-dim", 24, "--warmup", 2, "--device", "cpu"]
 
@@ -133,7 +136,8 @@ def test_train_evaluate_and_resume(cli_json, run_cli, tmp_path):
     again = cli_json("train", "digits", "--out", run, "--resume")
     assert again == first | {"finished_already": True}
     figures = cli_json("evaluate", run, "--samples", 20, "--items", 30, "--k", "1,5")
-    assert json.loads((run / "evaluation.json").read_text()) == {k: v for k, v in figures.items() if k != "run"}
+    scored = json.loads((run / "evaluation.json").read_text())["scored"]
+    assert scored == [{k: v for k, v in figures.items() if k != "run"}]
     assert figures["nll_nats"] == pytest.approx(figures["nll_paper"] + 32 * np.log(np.pi))
     assert figures["bpd"] == pytest.approx(figures["nll_nats"] / 64 / np.log(2) + np.log2(17))
     assert figures["knn"].keys() == {"1", "5"}
@@ -255,6 +259,33 @@ def test_evaluate_another_set_needs_its_shape(run_cli, cli_json, trained, tmp_pa
     code, _, err = run_cli("evaluate", trained["bype"], "mnist", "--samples", 1)
     assert (code, "expected images (1, 8, 8), got (1, 28, 28)" in err) == (2, True), err
     assert not (trained["bype"] / "evaluation.json").exists()
+
+
+def test_splits_and_seeds_have_figures_of_their_own(cli_json, trained, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained["standard"], run)
+    asked = [("test", 0), ("validation", 0), ("test", 1), ("test", 0)]
+    for split, seed in asked:
+        cli_json("evaluate", run, "--samples", 2, "--items", 5, "--split", split, "--seed", seed)
+    scored = json.loads((run / "evaluation.json").read_text())["scored"]
+    assert [(e["split"], e["seed"]) for e in scored] == [("test", 0), ("test", 1), ("validation", 0)]
+    assert len({e["nll_paper"] for e in scored}) == 3
+
+
+def test_figures_are_shown_even_where_they_cannot_be_written(run_cli, trained, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    shutil.copytree(trained["standard"], run)
+    (run / "evaluation.json").write_text("{")
+    code, out, err = run_cli("evaluate", run, "--samples", 2, "--items", 5)
+    assert (code, out, "evaluation.json: expected a JSON file" in err) == (2, "", True), "a damaged record, at once"
+    (run / "evaluation.json").unlink()
+
+    def full(*args):
+        raise InputError("evaluation.json: expected to write it, got No space left on device")
+
+    monkeypatch.setattr("bype.runs.write_json", full)
+    code, out, err = run_cli("evaluate", run, "--samples", 2, "--items", 5)
+    assert (code, "nll_paper" in out, "No space left" in err) == (2, True, True)
 
 
 @pytest.mark.slow

@@ -127,3 +127,11 @@ def test_few_items_have_as_many_neighbours_as_there_are():
     figures = bype.evaluate(model, data, n_samples=2)
     assert list(figures["knn"]) == [3, 5, 7, 9, 11]
     assert "active_units" not in figures, "one item has no variance"
+
+
+def test_neighbours_beyond_the_items_are_refused_before_anything_is_scored(tiny):
+    def progress(done, total):
+        raise AssertionError("items were scored")
+
+    with pytest.raises(InputError, match="from 1 to 54, the items to look among, got"):
+        evaluate(model_for(tiny), tiny, n_samples=2, ks=[3, 55], progress=progress)

@@ -20,7 +20,8 @@ from bype.checkpoints import read_tensors
 from bype.config import Config
 from bype.errors import InputError
 from bype.files import is_partial
-from bype.runs import Run, fit
+from bype.fitting import fit
+from bype.runs import Run
 
 KINDS = [("standard", "none"), ("vamp", "none"), ("exemplar", "none")]
 KINDS += [("bype", coreset) for coreset in ("none", "paper", "published", "elbo")]
@@ -124,7 +125,7 @@ def _train(args, log, notes, limit=None, user=None):
 def fork():
     context = multiprocessing.get_context("forkserver")
     # torch imports the second of these when the first optimiser is made, which takes seconds.
-    context.set_forkserver_preload(["pytest", "torch._dynamo", "bype.cli", "bype.runs", "bype.console", "secrets"])
+    context.set_forkserver_preload(["pytest", "torch._dynamo", "bype.cli", "bype.fitting", "bype.console", "secrets"])
     return context
 
 

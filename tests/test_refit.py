@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import shutil
 from itertools import pairwise
 
 import numpy as np
@@ -131,8 +132,6 @@ def test_counts_that_do_not_fit_are_refused(digits_model, options):
 
 
 def test_refit_evaluate_and_sample_by_name(cli_json, run_cli, trained, tmp_path):
-    import shutil
-
     run = tmp_path / "run"
     shutil.copytree(trained["bype"], run)
     made = cli_json("refit", run, "--name", "all")
@@ -140,7 +139,7 @@ def test_refit_evaluate_and_sample_by_name(cli_json, run_cli, trained, tmp_path)
     cli_json("refit", run, "--name", "em5", "--em", 5)
     own = cli_json("evaluate", run, "--samples", 10, "--items", 40)
     under = cli_json("evaluate", run, "--samples", 10, "--items", 40, "--with", "all")
-    record = json.loads((run / "evaluation.json").read_text())
+    (record,) = json.loads((run / "evaluation.json").read_text())["scored"]
     assert record["nll_paper"] == own["nll_paper"]
     assert record["nll_paper@all"] == under["nll_paper@all"]
     assert under["nll_paper@all"] != own["nll_paper"]
@@ -157,6 +156,44 @@ def test_refit_evaluate_and_sample_by_name(cli_json, run_cli, trained, tmp_path)
     ]:
         got, _, err = run_cli(*args)
         assert (got, message in err, err.count("\n")) == (code, True, 1), err
+
+
+def test_a_refit_belongs_to_the_networks_it_was_made_for(cli_json, run_cli, tmp_path):
+    run = tmp_path / "run"
+    train = ("train", "digits", "--components", 5, "--hidden-dim", 16, "--latent-dim", 4, "--warmup", 1, "--out", run)
+    cli_json(*train, "--epochs", 2)
+    cli_json("refit", run, "--name", "all", "--points", 50)
+    cli_json("evaluate", run, "--samples", 2, "--items", 9, "--with", "all")
+    # As after a run whose options allowed more epochs was stopped, refitted, and resumed.
+    config = json.loads((run / "config.json").read_text())
+    config["options"]["epochs"] = 6
+    (run / "config.json").write_text(json.dumps(config))
+    assert cli_json("train", "digits", "--out", run, "--resume")["best_epoch"] > 2
+    for command in (["evaluate"], ["sample", "--out", tmp_path / "x.png"]):
+        code, _, err = run_cli(command[0], run, *command[1:], "--with", "all")
+        assert (code, "got one of epoch 2; training went on since" in err, err.count("\n")) == (2, True, 1), err
+    figures = cli_json("evaluate", run, "--samples", 2, "--items", 9)
+    record = json.loads((run / "evaluation.json").read_text())
+    assert record["networks"]["epoch"] > 2
+    assert record["scored"] == [{k: v for k, v in figures.items() if k != "run"}], "the earlier figures are gone"
+    cli_json("refit", run, "--name", "all", "--points", 60)  # may be replaced now, and not a second time
+    under = cli_json("evaluate", run, "--samples", 2, "--items", 9, "--with", "all")
+    assert json.loads((run / "evaluation.json").read_text())["scored"][0]["nll_paper@all"] == under["nll_paper@all"]
+    assert run_cli("refit", run, "--name", "all")[0] == 4
+
+
+def test_figures_of_a_refit_that_is_made_anew_are_dropped(trained, tmp_path):
+    from bype.runs import Run
+
+    shutil.copytree(trained["bype"], tmp_path / "run")
+    run = Run(tmp_path / "run")
+    data = run.load_data()
+    prior = refit(run.load_model(data), data, points=20)
+    run.save_refit("few", prior, method="points", seed=0)
+    run.add_figures({"split": "test", "seed": 0, "nll_nats": 1.0, "nll_nats@few": 2.0}, run.networks())
+    (run.path / "refit-few.json").unlink()
+    run.save_refit("few", prior, method="points", seed=0)
+    assert run.figures() == [{"split": "test", "seed": 0, "nll_nats": 1.0}]
 
 
 def test_coreset_as_files(cli_json, run_cli, trained, tmp_path):

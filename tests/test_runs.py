@@ -14,7 +14,8 @@ from bype.config import Config
 from bype.errors import InputError, RunExistsError
 from bype.experiments.ledger import cell_id, settings_hash
 from bype.files import write_text
-from bype.runs import Run, fit
+from bype.fitting import fit
+from bype.runs import Run
 
 SMALL = {"n_components": 20, "exemplars": 30, "latent_dim": 6, "hidden_dim": 24, "warmup": 2, "device": "cpu"}
 

@@ -23,7 +23,7 @@ from bype.conditionals import (
 )
 from bype.conditionals.conv import conv_image
 from bype.conditionals.two_level import dense_image
-from bype.config import ARCHS
+from bype.config import ARCHS, Config
 from bype.data import Dataset
 from bype.errors import InputError
 from bype.models import VAE, TwoLevelVAE
@@ -100,6 +100,25 @@ def build_model(
         TwoLevelVAE(encoder, decoder, p, *lower, reencode=share) if lower else VAE(encoder, decoder, p, reencode=share)
     )
     return model.to(data.train.pixels.device)
+
+
+def model_from(config: Config, data: Dataset) -> VAE:
+    """The model that a config describes, as it starts."""
+    return build_model(
+        data,
+        arch=config.arch,
+        prior=config.prior,
+        likelihood=config.likelihood,
+        n_components=config.n_components,
+        latent_dim=config.latent_dim,
+        hidden_dim=config.hidden_dim,
+        exemplars=config.exemplars,
+        retrieve=config.retrieve,
+        coreset=config.coreset,
+        init=config.init,  # type: ignore[arg-type]
+        reencode=config.reencode,
+        seed=config.seed,
+    )
 
 
 def _networks(

@@ -48,6 +48,16 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         InputError: If the file is missing or damaged.
     """
+    tensors, counters, _ = read_checkpoint(path)
+    return tensors, counters
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
+    """Tensors, counters, and the sum over both, by which a file can be told from another.
+
+    Raises:
+        InputError: If the file is missing or damaged.
+    """
     try:
         with safetensors.safe_open(path, framework="pt") as f:
             header = json.loads((f.metadata() or {})["bype"])
@@ -55,10 +65,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         counters = header["counters"]
         if header["format"] != FORMAT or not isinstance(counters, dict):
             raise ValueError(f"format {header['format']}")
-        if header.get("sum", _sum(tensors, counters)) != _sum(tensors, counters):
+        total = _sum(tensors, counters)
+        if header.get("sum", total) != total:
             raise ValueError("values that differ from those that were written")
     except FileNotFoundError:
         raise InputError(f"{path}: expected a checkpoint, got no such file") from None
     except (OSError, KeyError, TypeError, ValueError, RecursionError, safetensors.SafetensorError) as e:
         raise InputError(f"{path}: expected a checkpoint, got a damaged file ({first_line(e)})") from None
-    return tensors, counters
+    return tensors, counters, total

@@ -12,7 +12,7 @@ from bype.config import PRIORS, Config
 from bype.errors import RunExistsError
 from bype.evaluation import evaluate
 from bype.files import write_json
-from bype.runs import TrainedRun, fit
+from bype.fitting import TrainedRun, fit
 
 MARK = "demo.json"
 EPOCHS, WARMUP, SAMPLES = 60, 20, 500

@@ -103,8 +103,7 @@ def knn_accuracy(
     """
     from sklearn.neighbors import NearestNeighbors
 
-    if not ks or not all(1 <= k <= len(base) for k in ks):
-        raise InputError(f"k: expected numbers from 1 to {len(base)}, got {list(ks)}")
+    _check_ks(ks, len(base))
     search = NearestNeighbors(n_neighbors=max(ks), algorithm="brute").fit(base.cpu().numpy())
     near = base_labels.cpu().numpy()[search.kneighbors(query.cpu().numpy(), return_distance=False)]
     truth = query_labels.cpu().numpy()
@@ -117,6 +116,11 @@ def knn_accuracy(
         counted = k
         accuracy[k] = float(100 * (votes.argmax(1) == truth).mean())
     return {k: accuracy[k] for k in ks}
+
+
+def _check_ks(ks: Sequence[int], n: int) -> None:
+    if not ks or not all(1 <= k <= n for k in ks):
+        raise InputError(f"k: expected numbers from 1 to {n}, the items to look among, got {list(ks)}")
 
 
 def in_nats(model: VAE, log_p: float | Tensor, n_pixels: int) -> Any:
@@ -173,6 +177,9 @@ def evaluate(
     """
     scored = _scored(model, data, split, n_samples, n_items)
     images = data.splits[split]
+    rest = [data.splits[name] for name in ("train", "validation") if name != split]
+    if ks is not None:  # before hours of scoring
+        _check_ks(ks, sum(map(len, rest)))
     n_pixels = math.prod(data.shape)
     p = model.eval().prior(model.encoder)
     log_p = log_likelihood(model, scored, n_samples, prior=p, seed=seed, progress=progress).double().mean().item()
@@ -184,7 +191,6 @@ def evaluate(
         figures["active_units"] = active_units(means)
     if trained_on and isinstance(model.prior, PseudocoresetPrior):
         figures |= prior_divergences(model, data.train, seed)
-    rest = [data.splits[name] for name in ("train", "validation") if name != split]
     if images.labels is not None and all(r.labels is not None for r in rest):
         base = torch.cat([latents(model, r, seed) for r in rest])
         labels = torch.cat([r.labels for r in rest if r.labels is not None])

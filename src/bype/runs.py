@@ -6,9 +6,8 @@ nothing of time, path or process: the same training gives the same bytes.
 
 import json
 import os
-import platform
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,16 +15,15 @@ from typing import Any
 
 import torch
 
-import bype
-from bype.build import build_model
-from bype.checkpoints import FORMAT, read_tensors, write_tensors
+from bype.build import model_from
+from bype.checkpoints import FORMAT, read_checkpoint, read_tensors, write_tensors
 from bype.config import Config
 from bype.data import KNOWN, Dataset, is_album, load
+from bype.devices import device_model, versions
 from bype.errors import InputError, RunExistsError, first_line
-from bype.files import is_partial, read_json, remove_partial, write_json, write_text
+from bype.files import is_partial, read_json, write_json, write_text
 from bype.models import VAE
 from bype.priors import FittedMixture
-from bype.pseudocoreset import STRATEGIES, Paper, Published, Strategy
 from bype.training import EpochInfo, Trainer
 
 
@@ -203,6 +201,56 @@ class Run:
             ) from None
         return model.eval()
 
+    def networks(self) -> dict[str, Any]:
+        """Which networks the best checkpoint holds, its epoch and its sum: figures and refits belong to one."""
+        _, counters, total = read_checkpoint(self.path / "best.safetensors")
+        return {"epoch": counters.get("epoch"), "sum": total}
+
+    # Figures
+
+    def figures(self) -> list[dict[str, Any]]:
+        """What evaluation.json says of the networks as they are now: an entry for each split and seed.
+
+        Raises:
+            InputError: If the file is damaged.
+        """
+        where = self.path / "evaluation.json"
+        if not where.exists():
+            return []
+        record = read_json(where)
+        if record.get("networks") != self.networks():
+            return []  # of an earlier best epoch: training went on since
+        scored = record.get("scored")
+        if not isinstance(scored, list) or not all(isinstance(entry, dict) for entry in scored):
+            raise InputError(f"{where}: expected a list of figures under 'scored', got another file; remove it")
+        return scored
+
+    def add_figures(self, figures: dict[str, Any], networks: dict[str, Any]) -> None:
+        """Puts figures into evaluation.json, beside those of other splits, seeds and refits.
+
+        Args:
+            figures: With the keys `split` and `seed`; what has another value under a name already is replaced.
+            networks: What was scored, as `networks()` said before; if training has gone on since, nothing is written.
+
+        Raises:
+            InputError: If the file is damaged or cannot be written, or the networks are others by now.
+        """
+        if networks != self.networks():
+            raise InputError(
+                f"{self.path}: expected the networks that were scored, got later ones; nothing is recorded"
+            )
+        rest, own = [], {}
+        for entry in self.figures():
+            if (entry.get("split"), entry.get("seed")) == (figures["split"], figures["seed"]):
+                own = entry
+            else:
+                rest.append(entry)
+        self._write_figures([*rest, own | figures], networks)
+
+    def _write_figures(self, scored: list[dict[str, Any]], networks: dict[str, Any]) -> None:
+        scored = sorted(scored, key=lambda e: (str(e.get("split")), str(e.get("seed"))))
+        write_json(self.path / "evaluation.json", {"format": FORMAT, "networks": networks, "scored": scored})
+
     # Refitted priors
 
     def save_refit(self, name: str, prior: FittedMixture, *, method: str, seed: int) -> dict[str, Any]:
@@ -219,21 +267,27 @@ class Run:
             InputError: If the name is not letters, digits, `.`, `_` and `-`.
         """
         self.check_refit_name(name)
+        networks = self.networks()
         tensors = dict(prior.state_dict())
         if prior.items is not None:
             tensors["items"] = prior.items
-        write_tensors(self.path / f"refit-{name}.safetensors", tensors, {})
+        # Figures under an earlier refit of that name go first.
+        kept = [{k: v for k, v in entry.items() if not k.endswith(f"@{name}")} for entry in self.figures()]
+        if kept:
+            self._write_figures(kept, networks)
+        write_tensors(self.path / f"refit-{name}.safetensors", tensors, {"networks": networks})
         sigma = prior.log_scale.exp().item()
         record = {"name": name, "components": len(prior.loc), "method": method, "sigma": sigma, "seed": seed}
-        write_json(self.path / f"refit-{name}.json", {"format": FORMAT, **record})
+        write_json(self.path / f"refit-{name}.json", {"format": FORMAT, **record, "networks": networks})
         return record
 
     def has_refit(self, name: str) -> bool:
-        """Whether the run has a refit of that name; its record is written last."""
-        return (self.path / f"refit-{name}.json").exists()
+        """Whether the run has a refit of that name, made for the networks as they are; its record is written last."""
+        where = self.path / f"refit-{name}.json"
+        return where.exists() and read_json(where).get("networks") == self.networks()
 
     def check_refit_name(self, name: str) -> None:
-        """Refuses a name that makes no file name, or is taken."""
+        """Refuses a name that makes no file name, or is taken; a refit of earlier networks may be replaced."""
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise InputError(f"--name: expected letters, digits, '.', '_' and '-', got {name!r}")
         if self.has_refit(name):
@@ -243,7 +297,7 @@ class Run:
         """The refit of that name, on the device of the data.
 
         Raises:
-            InputError: If there is none, or its file is damaged.
+            InputError: If there is none, its file is damaged, or it was made for the networks of an earlier best epoch.
         """
         where = self.path / f"refit-{name}.safetensors"
         if not where.exists():
@@ -251,7 +305,14 @@ class Run:
             raise InputError(
                 f"--with: expected one of the run's refits ({', '.join(have) or 'none yet'}), got {name!r}"
             )
-        tensors, _ = read_tensors(where)
+        tensors, counters = read_tensors(where)
+        own, made = self.networks(), counters.get("networks")
+        if made != own:
+            epoch = made.get("epoch") if isinstance(made, dict) else None
+            raise InputError(
+                f"{where}: expected a refit of the networks of epoch {own['epoch']}, got one of epoch {epoch}; "
+                f"training went on since: make it again with refit --name {name}"
+            )
         items, device = tensors.pop("items", None), data.train.pixels.device
         try:
             images = None if items is None else data.train
@@ -261,150 +322,3 @@ class Run:
         except (TypeError, ValueError, RuntimeError) as e:
             raise InputError(f"{where}: expected a refitted prior, got other tensors ({first_line(e)})") from None
         return prior.to(device)
-
-
-def model_from(config: Config, data: Dataset) -> VAE:
-    """The model that a config describes, as it starts."""
-    return build_model(
-        data,
-        arch=config.arch,
-        prior=config.prior,
-        likelihood=config.likelihood,
-        n_components=config.n_components,
-        latent_dim=config.latent_dim,
-        hidden_dim=config.hidden_dim,
-        exemplars=config.exemplars,
-        retrieve=config.retrieve,
-        coreset=config.coreset,
-        init=config.init,  # type: ignore[arg-type]
-        reencode=config.reencode,
-        seed=config.seed,
-    )
-
-
-def strategy_from(config: Config) -> Strategy:
-    """The strategy that a config describes."""
-    if config.coreset == "paper":
-        given = {
-            "steps": config.coreset_steps,
-            "lr": config.coreset_lr,
-            "n_samples": config.coreset_samples,
-            "z1_draws": config.coreset_z1,
-        }
-        return Paper(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
-    if config.coreset == "published":
-        return Published(config.batch_size, config.coreset_samples, config.coreset_z1 or 1)
-    return STRATEGIES[config.coreset]()
-
-
-def trainer_from(config: Config, model: VAE, data: Dataset) -> Trainer:
-    """The trainer that a config describes."""
-    return Trainer(
-        model,
-        data,
-        epochs=config.epochs,
-        warmup=config.warmup,
-        patience=config.patience,
-        batch_size=config.batch_size,
-        lr=config.lr,
-        strategy=strategy_from(config),
-        coreset_interval=config.coreset_interval,
-        precision=config.precision,
-        seed=config.seed,
-    )
-
-
-class TrainedRun:
-    """What `fit` returns: the run, its data, the model at its best epoch, and whether anything was left to train."""
-
-    def __init__(self, run: Run, data: Dataset, trainer: Trainer, *, was_finished: bool) -> None:
-        self.run, self.data, self.trainer, self.was_finished = run, data, trainer, was_finished
-
-
-def fit(
-    config: Config,
-    path: str | Path,
-    *,
-    resume: bool = False,
-    on_epoch: Callable[[EpochInfo, Trainer], None] | None = None,
-) -> TrainedRun:
-    """Trains into a run folder, saving each epoch as it ends.
-
-    Args:
-        config: The options; with `resume` they must be those of the run.
-        path: The run folder.
-        resume: Go on from the folder's last checkpoint, if it has one.
-        on_epoch: Called after each epoch is saved.
-
-    Raises:
-        RunExistsError: If the folder holds a run and `resume` is not set, or another process holds it.
-        InputError: If an option or the data is not usable.
-        TrainingError: If values stop being finite.
-    """
-    run = Run(path)
-    existed = run.exists
-    if existed and not resume:
-        raise RunExistsError(f"{run.path}: expected no run there, got one; give --resume to go on, or another --out")
-    if run.path.exists() and not existed and not run.is_blank():
-        raise RunExistsError(f"{run.path}: expected an empty or new folder, got one with files that are no run")
-    device = device_of(config.device)
-    data = run.load_data(device) if existed else load(config.set, config.data_dir, resize=config.resize).to(device)
-    model = model_from(config, data)
-    trainer = trainer_from(config, model, data)
-    with run.lock():
-        if run.exists and not existed:
-            raise RunExistsError(f"{run.path}: expected no run there, got one that another process has just made")
-        remove_partial(run.path)
-        if not existed:
-            run.create(config, data, "nats" if model.decoder.likelihood.normalised else "paper")
-        if run.has_checkpoint:
-            run.restore(trainer)
-            run.cut_metrics(trainer.epoch)
-        elif existed:
-            run.cut_metrics(0)
-        was_finished = trainer.finished
-        for info in trainer:
-            run.append_metrics(info)
-            run.save(trainer, best=info.best)
-            if on_epoch is not None:
-                on_epoch(info, trainer)
-    trainer.load_best()
-    return TrainedRun(run, data, trainer, was_finished=was_finished)
-
-
-def device_of(name: str) -> torch.device:
-    """The device that `auto`, `cpu` or `cuda` means here.
-
-    Raises:
-        InputError: If there is no CUDA device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device: expected a CUDA device, got none on this machine")
-    return torch.device(name)
-
-
-def device_model(device: torch.device) -> str:
-    """The device's model name."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return f"{line.split(':', 1)[1].strip()}, {torch.get_num_threads()} threads"
-    except OSError:
-        pass
-    return f"{platform.machine()}, {torch.get_num_threads()} threads"
-
-
-def versions() -> dict[str, str]:
-    """The versions a result depends on."""
-    import numpy
-
-    return {
-        "bype": bype.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-    }

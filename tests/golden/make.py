@@ -11,8 +11,9 @@ import torch
 
 from bype.config import PRIORS, Config
 from bype.data import Dataset
+from bype.fitting import fit
 from bype.models import VAE
-from bype.runs import Run, fit
+from bype.runs import Run
 
 HERE = Path(__file__).parent
 

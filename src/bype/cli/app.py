@@ -46,7 +46,8 @@ def load(path: Path, device: str, refit: str | None = None) -> "tuple[Run, Datas
     if device not in DEVICES:
         raise InputError(f"--device: expected one of {', '.join(DEVICES)}, got {device!r}")
 
-    from bype.runs import Run, device_of
+    from bype.devices import device_of
+    from bype.runs import Run
 
     run = Run(path)
     data = run.load_data(device_of(device))

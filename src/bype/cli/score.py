@@ -37,9 +37,10 @@ def evaluate(
     from bype import console
     from bype.evaluation import evaluate as figures_of
     from bype.evaluation import evaluate_under
-    from bype.files import read_json, write_json
 
     place, own, model = load(run, device)
+    networks = place.networks()
+    place.figures()  # a damaged record is refused before anything is scored
     data = own if set_ in (None, own.name) else place.load_data(own.train.pixels.device, set_)
     options: dict[str, Any] = {"split": split, "n_samples": samples, "n_items": items, "seed": seed}
     with console.items(str(run)) as progress:
@@ -49,20 +50,15 @@ def evaluate(
             refitted = place.load_refit(with_, own)
             figures = evaluate_under(model, data, refitted, with_, **options, progress=progress)
     what = {"set": data.name, "split": split, "seed": seed}
-    result = {"run": str(run), **what, **figures}
-    if data is own:
-        record = place.path / "evaluation.json"
-        # Figures under other priors stand beside one another, as long as they are of the same items.
-        earlier = read_json(record) if record.exists() else {}
-        kept = earlier if all(earlier.get(key) == value for key, value in what.items()) else {}
-        write_json(record, {**kept, **what, **figures})
     if as_json:
-        print_json(result)
-        return
-    knn = figures.pop("knn", {})
-    rows = [{"figure": name, "value": value} for name, value in figures.items()]
-    rows += [{"figure": f"knn, K = {key} (%)", "value": value} for key, value in knn.items()]
-    console.table(rows, f"{run} on {data.name} ({split})")
+        print_json({"run": str(run), **what, **figures})
+    else:
+        knn = {f"knn, K = {key} (%)": value for key, value in figures.get("knn", {}).items()}
+        rows = {name: value for name, value in figures.items() if name != "knn"} | knn
+        title = f"{run} on {data.name} ({split})"
+        console.table([{"figure": name, "value": value} for name, value in rows.items()], title)
+    if data is own:  # last, so that figures are seen even where they cannot be written
+        place.add_figures({**what, **figures}, networks)
 
 
 @app.command()

@@ -60,7 +60,8 @@ def train(
     path = out or Path("runs") / config.name
 
     from bype import console
-    from bype.runs import Run, fit
+    from bype.fitting import fit
+    from bype.runs import Run
 
     run = Run(path)
     if resume and run.exists:

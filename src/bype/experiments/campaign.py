@@ -12,17 +12,20 @@ from typing import Any, NamedTuple
 import torch
 
 from bype import console
+from bype.build import model_from
 from bype.data import Dataset, load
+from bype.devices import device_model, device_of, versions
 from bype.distributions import IsotropicMixture
 from bype.errors import InputError
 from bype.evaluation import evaluate, evaluate_under, likelihood_figures, log_likelihood
 from bype.experiments import ledger
 from bype.experiments.cells import SHORT_ITEMS, SHORT_SAMPLES, Cell
+from bype.fitting import TrainedRun, fit, trainer_from
 from bype.floats import flush_denormals
 from bype.objectives import iwae
 from bype.priors import FittedMixture
 from bype.refit import VALIDATION_DRAWS, VALIDATION_ITEMS, refit
-from bype.runs import Run, TrainedRun, device_model, device_of, fit, model_from, trainer_from, versions
+from bype.runs import Run
 
 # What an estimate takes for the epochs of a run that stops early, until the ledger knows better.
 EPOCHS_GUESSED = 400

@@ -123,7 +123,7 @@ def table1(asked: Selection) -> list[Cell]:
     `nll_paper` under the exemplar prior is of every fifth test item. Protocol `short`, no match for the paper's
     figures, is scored by `nll_paper_short` alone.
     """
-    from bype.runs import device_of
+    from bype.devices import device_of
 
     on_cpu = device_of(asked.device).type == "cpu"
     protocol = asked.protocol or "paper"
