@@ -15,12 +15,11 @@ import bype
 from bype import elbo, iwae, nets
 from bype.build import build_prior
 from bype.conditionals import Decoder, Encoder, MeanSquaredError
-from bype.config import ARCHS, TWO_LEVELS, Config
+from bype.config import ARCHS, PRIORS, TWO_LEVELS, Config
 from bype.evaluation import evaluate, evaluate_under
 from bype.fitting import fit
 from bype.models import VAE, TwoLevelVAE
 from bype.nets import GatedConv2d, halved
-from bype.priors import PRIORS
 from bype.refit import refit
 from bype.runs import Run
 from bype.training import Trainer

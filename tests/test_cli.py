@@ -59,7 +59,7 @@ def test_module_and_lazy_names():
         (["train", "digits", "--epochs", "many"], 2, "got 'many'"),
         (["evaluate", "RUN", "--samples=none"], 2, "got 'none'"),
         (["evaluate", "RUN", "--samples", "0"], 2, "got '0'"),
-        (["train", "digits", "--lr", "nan"], 2, "--lr: expected at least 0.0, got nan"),
+        (["train", "digits", "--lr", "nan"], 2, "--lr: expected above 0, got nan"),
         (["train", "digits", "--precision", "tf32", "--device", "cpu"], 2, "precision tf32: expected a CUDA device"),
         (["train", "digits", "--likelihood", "logistic"], 2, "expected data of 256 levels, got 17 levels"),
         (["train", "digits", "--components", "5000"], 2, "between 1 and the 1439 training items"),

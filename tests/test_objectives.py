@@ -7,11 +7,10 @@ import scipy.stats
 import torch
 
 from bype import build_model, elbo, from_arrays, iwae
-from bype.conditionals import LIKELIHOODS
+from bype.config import LIKELIHOODS, PRIORS
 from bype.distributions import DiagonalNormal
 from bype.models import VAE
 from bype.objectives import ElboTerms
-from bype.priors import PRIORS
 
 D, PIXELS, NOISE = 5, 8, 0.6
 

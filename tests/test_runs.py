@@ -157,7 +157,7 @@ def test_a_model_loads_as_it_was_scored(trained):
         (lambda r: r["options"].update(epochs="many"), "'epochs' to be int"),
         (lambda r: r["options"].update(epochs=True), "'epochs' to be int"),
         (lambda r: r["options"].update(prior="gauss"), "expected one of standard, vamp"),
-        (lambda r: r["options"].update(lr=-1.0), "expected at least 0"),
+        (lambda r: r["options"].update(lr=-1.0), "--lr: expected above 0"),
         (lambda r: r.pop("data_sum"), "'options' and 'data_sum'"),
         (lambda r: r.update(data_sum="0" * 64), "other values"),
     ],

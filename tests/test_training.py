@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ import torch
 import bype
 from bype.errors import InputError, TrainingError
 from bype.optim import NormalizedAdam
+from bype.pseudocoreset import STRATEGIES
 from bype.training import Trainer, validation_bound
 
 PRIORS = ["standard", "vamp", "exemplar", "bype"]
@@ -306,3 +308,58 @@ def test_training_and_scoring_leave_the_process_as_it_was(tiny):
     Trainer(model, tiny).run_epoch()
     log_likelihood(model, tiny.test, 2)
     assert sys.float_info.min / 2 > 0, "denormal numbers count again"
+
+
+@pytest.mark.parametrize("coreset", STRATEGIES)
+def test_a_model_is_trained_by_the_strategy_it_was_built_for(tiny, coreset):
+    model = model_for(tiny, coreset=coreset)
+    before = model.prior.pseudo_inputs.detach().clone()
+    assert type(Trainer(model, tiny).strategy) is STRATEGIES[coreset]
+    bype.train(model, tiny, epochs=2, warmup=0, coreset_interval=1)
+    assert torch.equal(model.prior.pseudo_inputs, before) == (coreset == "none")
+
+
+def test_a_trainer_takes_a_strategy_by_name_if_it_fits_the_prior(tiny):
+    assert type(Trainer(model_for(tiny), tiny, strategy="published").strategy) is STRATEGIES["published"]
+    for coreset, strategy, message in (
+        ("paper", "elbo", r"strategy elbo: .*coreset elbo\), got one made for paper"),
+        ("elbo", STRATEGIES["none"](), "coreset paper, none or published"),
+        ("paper", "papers", "expected one of paper, none, published, elbo, got 'papers'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Trainer(model_for(tiny, coreset=coreset), tiny, strategy=strategy)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"precision": "fp16"}, "precision: expected one of fp32, tf32, bf16, got 'fp16'"),
+        ({"coreset_interval": 0}, "coreset_interval: expected a whole number of at least 1, got 0"),
+        ({"patience": 0}, "patience: expected a whole number of at least 1"),
+        ({"epochs": 2.5}, "epochs: expected a whole number of at least 1, got 2.5"),
+        ({"lr": -1e-3}, "lr: expected a number of at least 0"),
+        ({"lr": math.nan}, "lr: expected a number of at least 0"),
+    ],
+)
+def test_options_out_of_range_are_refused_before_training(tiny, option, message):
+    with pytest.raises(InputError, match=message):
+        Trainer(model_for(tiny), tiny, **option)
+
+
+def test_data_that_do_not_fit_the_model_are_refused_by_name(tiny):
+    g = torch.Generator().manual_seed(0)
+    floats = bype.from_arrays(torch.rand(60, 4, 5, generator=g), name="floats")
+    wide = bype.from_arrays(torch.rand(60, 5, 4, generator=g), name="wide")
+    more = bype.from_arrays(torch.rand(90, 4, 5, generator=g), name="more")
+    for model, data, message in (
+        (model_for(tiny), wide, r"wide: expected images \(1, 4, 5\), got \(1, 5, 4\)"),
+        (model_for(tiny, likelihood="logistic"), floats, "expected data of 256 levels, got floats in floats"),
+        (model_for(tiny), more, "more: expected the 48 training items of the prior, got 72"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Trainer(model, data)
+    with pytest.raises(InputError, match="expected data of 256 levels, got floats in floats"):
+        bype.evaluate(model_for(tiny, likelihood="logistic"), floats, n_samples=1)
+    for option in ({"latent_dim": 0}, {"hidden_dim": 0}, {"init": "zeros"}):
+        with pytest.raises(InputError, match=f"{next(iter(option))}: expected"):
+            model_for(tiny, **option)

@@ -23,13 +23,12 @@ from bype.conditionals import (
 )
 from bype.conditionals.conv import conv_image
 from bype.conditionals.two_level import dense_image
-from bype.config import ARCHS, Config
+from bype.config import ARCHS, INITS, STRATEGIES, Config
 from bype.data import Dataset
 from bype.errors import InputError
 from bype.models import VAE, TwoLevelVAE
 from bype.nets import Init, init_dense
 from bype.priors import ExemplarPrior, Prior, PseudocoresetPrior, StandardPrior, VampPrior
-from bype.pseudocoreset import STRATEGIES
 
 
 def build_model(
@@ -62,7 +61,8 @@ def build_model(
         hidden_dim: The width of the hidden dense layers; `celeba` has none.
         exemplars: Exemplars drawn per step; by default min(500, N - 1).
         retrieve: Of those, encode each item's K nearest only.
-        coreset: How a pseudocoreset will learn: under `elbo` its points and weights are parameters.
+        coreset: How a pseudocoreset learns, `paper`, `none`, `published` or `elbo`: what a trainer does unless told
+            otherwise. Under `elbo` points and weights are parameters.
         init: How dense weights start.
         reencode: The share of a prior's points that a training step encodes (`VAE`); by default all.
         seed: The seed.
@@ -74,6 +74,11 @@ def build_model(
         n_components = min(240, len(data.train) // 2)  # the published code's
     if arch not in ARCHS:
         raise InputError(f"arch: expected one of {', '.join(ARCHS)}, got {arch!r}")
+    for name, size in (("latent_dim", latent_dim), ("hidden_dim", hidden_dim)):
+        if size < 1:
+            raise InputError(f"{name}: expected at least 1, got {size}")
+    if init not in INITS:
+        raise InputError(f"init: expected one of {', '.join(INITS)}, got {init!r}")
     if reencode is not None and not 0 < reencode <= 1:
         raise InputError(f"reencode: expected above 0 and at most 1, got {reencode}")
     if coreset not in STRATEGIES:
@@ -91,7 +96,7 @@ def build_model(
             n_components=n_components,
             exemplars=exemplars,
             retrieve=retrieve,
-            learned=STRATEGIES[coreset].learned,
+            coreset=coreset,
         )
     share = 1.0 if reencode is None else reencode
     encoder, decoder = networks[:2]
@@ -99,7 +104,8 @@ def build_model(
     model = (
         TwoLevelVAE(encoder, decoder, p, *lower, reencode=share) if lower else VAE(encoder, decoder, p, reencode=share)
     )
-    return model.to(data.train.pixels.device)
+    model.to(data.train.pixels.device).check_data(data)
+    return model
 
 
 def model_from(config: Config, data: Dataset) -> VAE:
@@ -151,9 +157,6 @@ def _likelihood(name: str, data: Dataset) -> Likelihood:
     if name == "bernoulli":
         return Bernoulli()
     if name == "logistic":
-        if data.levels != 256:
-            got = "floats" if data.levels is None else f"{data.levels} levels"
-            raise InputError(f"likelihood logistic: expected data of 256 levels, got {got} in {data.name}")
         return Logistic(data.shape)
     raise InputError(f"likelihood: expected mse, gaussian, bernoulli or logistic, got {name!r}")
 
@@ -166,7 +169,7 @@ def build_prior(
     n_components: int | None = None,
     exemplars: int | None = None,
     retrieve: int | None = None,
-    learned: bool = False,
+    coreset: str = "paper",
 ) -> Prior:
     """A prior by name, for any encoder; its points are drawn from torch's global random state, on the CPU.
 
@@ -177,7 +180,7 @@ def build_prior(
         n_components: Components M of `vamp` and `bype`; by default min(500, N // 2).
         exemplars: Exemplars drawn per step; by default min(500, N - 1).
         retrieve: Of those, encode each item's K nearest only.
-        learned: Whether the objective's gradient moves a pseudocoreset's points and weights.
+        coreset: How a pseudocoreset learns.
 
     Raises:
         InputError: If the name is unknown or a size does not fit the data.
@@ -198,7 +201,7 @@ def build_prior(
         points = _training_items(data, m)
         return VampPrior(points + 0.01 * torch.randn_like(points))
     if name == "bype":
-        return PseudocoresetPrior(_training_items(data, m), n, learned=learned)
+        return PseudocoresetPrior(_training_items(data, m), n, coreset=coreset)
     raise InputError(f"prior: expected standard, vamp, exemplar or bype, got {name!r}")
 
 

@@ -14,24 +14,34 @@ TWO_LEVELS = ("hvae", "convhvae")
 PRIORS = ("standard", "vamp", "exemplar", "bype")
 LIKELIHOODS = ("mse", "gaussian", "bernoulli", "logistic")
 STRATEGIES = ("paper", "none", "published", "elbo")
+INITS = ("he", "glorot")
 PRECISIONS = ("fp32", "tf32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 
 
+#: Seeds go up to here: offsets are added to them, and a generator of random numbers takes 64 bits.
+MAX_SEED = 2**62
+
+
 def option(
-    default: Any, help: str, *, flag: str | None = None, choices: tuple[str, ...] = (), low: float | None = None
+    default: Any,
+    help: str,
+    *,
+    flag: str | None = None,
+    choices: tuple[str, ...] = (),
+    low: float | None = None,
+    above: float | None = None,
 ) -> Any:
     """A field: its default, the sentence that `--help` prints, its flag, and what values it may take."""
-    return field(default=default, metadata={"help": help, "flag": flag, "choices": choices, "low": low})
+    rules = {"help": help, "flag": flag, "choices": choices, "low": low, "above": above}
+    return field(default=default, metadata=rules)
 
 
 @dataclass(frozen=True)
 class Config:
     """What is trained, on what, and how. None means: by the data's size, or the option's absence."""
 
-    set: str = field(
-        metadata={"help": "A data set's name, or the path of your own.", "flag": None, "choices": (), "low": None}
-    )
+    set: str = option(dataclasses.MISSING, "A data set's name, or the path of your own.")
     resize: str | None = option(None, "Bring the images of a folder or zip to this size: pixels, or HxW.")
     arch: str = option("vae", "The networks.", choices=ARCHS)
     prior: str = option("bype", "The prior p(z).", choices=PRIORS)
@@ -44,14 +54,14 @@ class Config:
     )
     latent_dim: int = option(40, "Dimension D of z; of two levels, of each.", low=1)
     hidden_dim: int = option(300, "Width of the hidden layers.", low=1)
-    init: str = option("he", "Dense weights: he is N(0, 2/fan_in).", choices=("he", "glorot"))
+    init: str = option("he", "Dense weights: he is N(0, 2/fan_in).", choices=INITS)
     epochs: int = option(4000, "Epochs at most.", low=1)
     warmup: int = option(100, "Epochs over which beta rises to 1.", low=0)
     patience: int = option(
         50, "Epochs without a better validation loss, after the warm-up, before training stops.", low=1
     )
     batch_size: int = option(100, "Items per step.", low=1)
-    lr: float = option(5e-4, "Learning rate of the networks.", low=0.0)
+    lr: float = option(5e-4, "Learning rate of the networks.", above=0)
     coreset: str = option("paper", "How the pseudocoreset learns, step (ii).", choices=STRATEGIES)
     coreset_interval: int = option(10, "Epochs k between its updates.", low=1)
     coreset_steps: int | None = option(None, "Inner steps of an update of paper [default: 100].", low=1)
@@ -63,7 +73,7 @@ class Config:
     exemplars: int | None = option(None, "Exemplars drawn per step [default: min(500, N - 1)].", low=2)
     retrieve: int | None = option(None, "Of those, encode each item's K nearest only.", low=1)
     reencode: float | None = option(
-        None, "Share of the points of vamp and bype encoded anew at each step, the rest cached [default: 1].", low=0.0
+        None, "Share of the points of vamp and bype encoded anew at each step, the rest cached [default: 1].", above=0
     )
     precision: str = option("fp32", "Of the networks' matrix products.", choices=PRECISIONS)
     seed: int = option(0, "Seed of everything random.", low=0)
@@ -72,7 +82,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
-            _check(f.metadata, flag_of(f), getattr(self, f.name))
+            _check(f, getattr(self, f.name))
         if self.resize is not None:
             size_of(self.resize)
 
@@ -156,10 +166,17 @@ def _name(expected: Any) -> str:
     return getattr(expected, "__name__", None) or str(expected)
 
 
-def _check(rules: Any, flag: str, value: Any) -> None:
+def _check(f: "dataclasses.Field[Any]", value: Any) -> None:
+    rules, flag = f.metadata, flag_of(f)
+    if not _has_type(value, f.type):
+        raise InputError(f"{flag}: expected {_name(f.type)}, got {value!r}")
     if value is None:
         return
     if rules["choices"] and value not in rules["choices"]:
         raise InputError(f"{flag}: expected one of {', '.join(rules['choices'])}, got {value!r}")
     if rules["low"] is not None and not rules["low"] <= value < float("inf"):
         raise InputError(f"{flag}: expected at least {rules['low']}, got {value}")
+    if rules["above"] is not None and not rules["above"] < value < float("inf"):
+        raise InputError(f"{flag}: expected above {rules['above']}, got {value}")
+    if f.name == "seed" and value > MAX_SEED:
+        raise InputError(f"{flag}: expected at most 2^62, got {value}")

@@ -173,7 +173,7 @@ def evaluate(
         progress: Called with the items done and the items in all.
 
     Raises:
-        InputError: If the images' shape is not the model's, or an option is out of range.
+        InputError: If the data do not fit the model (`VAE.check_data`), or an option is out of range.
     """
     scored = _scored(model, data, split, n_samples, n_items)
     images = data.splits[split]
@@ -238,8 +238,7 @@ def _scored(model: VAE, data: Dataset, split: str, n_samples: int, n_items: int 
         raise InputError(f"split: expected train, validation or test, got {split!r}")
     if n_samples < 1 or (n_items is not None and n_items < 1):
         raise InputError(f"samples, items: expected at least 1, got {n_samples}, {n_items}")
-    if data.shape != model.decoder.shape:
-        raise InputError(f"{data.name}: expected images {model.decoder.shape}, got {data.shape}")
+    model.check_data(data)
     return data.splits[split].first(n_items)
 
 

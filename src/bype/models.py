@@ -12,7 +12,9 @@ from torch.distributions import Distribution
 
 from bype.conditionals.base import Decoder, Encoder
 from bype.conditionals.two_level import LowerEncoder, LowerPrior
+from bype.data import Dataset
 from bype.distributions import DiagonalNormal, EqualMixture, IsotropicMixture, NormalMixture
+from bype.errors import InputError
 from bype.nets import full_precision
 from bype.priors import Prior
 
@@ -84,6 +86,23 @@ class VAE(nn.Module):
     def dtype(self) -> torch.dtype:
         """That of the networks' weights, and so of the images they take."""
         return next(self.parameters()).dtype
+
+    def check_data(self, data: Dataset) -> None:
+        """Refuses data that the model cannot take.
+
+        Raises:
+            InputError: If the images' shape, their levels or their device are not the model's.
+        """
+        if data.shape != self.decoder.shape:
+            raise InputError(f"{data.name}: expected images {self.decoder.shape}, got {data.shape}")
+        levels = self.decoder.likelihood.levels
+        if levels not in (None, data.levels):
+            likelihood = type(self.decoder.likelihood).__name__.lower()
+            got = "floats" if data.levels is None else f"{data.levels} levels"
+            raise InputError(f"likelihood {likelihood}: expected data of {levels} levels, got {got} in {data.name}")
+        own, theirs = next(self.parameters()).device, data.train.pixels.device
+        if own != theirs:
+            raise InputError(f"{data.name}: expected data on the model's device, {own}, got {theirs}; data.to({own})")
 
     def posterior_and_prior(
         self, x: Tensor, *, index: Tensor | None = None, generator: torch.Generator | None = None

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from bype.conditionals.base import Encoder
+from bype.config import STRATEGIES
 from bype.data import Images, scale
 from bype.distributions import DiagonalMixture, DiagonalNormal, IsotropicMixture
 
@@ -156,7 +157,7 @@ class PseudocoresetPrior(_SharedVariance, _PointPrior):
     .. math:: p(z) = \sum_{m=1}^M \frac{w_m}{N} \, \mathcal{N}(z \mid \mu(u_m), \sigma^2 I)
 
     The points and weights are buffers: step (i), the network step, trains `parameters()`; step (ii), a strategy of
-    `bype.pseudocoreset`, moves the buffers. With `learned` the points are parameters instead, and so are the logarithms
+    `bype.pseudocoreset`, moves the buffers. Under `elbo` the points are parameters instead, and so are the logarithms
     of the weights, w = N softmax(log_weights), which `weights` follows after each step.
 
     Source: ByPE-VAE (Ai et al., 2021), Eq. 11-12, https://arxiv.org/abs/2107.09286
@@ -164,26 +165,33 @@ class PseudocoresetPrior(_SharedVariance, _PointPrior):
     Args:
         pseudo_inputs: The initial points u_m, shape (M, c, h, w), in the units of the data.
         n_data: The number of data points N, which is also what the weights sum to.
-        learned: Whether the gradient of the objective moves points and weights.
+        coreset: The strategy by which points and weights learn, unless a trainer is given another one.
 
     Raises:
-        ValueError: If M is 0 or more than N.
+        ValueError: If M is 0 or more than N, or there is no such strategy.
     """
 
-    def __init__(self, pseudo_inputs: Tensor, n_data: int, *, learned: bool = False) -> None:
+    def __init__(self, pseudo_inputs: Tensor, n_data: int, *, coreset: str = "paper") -> None:
         super().__init__()
         m = len(pseudo_inputs)
         if not 1 <= m <= n_data:
             raise ValueError(f"Expected between 1 and n_data={n_data} pseudo-inputs, but got {m}.")
-        self.n_data, self.learned = n_data, learned
+        if coreset not in STRATEGIES:
+            raise ValueError(f"Expected `coreset` to be one of {', '.join(STRATEGIES)}, but got {coreset!r}.")
+        self.n_data, self.coreset = n_data, coreset
         self.pseudo_inputs: Tensor
         self.weights: Tensor
         self.register_buffer("weights", pseudo_inputs.new_full((m,), n_data / m))
-        if learned:
+        if self.learned:
             self.pseudo_inputs = nn.Parameter(pseudo_inputs.clone())
             self.log_weights = nn.Parameter(pseudo_inputs.new_full((m,), 1 / m).log())
         else:
             self.register_buffer("pseudo_inputs", pseudo_inputs.clone())
+
+    @property
+    def learned(self) -> bool:
+        """Whether the gradient of the objective moves points and weights."""
+        return self.coreset == "elbo"
 
     def draw(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> Points:
         """All pseudo-points, with the shares w/N."""
@@ -335,7 +343,3 @@ class FittedMixture(Prior):
         if self.images is None or self.items is None:
             return None
         return self.images.scaled(self.items[index])
-
-
-#: The command line's names.
-PRIORS = ("standard", "vamp", "exemplar", "bype")

@@ -180,8 +180,8 @@ class Fixed(Strategy):
 class Elbo(Strategy):
     """Strategy `elbo`: U and the weights' logarithms are parameters, moved by the objective's own gradient.
 
-    Every network step moves them (`PseudocoresetPrior(learned=True)`), so that an update has nothing left to do. It is
-    a VampPrior with weights and a shared variance under another name.
+    Every network step moves them (`PseudocoresetPrior(coreset="elbo")`), so that an update has nothing left to do. It
+    is a VampPrior with weights and a shared variance under another name.
     """
 
     learned = True

@@ -47,6 +47,7 @@ def refit(
     Raises:
         InputError: If a count does not fit the data, or both are given.
     """
+    model.check_data(data)
     n = len(data.train)
     if points is not None and em is not None:
         raise InputError("refit: expected --points or --em, got both")

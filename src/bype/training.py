@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bype import graphs
+from bype.config import PRECISIONS
 from bype.data import Dataset, Images
 from bype.errors import InputError, TrainingError
 from bype.floats import flush_denormals, product_precision
@@ -17,7 +18,7 @@ from bype.models import VAE
 from bype.objectives import elbo, kl_by_level
 from bype.optim import NormalizedAdam
 from bype.priors import PseudocoresetPrior
-from bype.pseudocoreset import Elbo, Fixed, Paper, Strategy, coreset_figures
+from bype.pseudocoreset import STRATEGIES, Fixed, Strategy, coreset_figures
 
 # Offsets from a run's seed: the streams of random numbers are independent of one another.
 VALIDATION_STREAM = 1_000_003
@@ -75,7 +76,8 @@ class Trainer:
         patience: Epochs without a better validation loss, counted after the warm-up, before training stops.
         batch_size: Items per step.
         lr: Learning rate.
-        strategy: How the pseudocoreset learns; by default `paper`, or `elbo` where its points are parameters.
+        strategy: How a pseudocoreset learns, by name or as an object with settings of its own; by default as the
+            prior's `coreset` says. Other priors ignore it.
         coreset_interval: Epochs k between its updates.
         precision: `fp32`, `tf32` (CUDA) or `bf16`: that of the networks' products in training. Parameters, densities
             and validation are float32 throughout.
@@ -83,7 +85,7 @@ class Trainer:
         graph: Whether a CUDA graph may be used; the same noise and, to rounding, the same steps without it.
 
     Raises:
-        InputError: If an option is out of range.
+        InputError: If an option is out of range, or the data or the strategy do not fit the model.
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class Trainer:
         patience: int = 50,
         batch_size: int = 100,
         lr: float = 5e-4,
-        strategy: Strategy | None = None,
+        strategy: Strategy | str | None = None,
         coreset_interval: int = 10,
         precision: str = "fp32",
         seed: int = 0,
@@ -104,13 +106,27 @@ class Trainer:
     ) -> None:
         self.model, self.data = model, data
         self.device = data.train.pixels.device
+        model.check_data(data)
+        n_data = getattr(model.prior, "n_data", len(data.train))
+        if len(data.train) > n_data:
+            raise InputError(f"{data.name}: expected the {n_data} training items of the prior, got {len(data.train)}")
+        if precision not in PRECISIONS:
+            raise InputError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
         if precision == "tf32" and self.device.type != "cuda":
             raise InputError(f"precision tf32: expected a CUDA device, got {self.device.type}")
-        for name, value, low in (("epochs", epochs, 1), ("warmup", warmup, 0), ("batch_size", batch_size, 1)):
-            if value < low:
-                raise InputError(f"{name}: expected at least {low}, got {value}")
+        counts = {
+            "epochs": epochs,
+            "patience": patience,
+            "batch_size": batch_size,
+            "coreset_interval": coreset_interval,
+        }
+        for name, value, low in [*((k, v, 1) for k, v in counts.items()), ("warmup", warmup, 0)]:
+            if not isinstance(value, int) or value < low:
+                raise InputError(f"{name}: expected a whole number of at least {low}, got {value!r}")
+        if not 0 <= lr < math.inf:
+            raise InputError(f"lr: expected a number of at least 0, got {lr}")
         self.epochs, self.warmup, self.patience, self.batch_size = epochs, warmup, patience, batch_size
-        self.strategy, self.coreset_interval = strategy or default_strategy(model), coreset_interval
+        self.strategy, self.coreset_interval = _strategy_for(model, strategy), coreset_interval
         self.strategy.graph = graph
         self.precision, self.seed, self.graph = precision, seed, graph
         self.optimizer = NormalizedAdam(_groups(model), lr=lr)
@@ -375,11 +391,24 @@ def validation_bound(model: VAE, images: Images, seed: int, *, batch_size: int =
     return total.item() / len(images)
 
 
-def default_strategy(model: VAE) -> Strategy:
-    """`paper` for a pseudocoreset, `elbo` where its points are parameters, nothing for other priors."""
-    if not isinstance(model.prior, PseudocoresetPrior):
+def _strategy_for(model: VAE, given: Strategy | str | None) -> Strategy:
+    """The strategy that was asked for, checked to fit the prior; by default the prior's own."""
+    prior = model.prior
+    if not isinstance(prior, PseudocoresetPrior):
         return Fixed()
-    return Elbo() if model.prior.learned else Paper()
+    name = prior.coreset if given is None else given
+    if isinstance(name, str):
+        if name not in STRATEGIES:
+            raise InputError(f"strategy: expected one of {', '.join(STRATEGIES)}, got {name!r}")
+        given = STRATEGIES[name]()
+    assert isinstance(given, Strategy)
+    if given.learned != prior.learned:
+        wanted = "elbo" if given.learned else "paper, none or published"
+        raise InputError(
+            f"strategy {type(given).__name__.lower()}: expected a pseudocoreset made for it (coreset {wanted}), "
+            f"got one made for {prior.coreset}"
+        )
+    return given
 
 
 def _groups(model: VAE) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bype.config import DEVICES
+from bype.config import DEVICES, MAX_SEED
 from bype.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,7 +28,15 @@ app.add_typer(data_app, name="data")
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 Device = Annotated[str, typer.Option("--device", metavar="|".join(DEVICES), help="Where to compute.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the random draws.")]
+
+
+def _seed(value: int) -> int:
+    if not 0 <= value <= MAX_SEED:
+        raise InputError(f"--seed: expected a number from 0 to 2^62, got {value}")
+    return value
+
+
+Seed = Annotated[int, typer.Option("--seed", callback=_seed, help="Seed of the random draws.")]
 DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Where to look first.")]
 
 

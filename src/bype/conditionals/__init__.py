@@ -3,12 +3,11 @@
 from bype.conditionals.base import Decoder, Encoder, NormalHeads
 from bype.conditionals.celeba import ResidualDecoder, ResidualEncoder
 from bype.conditionals.conv import ConvDecoder, ConvEncoder
-from bype.conditionals.likelihoods import LIKELIHOODS, Bernoulli, Gaussian, Likelihood, Logistic, MeanSquaredError
+from bype.conditionals.likelihoods import Bernoulli, Gaussian, Likelihood, Logistic, MeanSquaredError
 from bype.conditionals.mlp import MLPDecoder, MLPEncoder
 from bype.conditionals.two_level import LowerEncoder, LowerPrior, TwoLevelMLPDecoder
 
 __all__ = [
-    "LIKELIHOODS",
     "Bernoulli",
     "ConvDecoder",
     "ConvEncoder",

@@ -17,6 +17,8 @@ class Likelihood(nn.Module, ABC):
     normalised = True
     #: Whether images are binarised, anew at each step in training.
     binary = False
+    #: How many values a stored pixel must be able to take; None where any data will do.
+    levels: int | None = None
 
     @abstractmethod
     def forward(self, image: Tensor) -> Distribution:
@@ -105,6 +107,7 @@ class Logistic(Likelihood):
     """
 
     floor = 1e-4
+    levels: int
 
     def __init__(self, shape: tuple[int, int, int], scale: float = 0.1, levels: int = 256) -> None:
         super().__init__()
@@ -119,7 +122,3 @@ class Logistic(Likelihood):
     def forward(self, image: Tensor) -> DiscretizedLogistic:
         """The image is the location."""
         return DiscretizedLogistic(image, self.scale, self.levels)
-
-
-#: The command line's names.
-LIKELIHOODS = ("mse", "gaussian", "bernoulli", "logistic")
