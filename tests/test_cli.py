@@ -288,6 +288,19 @@ def test_figures_are_shown_even_where_they_cannot_be_written(run_cli, trained, t
     assert (code, "nll_paper" in out, "No space left" in err) == (2, True, True)
 
 
+def test_a_demo_at_work_is_left_alone(run_cli, tmp_path):
+    from bype.runs import Run
+
+    (tmp_path / "demo.json").write_text("{}")
+    for prior in ("standard", "vamp"):
+        Run(tmp_path / prior).path.mkdir()
+        (tmp_path / prior / "config.json").write_text("{}")
+    with Run(tmp_path / "vamp").lock():
+        code, _, err = run_cli("demo", "--out", tmp_path)
+    assert (code, "in use by a process" in err) == (4, True), err
+    assert all((tmp_path / prior / "config.json").exists() for prior in ("standard", "vamp"))
+
+
 @pytest.mark.slow
 def test_demo(cli_json, tmp_path):
     for _ in range(2):  # a second demo replaces the first

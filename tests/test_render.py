@@ -5,6 +5,7 @@ import scipy.stats
 from PIL import Image
 
 from bype.config import Config
+from bype.errors import InputError
 from bype.experiments import ledger
 from bype.experiments.render import render
 from bype.experiments.stats import T_975, paired, summary
@@ -69,6 +70,17 @@ def test_the_table_sets_paper_beside_ours(page):
     assert columns == {16}
 
 
+def test_a_page_of_somebody_else_s_and_a_missing_ledger_are_left_alone(page):
+    folder = page.parent / "ledger"
+    assert render(folder) == page, "its own page is replaced"
+    page.write_text("# My project\n")
+    with pytest.raises(InputError, match=r"README\.md: expected a page made by reproduce --render, or none"):
+        render(folder)
+    assert page.read_text() == "# My project\n"
+    with pytest.raises(InputError, match="expected a folder of finished cells, got none there"):
+        render(folder.parent / "ledgers")
+
+
 def test_differences_are_paired_by_seed(page):
     lines = page.read_text().splitlines()
     # Over the seeds that both have: -0.1 and -0.2 against vamp, where the means differ by -0.1.
@@ -127,6 +139,7 @@ def test_the_pictures_are_there_and_the_page_is_the_same_again(page):
 
 
 def test_an_empty_ledger_makes_a_page(tmp_path):
+    (tmp_path / "ledger").mkdir()
     text = render(tmp_path / "ledger").read_text()
     assert "from the 0 cells" in text
     assert text.count("not run") == 36

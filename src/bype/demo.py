@@ -2,6 +2,8 @@
 
 import shutil
 import statistics
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from bype.errors import RunExistsError
 from bype.evaluation import evaluate
 from bype.files import write_json
 from bype.fitting import TrainedRun, fit
+from bype.runs import Run
 
 MARK = "demo.json"
 EPOCHS, WARMUP, SAMPLES = 60, 20, 500
@@ -24,13 +27,12 @@ def run_demo(out: Path, device: str = "auto") -> list[dict[str, Any]]:
     An earlier demo at `out` is replaced; any other folder is left alone.
 
     Raises:
-        RunExistsError: If `out` holds anything else.
+        RunExistsError: If `out` holds anything else, or a process is at work in it.
     """
     if out.exists() and any(out.iterdir()):
         if not (out / MARK).exists():
             raise RunExistsError(f"{out}: expected a new folder or an earlier demo, got one with other files")
-        for prior in PRIORS:
-            shutil.rmtree(out / prior, ignore_errors=True)
+        _remove_runs([out / prior for prior in PRIORS if (out / prior).is_dir()])
     write_json(out / MARK, {})
     rows, runs = [], {}
     for prior in PRIORS:
@@ -56,6 +58,15 @@ def run_demo(out: Path, device: str = "auto") -> list[dict[str, Any]]:
     draw(out, runs)
     write_json(out / MARK, {"rows": rows})
     return rows
+
+
+def _remove_runs(folders: Sequence[Path]) -> None:
+    """Removes earlier runs, all or, where a process is at work in one of them, none."""
+    with ExitStack() as locks:
+        for folder in folders:
+            locks.enter_context(Run(folder).lock())
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def draw(out: Path, runs: dict[str, TrainedRun]) -> None:

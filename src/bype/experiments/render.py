@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from bype import pictures
 from bype.config import PRIORS
+from bype.errors import InputError
 from bype.experiments.ledger import read
 from bype.experiments.stats import Summary, paired, summary
 from bype.files import write_text
@@ -32,6 +33,9 @@ PAPER_TABLE1: dict[str, dict[str, tuple[float, ...]]] = {
 Cell = Mapping[str, Any]
 Text = list[str]
 
+#: What every page begins with: a page without it is somebody else's, and is left alone.
+MARK = "Made by `bype reproduce --render`"
+
 UNIT = "Negative log-likelihood in the paper's unit, `nll_paper`; lower is better."
 
 
@@ -40,13 +44,22 @@ def render(ledger: Path) -> Path:
 
     Returns:
         The page.
+
+    Raises:
+        InputError: If there is no such folder, or the README.md beside it is none that was made so.
     """
+    if not ledger.is_dir():
+        raise InputError(f"--ledger {ledger}: expected a folder of finished cells, got none there")
+    page = ledger.parent / "README.md"
+    if page.exists() and MARK not in page.read_text(encoding="utf-8", errors="replace"):
+        raise InputError(
+            f"{page}: expected a page made by reproduce --render, or none, got another; move it, or --ledger"
+        )
     cells, left_out = read(ledger)
     folder = ledger.parent
     parts = [_head(ledger, cells, left_out)]
     for section in (_table1, _table1_short, _step_two, _reencode, _trunk):
         parts.append(section(cells, folder))
-    page = folder / "README.md"
     write_text(page, "\n".join(line for part in parts for line in part) + "\n")
     return page
 
@@ -55,7 +68,7 @@ def _head(ledger: Path, cells: Sequence[Cell], left_out: Sequence[str]) -> Text:
     lines = [
         "# Results",
         "",
-        f"Made by `bype reproduce --render` from the {len(cells)} cells of [`{ledger.name}`]({ledger.name}) and from "
+        f"{MARK} from the {len(cells)} cells of [`{ledger.name}`]({ledger.name}) and from "
         "nothing else: one file for each run, with all its settings and figures. Means over seeds; intervals are 95 %, "
         "by Student's t; differences are paired by seed.",
         "",
