@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from bype.errors import InputError
@@ -73,7 +74,7 @@ def test_module_and_lazy_names():
         (["sample", "RUN", "--out", "x.gif"], 2, "ends in .png or .npz"),
         (["sample", "RUN", "--out", "x.png", "--component", "20"], 2, "a component from 0 to 19, but got 20"),
         (["sample", "RUN", "--out", "x.png", "--like", "179"], 2, "a test item from 0 to 178"),
-        (["sample", "RUN", "--out", "x.png", "--like", "none.png"], 2, "none.png: expected a PNG or JPEG image"),
+        (["sample", "RUN", "--out", "x.png", "--like", "none.png"], 2, "none.png: expected an image file"),
         (["sample", "RUN", "--out", "x.png", "--like", "1", "--plates"], 2, "got more"),
         (["sample", "STANDARD", "--out", "x.png", "--plates"], 2, "a prior made of points, but got StandardPrior"),
         (["sample", "STANDARD", "--out", "x.png", "--component", "0"], 2, "StandardPrior has none"),
@@ -106,7 +107,17 @@ def test_module_and_lazy_names():
         ),
         (["demo", "--out", "RUN"], 4, "a new folder or an earlier demo"),
         (["reproduce", "table9"], 2, "expected one of trunk, step-two"),
-        (["reproduce", "trunk", "--seeds", "3-1"], 2, "--seeds: expected a number or a range like 0-4, got '3-1'"),
+        (
+            ["reproduce", "trunk", "--seeds", "3-1"],
+            2,
+            "--seeds: expected a number or a range like 0-4 of at most 1000, got '3-1'",
+        ),
+        (["reproduce", "trunk", "--seeds", "0-99999999999"], 2, "a range like 0-4 of at most 1000, got"),
+        (["reproduce", "trunk", "--seeds", "²"], 2, "got '²'"),
+        (["reproduce", "trunk", "--shard", "1/²"], 2, "--shard: expected I/N with I from 1 to N, got '1/²'"),
+        (["refit", "STANDARD", "--name", "a", "--points", "²"], 2, "--points: expected all or a number, got '²'"),
+        (["sample", "STANDARD", "--out", "x.png", "--seed", "9" * 20], 2, "--seed: expected a number from 0 to 2^62"),
+        (["sample", "STANDARD", "--out", "x.png", "--seed", "-1"], 2, "--seed: expected a number from 0 to 2^62"),
         (
             ["reproduce", "trunk", "--coreset", "elbo"],
             2,
@@ -184,7 +195,7 @@ def test_samples_follow_the_seed(cli_json, trained, tmp_path):
 @pytest.mark.parametrize("prior", ["standard", "vamp", "exemplar", "bype"])
 def test_pictures_are_pngs_of_the_right_size(cli_json, trained, tmp_path, prior):
     run, out = trained[prior], tmp_path / "x.png"
-    tile = 4 * 8 + 2
+    tile = 12 * 8 + 2
     cli_json("sample", run, "--out", out, "--n", 9)
     with Image.open(out) as picture:
         assert picture.format == "PNG"
@@ -207,7 +218,7 @@ def test_interpolation_goes_from_one_item_to_the_other(cli_json, trained, tmp_pa
     run, out = Run(trained["bype"]), tmp_path / "x.png"
     data = run.load_data()
     model = run.load_model(data)
-    tile = 4 * 8 + 2
+    tile = 12 * 8 + 2
 
     def tiles(*options):
         """The picture's tiles by row and column, (rows, columns, 8, 8), as bytes."""
@@ -215,7 +226,7 @@ def test_interpolation_goes_from_one_item_to_the_other(cli_json, trained, tmp_pa
         pixels = np.asarray(Image.open(out))[..., 0]
         rows, columns = (n // tile for n in pixels.shape)
         assert drawn["n"] == rows * columns
-        inner = pixels[2:, 2:].reshape(rows, tile, columns, tile)[:, :32:4, :, :32:4]
+        inner = pixels[2:, 2:].reshape(rows, tile, columns, tile)[:, :96:12, :, :96:12]
         return inner.transpose(0, 2, 1, 3)
 
     def bytes_of(images):
@@ -237,11 +248,21 @@ def test_interpolation_goes_from_one_item_to_the_other(cli_json, trained, tmp_pa
 def test_like_takes_a_picture_of_the_data_s_size(cli_json, run_cli, trained, tmp_path):
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "good.png")
     Image.fromarray(np.zeros((9, 8), np.uint8)).save(tmp_path / "bad.png")
+    Image.fromarray(np.zeros((8, 8), np.uint16)).save(tmp_path / "deep.png")
     (tmp_path / "not.png").write_bytes(b"text")
+    (tmp_path / "folder").mkdir()
     cli_json("sample", trained["bype"], "--out", tmp_path / "x.png", "--like", tmp_path / "good.png")
-    for name, message in (("bad.png", "expected an image of 8x8, got 8x9"), ("not.png", "PNG or JPEG")):
-        code, _, err = run_cli("sample", trained["bype"], "--out", tmp_path / "y.png", "--like", tmp_path / name)
-        assert (code, message in err) == (2, True), err
+    for like, message in (
+        (tmp_path / "bad.png", "expected an image of 8x8, got 9x8"),
+        (tmp_path / "not.png", "expected a PNG, JPEG, WebP or BMP image"),
+        (tmp_path / "deep.png", "expected 8 bits a channel, got the mode I;16"),
+        (tmp_path / "folder", "expected a file, got a folder"),
+        (tmp_path / "none.png", "expected an image file, got No such file or directory"),
+        ("999", "expected a file or a test item from 0 to 178, got 999"),
+        ("²", "expected an image file, got No such file"),
+    ):
+        code, _, err = run_cli("sample", trained["bype"], "--out", tmp_path / "y.png", "--like", like)
+        assert (code, message in err, err.count("\n")) == (2, True, 1), err
 
 
 def test_data_list_says_where_sets_are(cli_json, run_cli, tmp_path, monkeypatch, write_idx):
@@ -286,6 +307,32 @@ def test_figures_are_shown_even_where_they_cannot_be_written(run_cli, trained, t
     monkeypatch.setattr("bype.runs.write_json", full)
     code, out, err = run_cli("evaluate", run, "--samples", 2, "--items", 5)
     assert (code, "nll_paper" in out, "No space left" in err) == (2, True, True)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 0 has ..."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you"),
+        MemoryError(),
+    ],
+)
+def test_no_memory_is_one_line(run_cli, trained, monkeypatch, error):
+    def build(*args, **options):
+        raise error
+
+    monkeypatch.setattr("bype.runs.model_from", build)
+    code, _, err = run_cli("evaluate", trained["bype"])
+    assert (code, err.count("\n"), "expected enough memory" in err) == (2, 1, True), err
+
+
+def test_another_error_of_torch_is_not_taken_for_memory(run_cli, trained, monkeypatch):
+    def build(*args, **options):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr("bype.runs.model_from", build)
+    with pytest.raises(RuntimeError, match="shapes"):
+        run_cli("evaluate", trained["bype"])
 
 
 def test_a_demo_at_work_is_left_alone(run_cli, tmp_path):

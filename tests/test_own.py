@@ -200,6 +200,34 @@ def test_transparent_is_white_and_every_usual_mode_is_read():
         decode(_one(Image.fromarray(np.zeros((3, 3), np.uint16)), format="PNG"), "here")
 
 
+@pytest.mark.parametrize("resize", [None, "5x7"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA"])
+def test_an_image_file_alone_is_read_as_in_its_set(tmp_path, resize, mode):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    channels = len(mode)
+    for i, image in enumerate(_images(20, 8, 6, channels)):
+        Image.fromarray(image.squeeze(), mode).save(tmp_path / f"{i:02}.png", exif=exif)
+    whole = bype.load(tmp_path, resize=resize)
+    assert whole.shape == (3 if channels > 2 else 1, *((6, 8) if resize is None else (5, 7)))
+    found = {tuple(x.flatten().tolist()) for part in whole.splits.values() for x in part.scaled()}
+    for i in range(20):
+        alone = data.like(tmp_path / f"{i:02}.png", whole, resize=resize)
+        assert tuple(alone.flatten().tolist()) in found
+    with pytest.raises(InputError, match="expected images of 1 or 3 channels"):
+        data.like(tmp_path / "00.png", bype.from_arrays(_images(20, 2, 6, 8)))
+
+
+def test_a_face_alone_is_cut_as_those_of_its_set_are(tmp_path):
+    for i, face in enumerate(_images(16, 218, 178, 3)):
+        (tmp_path / "celeba").mkdir(exist_ok=True)
+        Image.fromarray(face).save(tmp_path / "celeba" / f"{i:02}.png")
+    faces = bype.load("celeba", tmp_path)
+    found = [x for part in faces.splits.values() for x in part.scaled()]
+    alone = data.like(tmp_path / "celeba" / "07.png", faces)
+    assert sum(torch.equal(alone, x) for x in found) == 1
+
+
 def test_mixed_sizes_are_refused_with_both_names_or_resized(tmp_path):
     _photos(tmp_path, classes=())
     Image.fromarray(_images(9, 6, 3)).save(tmp_path / "turned.png")  # the same two numbers, the other way round

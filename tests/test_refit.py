@@ -158,6 +158,19 @@ def test_refit_evaluate_and_sample_by_name(cli_json, run_cli, trained, tmp_path)
         assert (got, message in err, err.count("\n")) == (code, True, 1), err
 
 
+def test_a_prior_with_a_scale_for_each_latent_can_be_refitted(digits_model):
+    model, data = digits_model
+    prior = bype.build_model(data, prior="exemplar", latent_dim=8).prior
+    prior.log_scale = torch.nn.Parameter(torch.linspace(-1, 1, 8))
+    own, model.prior = model.prior, prior
+    try:
+        fitted = refit(model, data, points=30)
+    finally:
+        model.prior = own
+    assert fitted.log_scale.shape == ()
+    assert fitted.log_scale.isfinite()
+
+
 def test_a_refit_belongs_to_the_networks_it_was_made_for(cli_json, run_cli, tmp_path):
     run = tmp_path / "run"
     train = ("train", "digits", "--components", 5, "--hidden-dim", 16, "--latent-dim", 4, "--warmup", 1, "--out", run)

@@ -9,7 +9,6 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from bype.errors import InputError
 from bype.files import write
 from bype.models import Plates
 
@@ -30,7 +29,7 @@ def grid(images: Tensor, columns: int | None = None, *, background: int = 255) -
     n, h, w, _ = tiles.shape
     columns = columns or int(np.ceil(np.sqrt(n)))
     rows = -(-n // columns)
-    factor = max(1, min(4, SMALL // max(h, w)))
+    factor = max(1, SMALL // max(h, w))
     tiles = tiles.repeat(factor, 1).repeat(factor, 2)
     h, w = h * factor, w * factor
     canvas = np.full((rows * (h + GAP) + GAP, columns * (w + GAP) + GAP, 3), background, np.uint8)
@@ -161,24 +160,3 @@ def _figure_image(figure: Any) -> Image.Image:
 def save_png(picture: Image.Image, path: Path) -> None:
     """Writes a PNG whole."""
     write(path, lambda p: picture.save(p, format="PNG"))
-
-
-def read_image(path: Path, shape: tuple[int, int, int]) -> Tensor:
-    """One image file as (c, h, w) pixels (v + 1/2)/256.
-
-    Raises:
-        InputError: If it is no image, or not of the shape.
-    """
-    c, h, w = shape
-    if c not in (1, 3):
-        raise InputError(f"{path}: expected a run on grey or colour images, got {c} channels")
-    try:
-        with Image.open(path, formats=["PNG", "JPEG", "WEBP", "BMP"]) as image:
-            if image.size != (w, h):
-                raise InputError(f"{path}: expected an image of {w}x{h}, got {image.size[0]}x{image.size[1]}")
-            values = np.asarray(image.convert("L" if c == 1 else "RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
-        if isinstance(e, InputError):
-            raise
-        raise InputError(f"{path}: expected a PNG or JPEG image, got {type(e).__name__}") from None
-    return (torch.from_numpy(values.copy()).view(h, w, c).permute(2, 0, 1).float() + 0.5) / 256

@@ -68,7 +68,8 @@ def refit(
                 items = torch.randperm(n, generator=generator, device=device)[:points].sort().values
             loc = latents(model, data.train)[items]
             log_weights = loc.new_full((len(loc),), 1 / len(loc)).log()
-            scale = getattr(model.prior, "log_scale", loc.new_zeros(())).exp().item()
+            # Where the search begins; a prior of one's own may have a scale for each latent.
+            scale = getattr(model.prior, "log_scale", loc.new_zeros(())).mean().exp().item()
         scale = choose_scale(model, data, loc, log_weights, scale, seed, say)
     images = None if items is None else data.train
     return FittedMixture(loc, log_weights, loc.new_tensor(scale).log(), images, items)

@@ -15,7 +15,7 @@ from bype.cli import train, score, draw, data, reproduce  # noqa: F401
 
 # isort: on
 from bype.cli.app import app
-from bype.errors import BypeError
+from bype.errors import BypeError, first_line
 
 
 def main() -> None:
@@ -36,7 +36,11 @@ def main() -> None:
     except _Stopped:
         _fail("stopped; of a training run, the last finished epoch is saved", 143)
     except MemoryError as e:
-        _fail(f"expected enough memory for this run, got {str(e) or 'none left'}", 2)
+        _fail(f"expected enough memory for this command, got {str(e) or 'none left'}", 2)
+    except RuntimeError as e:  # torch has no error of its own for memory on a CPU
+        if not any(sign in str(e) for sign in ("out of memory", "can't allocate memory")):
+            raise
+        _fail(f"expected enough memory for this command, got {first_line(e)}", 2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -41,7 +41,7 @@ def sample(
 
     from bype import pictures
 
-    _, data, model = load(run, device, with_)
+    place, data, model = load(run, device, with_)
     generator = generator_of(seed, data.train.pixels.device)
     if plates:
         try:
@@ -54,7 +54,7 @@ def sample(
             _save_npz(out, plate.images.flatten(0, 1), plate.components.repeat_interleave(plate.images.shape[1]))
         count = plate.images.shape[:2].numel()
     else:
-        image = None if like is None else _image(like, data)
+        image = None if like is None else _image(like, data, place.config().resize)
         try:
             drawn = model.sample(n or 64, component=component, like=image, generator=generator)
         except ValueError as e:
@@ -83,13 +83,12 @@ def _save_npz(path: Path, images: "Tensor", components: "Tensor | None") -> None
     write(path, fill)
 
 
-def _image(like: str, data: "Dataset") -> "Tensor":
+def _image(like: str, data: "Dataset", resize: str | None) -> "Tensor":
     """An image by file, or a test item by number."""
-    device = data.test.pixels.device
-    if Path(like).exists() or not like.isdigit():
-        from bype.pictures import read_image
+    from bype import data as sets
 
-        return read_image(Path(like), data.shape).to(device)
+    if not like.isdecimal():
+        return sets.like(like, data, resize=resize)
     if int(like) >= len(data.test):
         raise InputError(f"--like: expected a file or a test item from 0 to {len(data.test) - 1}, got {like}")
     return data.test.scaled(slice(int(like), int(like) + 1))[0]

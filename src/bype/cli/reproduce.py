@@ -6,11 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bype.cli.app import Device, Json, app, print_json
+from bype.config import MAX_SEED
 from bype.errors import InputError
 from bype.experiments.cells import EXPERIMENTS
 
 if TYPE_CHECKING:
     from bype.experiments.cells import Selection
+
+
+#: Of one call: a range mistyped is not a list without an end.
+MOST_SEEDS = 1000
 
 
 @app.command()
@@ -106,7 +111,7 @@ def _run_experiment(
 def _shard(text: str) -> tuple[int, int]:
     """`2/5` as (2, 5)."""
     part, slash, parts = text.partition("/")
-    if not (slash and part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
+    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
         raise InputError(f"--shard: expected I/N with I from 1 to N, got {text!r}")
     return int(part), int(parts)
 
@@ -116,6 +121,7 @@ def _seeds(text: str | None) -> list[int] | None:
     if text is None:
         return None
     first, dash, last = text.partition("-")
-    if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
-        raise InputError(f"--seeds: expected a number or a range like 0-4, got {text!r}")
-    return list(range(int(first), int(last or first) + 1))
+    given = first.isdecimal() and (last.isdecimal() if dash else True)
+    if not given or not 0 <= (count := int(last or first) - int(first)) < MOST_SEEDS or int(first) > MAX_SEED:
+        raise InputError(f"--seeds: expected a number or a range like 0-4 of at most {MOST_SEEDS}, got {text!r}")
+    return list(range(int(first), int(first) + count + 1))

@@ -74,7 +74,7 @@ def refit(
     as_json: Json = False,
 ) -> None:
     """Give a trained run a second prior: other components, sigma chosen on validation items, networks untouched."""
-    if points != "all" and not points.isdigit():
+    if points != "all" and not points.isdecimal():
         raise InputError(f"--points: expected all or a number, got {points!r}")
 
     from bype import console

@@ -6,7 +6,7 @@ pixels in [0, 1] already. Nothing is fetched unless asked for, and nothing is un
 
 from bype.data.images import SPLIT_SEED, Dataset, Images, from_arrays, scale
 from bype.data.published import CIFAR10_ARCHIVE, CIFAR10_FOLDER
-from bype.data.sets import KNOWN, Known, find, is_album, load, roots
+from bype.data.sets import KNOWN, Known, find, is_album, like, load, roots
 
 __all__ = [
     "CIFAR10_ARCHIVE",
@@ -19,6 +19,7 @@ __all__ = [
     "find",
     "from_arrays",
     "is_album",
+    "like",
     "load",
     "roots",
     "scale",

@@ -176,6 +176,35 @@ def decode(
     return images
 
 
+def load_photo(
+    path: Path, shape: tuple[int, int, int], resize: tuple[int, int] | None = None, *, fit: Fit | None = None
+) -> np.ndarray:
+    """One image file as uint8 (c, h, w), read as those of an album are.
+
+    Args:
+        path: The file.
+        shape: The shape it must have; one channel makes it grey.
+        resize: Height and width to bring it to.
+        fit: How it gets its size, instead.
+
+    Raises:
+        InputError: If it is no image, or not of that shape.
+    """
+    c, h, w = shape
+    if c not in (1, 3):
+        raise InputError(f"{path}: expected images of 1 or 3 channels to put an image file beside, got {c}")
+    if fit is None and resize is not None:
+        fit = _fit_to(resize)
+    try:
+        _check_size(path.stat().st_size, str(path))
+    except OSError as e:
+        raise InputError(f"{path}: expected an image file, got {e.strerror}") from None
+    values = _decode(lambda: opened(path), str(path), c == 1, fit, resize)
+    if values.shape != (c, h, w):
+        raise InputError(f"{path}: expected an image of {h}x{w}, got {values.shape[1]}x{values.shape[2]}")
+    return values
+
+
 def _refuse_mixed(where: str, a: str, size_a: Sequence[int], b: str, size_b: Sequence[int]) -> None:
     """Sizes are width and height, as Pillow has them; said as height x width, as `--resize` has them."""
     raise InputError(

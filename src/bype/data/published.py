@@ -64,7 +64,7 @@ def celeba(folder: Path) -> Dataset:
     with album(celeba_files(folder)) as files:
         if len(files) < 15:
             raise InputError(f"{folder}: expected at least 15 faces, got {len(files)}")
-        pixels = decode(files, str(folder), fit=_face, colour=True)
+        pixels = decode(files, str(folder), fit=aligned_face, colour=True)
     return split(pixels, None, "celeba", 256, part=15)
 
 
@@ -75,7 +75,7 @@ def celeba_files(folder: Path) -> Path:
     return named[0] if named else folder if loose else next(iter(sorted(folder.glob("*.zip"))), folder)
 
 
-def _face(image: Image.Image, where: str) -> Image.Image:
+def aligned_face(image: Image.Image, where: str) -> Image.Image:
     """The middle 140x140 of an aligned face, 178x218, at 64x64; one that is 64x64 already as it is."""
     if image.size == (64, 64):
         return image

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from bype.config import size_of
 from bype.data import published
 from bype.data.arrays import load_npy, load_npz
-from bype.data.images import Dataset
-from bype.data.photos import load_album
+from bype.data.images import Dataset, scale
+from bype.data.photos import load_album, load_photo
 from bype.errors import InputError
 
 
@@ -55,6 +58,24 @@ def find(name: str, data_dir: str | Path | None = None) -> Path | None:
 def is_album(name: str) -> bool:
     """Whether `load` would read a folder or zip of images, which `resize` is for."""
     return name not in KNOWN and (Path(name).is_dir() or Path(name).suffix.lower() == ".zip")
+
+
+def like(path: str | Path, data: Dataset, *, resize: int | str | None = None) -> Tensor:
+    """An image file as one of a set's images, (c, h, w) in [0, 1], on the set's device.
+
+    It is read as the set's own files are: upright, transparency on white, faces of `celeba` cut and scaled alike.
+
+    Args:
+        path: A PNG, JPEG, WebP or BMP file.
+        data: The set.
+        resize: What the set's images were brought to, if they were.
+
+    Raises:
+        InputError: If it is no image, or not of the set's size.
+    """
+    fit = published.aligned_face if data.name == "celeba" else None
+    values = load_photo(Path(path), data.shape, None if resize is None else size_of(resize), fit=fit)
+    return scale(torch.from_numpy(values.copy()), 256).to(data.train.pixels.device)
 
 
 def load(name: str | Path, data_dir: str | Path | None = None, *, resize: int | str | None = None) -> Dataset:
