@@ -171,3 +171,31 @@ def test_published_sets_read_as_published(published):
     assert torch.bincount(cifar.test.labels).tolist() == [1000] * 10
     whole = torch.cat([cifar.train.pixels, cifar.validation.pixels]).double()
     assert (whole.mean((0, 2, 3)) / 255).tolist() == pytest.approx([0.4914, 0.4822, 0.4465], abs=1e-4)
+
+
+def test_what_scaled_returns_is_a_copy(tiny):
+    floats = bype.from_arrays(torch.rand(20, 3, 3, generator=torch.Generator().manual_seed(0)))
+    careless = bype.Images(torch.rand(4, 1, 3, 3, generator=torch.Generator().manual_seed(0)))  # 256 levels, it says
+    for images in (floats.train, tiny.train, careless):
+        before = images.pixels.clone()
+        for index in (None, slice(0, 3), torch.tensor([0, 1]), [0, 1]):
+            images.scaled(index).zero_()
+        for batch in images.batches(2):
+            batch.zero_()
+        assert torch.equal(images.pixels, before)
+
+
+def test_images_are_chosen_by_slices_rows_and_masks(tiny):
+    rows = torch.tensor([5, 2, 2])
+    assert torch.equal(tiny.train[rows].pixels, tiny.train.pixels[rows])
+    assert torch.equal(tiny.train[rows].labels, tiny.train.labels[rows])
+    of_one = tiny.train[tiny.train.labels == 1]
+    assert set(of_one.labels.tolist()) == {1}
+    assert len(of_one) == int((tiny.train.labels == 1).sum())
+    mapped = bype.Images(tiny.train.pixels, None, 256, torch.arange(10))
+    assert torch.equal(mapped[rows].stored(), tiny.train.pixels[rows])
+    for wrong in (lambda: tiny.train[3], lambda: list(tiny.train)):
+        with pytest.raises(
+            TypeError, match=r"Expected a slice, rows or a mask, but got .*`scaled\(index\)` gives pixels"
+        ):
+            wrong()

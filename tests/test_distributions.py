@@ -442,3 +442,46 @@ def test_autocast_costs_no_digits(mixture, per_row):
             p = mixture(loc, scale, log_weights).log_prob(z)
         assert p.dtype == torch.float32
         assert torch.equal(p, expected)
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_mean_and_variance_are_those_of_the_draws_and_of_the_density(mixture):
+    g = torch.Generator().manual_seed(0)
+    loc = torch.tensor([[-1.0], [0.5], [2.0]], dtype=torch.float64)
+    scale = torch.tensor(0.6) if mixture is IsotropicMixture else torch.tensor([[0.2], [0.6], [1.1]])
+    p = mixture(loc, scale.double(), torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64).log())
+    x = torch.linspace(-9, 10, 40_001, dtype=torch.float64)
+    density = p.log_prob(x[:, None]).exp()
+    mean = torch.trapezoid(x * density, x)
+    torch.testing.assert_close(p.mean, mean[None], atol=1e-9, rtol=0)
+    torch.testing.assert_close(p.variance, torch.trapezoid((x - mean).square() * density, x)[None], atol=1e-9, rtol=0)
+    several = mixture(torch.randn(4, 3, generator=g), torch.ones(()) if scale.dim() == 0 else torch.ones(4, 3),
+                      torch.randn(5, 4, generator=g).log_softmax(-1))  # fmt: skip
+    assert several.mean.shape == several.variance.shape == several.batch_shape + several.event_shape
+    assert repr(several) == f"{mixture.__name__}(4 components, event shape (3,))"
+
+
+def test_entropy_of_a_diagonal_normal_is_torch_s():
+    g = torch.Generator().manual_seed(0)
+    loc, scale = torch.randn(4, 3, generator=g), torch.rand(4, 3, generator=g) + 0.1
+    expected = torch.distributions.Normal(loc, scale).entropy().sum(-1)
+    torch.testing.assert_close(DiagonalNormal(loc, scale).entropy(), expected)
+    shared = DiagonalNormal(loc, scale[0, 0]).entropy()
+    torch.testing.assert_close(shared, torch.distributions.Normal(loc, scale[0, 0]).entropy().sum(-1))
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_odd_values_are_taken(mixture):
+    loc = torch.tensor([[-1.0, 0.0], [1.0, 0.0]])
+    scale = torch.tensor(0.5) if mixture is IsotropicMixture else torch.full((2, 2), 0.5)
+    p = mixture(loc, scale, torch.tensor([0.5, 0.5]).log())
+    odd = torch.tensor([[math.inf, 0.0], [0.0, -math.inf], [0.0, 0.0]])
+    values = p.log_prob(odd)
+    assert values[:2].tolist() == [-math.inf, -math.inf], "as torch's Normal has it"
+    assert values[2].isfinite()
+    double = p.log_prob(torch.zeros(1, 2, dtype=torch.float64))
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(double[0].float(), values[2])
+    z, components = p.sample((0,), return_components=True)
+    assert (z.shape, components.shape) == ((0, 2), (0,))
+    assert p.sample((3, 0)).shape == (3, 0, 2)

@@ -51,8 +51,10 @@ class Images:
         return self.pixels if index is None else self.pixels[index]
 
     def scaled(self, index: Tensor | slice | None = None, *, dtype: torch.dtype = torch.float32) -> Tensor:
-        """The images at `index` (all of them by default) as pixels in [0, 1], shape (b, c, h, w)."""
-        return scale(self.stored(index), self.levels, dtype)
+        """The images at `index` (all of them by default) as pixels in [0, 1], shape (b, c, h, w), a copy."""
+        stored = self.stored(index)
+        is_view = self.rows is None and not isinstance(index, Tensor)
+        return scale(stored.clone() if is_view and self.levels is None else stored, self.levels, dtype)
 
     def batches(self, size: int, *, dtype: torch.dtype = torch.float32) -> Iterator[Tensor]:
         """The images in order, scaled, `size` at a time; the last batch may be shorter."""
@@ -74,7 +76,10 @@ class Images:
         """Each `step`-th image, from the first."""
         return self[slice(None, None, step)]
 
-    def __getitem__(self, index: slice) -> "Images":
+    def __getitem__(self, index: slice | Tensor) -> "Images":
+        """Some of the images: by a slice, a tensor of rows, or a mask."""
+        if not isinstance(index, slice | Tensor):
+            raise TypeError(f"Expected a slice, rows or a mask, but got {index!r}; `scaled(index)` gives pixels.")
         labels = None if self.labels is None else self.labels[index]
         if self.rows is not None:
             return replace(self, rows=self.rows[index], labels=labels)
@@ -83,8 +88,7 @@ class Images:
 
 def scale(pixels: Tensor, levels: int | None, dtype: torch.dtype = torch.float32) -> Tensor:
     """(v + 1/2)/levels of stored values v; floats are only cast."""
-    pixels = pixels.to(dtype)
-    return pixels if levels is None else pixels.add_(0.5).div_(levels)
+    return pixels.to(dtype) if levels is None else pixels.to(dtype, copy=True).add_(0.5).div_(levels)
 
 
 @dataclass(frozen=True)

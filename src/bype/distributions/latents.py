@@ -48,6 +48,10 @@ class DiagonalNormal(Event):
         """The variances, shape (\\*batch, D)."""
         return self.scale.square().expand_as(self.loc)
 
+    def entropy(self) -> Tensor:
+        """The entropy, nats, shape (\\*batch)."""
+        return self.scale.expand_as(self.loc).log().sum(-1) + 0.5 * self.event_shape[0] * (1 + LOG_2PI)
+
     def rsample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
         """Reparametrised draws, shape (\\*sample_shape, \\*batch, D)."""
         shape = torch.Size(sample_shape) + self.loc.shape
@@ -94,19 +98,39 @@ class NormalMixture(Event):
 
     has_rsample = False
 
-    def __init__(self, loc: Tensor, log_weights: Tensor) -> None:
+    def __init__(self, loc: Tensor, scale: Tensor, log_weights: Tensor) -> None:
         # log_weights is (M,), or (B, M) where each row of a batch sees shares of its own (leave-one-out).
-        self.loc, self.log_weights = loc, log_weights
+        self.loc, self.scale, self.log_weights = loc, scale, log_weights
         super().__init__(log_weights.shape[:-1], loc.shape[-1:])
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.n_components} components, event shape {tuple(self.event_shape)})"
 
     @property
     def n_components(self) -> int:
         """The number of components M."""
         return len(self.loc)
 
+    @property
+    def mean(self) -> Tensor:
+        """The mean, shape (\\*batch, D)."""
+        return self.log_weights.exp() @ self.loc
+
+    @property
+    def variance(self) -> Tensor:
+        """The variances, those within the components and that of their means, shape (\\*batch, D)."""
+        centre = self.loc.mean(0)
+        shares, loc = self.log_weights.exp(), self.loc - centre
+        within = self.component(torch.arange(self.n_components, device=loc.device)).variance
+        return shares @ (within + loc.square()) - (shares @ loc).square()
+
     def component(self, index: Tensor | int) -> DiagonalNormal:
         """The component (or components) at `index`."""
         raise NotImplementedError
+
+    def _to(self, dtype: torch.dtype) -> "NormalMixture":
+        """The same mixture in another dtype."""
+        return type(self)(self.loc.to(dtype), self.scale.to(dtype), self.log_weights.to(dtype))
 
     def _affine(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Features (B, F), coefficients (M, F), constants (M,), and what all components share (B,)."""
@@ -117,6 +141,8 @@ class NormalMixture(Event):
 
         Where a gradient is asked for, the value keeps the affine form's rounding (`_exact` is a constant to it).
         """
+        if torch.promote_types(value.dtype, self.loc.dtype) != self.loc.dtype:
+            return self._to(value.dtype).log_prob(value)
         # Half precision would lose the digits of |z|^2 - 2 z mu + |mu|^2, so autocast ends here.
         with torch.autocast(value.device.type, enabled=False), product_precision(tf32=False):
             rows = value.reshape(-1, value.shape[-1])
@@ -125,7 +151,8 @@ class NormalMixture(Event):
             if torch.is_grad_enabled() and any(t.requires_grad for t in (*affine, self.log_weights)):
                 mixed = self._differentiable(*parts) + common
             else:
-                mixed = self._exact(rows, *parts)
+                # At infinity the affine form is a difference of infinities.
+                mixed = self._exact(rows, *parts).masked_fill(rows.isinf().any(-1), -torch.inf)
             return mixed.view(value.shape[:-1])
 
     def _differentiable(self, features: Tensor, coefficients: Tensor, constants: Tensor) -> Tensor:
@@ -172,8 +199,11 @@ class NormalMixture(Event):
         shape = torch.Size(sample_shape)
         with torch.no_grad():
             shares = (self.log_weights - self.log_weights.max()).exp()
-            index = torch.multinomial(shares, shape.numel(), replacement=True, generator=generator)
-            z = self.component(index).sample(generator=generator).view(*shape, -1)
+            if shape.numel():
+                index = torch.multinomial(shares, shape.numel(), replacement=True, generator=generator)
+            else:  # which multinomial refuses
+                index = torch.zeros(0, dtype=torch.long, device=shares.device)
+            z = self.component(index).sample(generator=generator).view(*shape, self.event_shape[0])
         return (z, index.view(shape)) if return_components else z
 
 
@@ -201,10 +231,6 @@ class IsotropicMixture(NormalMixture):
     tensor([-1.4189])
     """
 
-    def __init__(self, loc: Tensor, scale: Tensor, log_weights: Tensor) -> None:
-        self.scale = scale
-        super().__init__(loc, log_weights)
-
     def component(self, index: Tensor | int) -> DiagonalNormal:
         """The component (or components) at `index`: mean mu_m, standard deviation sigma in every direction."""
         return DiagonalNormal(self.loc[index], self.scale)
@@ -228,10 +254,6 @@ class DiagonalMixture(NormalMixture):
         scale: The standard deviations, shape (M, D).
         log_weights: The log-shares, shape (M,), normalised by the caller; (B, M) gives each row its own.
     """
-
-    def __init__(self, loc: Tensor, scale: Tensor, log_weights: Tensor) -> None:
-        self.scale = scale
-        super().__init__(loc, log_weights)
 
     def component(self, index: Tensor | int) -> DiagonalNormal:
         """The component (or components) at `index`."""
