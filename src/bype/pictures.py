@@ -134,6 +134,9 @@ def dots(names: Sequence[str], ours: Sequence[Sequence[float]], theirs: Sequence
     for row, (values, reference) in enumerate(zip(ours, theirs, strict=True)):
         axis.plot([v - reference for v in values], [row] * len(values), "o", markersize=4, color="C0")
     axis.axvline(0, color="C1", label="the paper's")
+    # Room about the paper's line, so that differences of a hundredth do not look large.
+    differences = [v - reference for values, reference in zip(ours, theirs, strict=True) for v in values]
+    axis.set_xlim(1.1 * min(-0.2, *differences), 1.1 * max(0.2, *differences))
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.invert_yaxis()
     axis.set_xlabel(f"{label}: ours less the paper's", fontsize=9)
