@@ -3,24 +3,28 @@
 The first row holds the points as they started (the runs' own, if their seeds and data agree), each further row a run's.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import torch
 
 from bype import pictures
-from bype.runs import Run, model_from
+from bype.build import model_from
+from bype.runs import Run
 
 SHOWN = 20
 
 
 def main() -> None:
-    *paths, out = sys.argv[1:]
-    runs = [Run(path) for path in paths]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+", metavar="RUN")
+    parser.add_argument("out", metavar="OUT.png")
+    options = parser.parse_args()
+    runs = [Run(path) for path in options.runs]
     data = runs[0].load_data()
     rows = [model_from(runs[0].config(), data).prior.pseudo_inputs.detach()[:SHOWN]]
     rows += [run.load_model(data).prior.pseudo_inputs.detach()[:SHOWN] for run in runs]
-    pictures.save_png(pictures.grid(torch.cat(rows), SHOWN), Path(out))
+    pictures.save_png(pictures.grid(torch.cat(rows), SHOWN), Path(options.out))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ validation loss, KL(p(z|U,w) || p(z|X)), the distance of sum w u / N from the da
 how much of their motion they have in common. Writes a table and pictures of U before and after to OUT.
 """
 
+import argparse
 import copy
-import sys
 from pathlib import Path
 
 import torch
@@ -36,7 +36,12 @@ def measure(model, data, before):
 
 
 def main() -> None:
-    run, out = Run(sys.argv[1]), Path(sys.argv[2])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", metavar="RUN")
+    parser.add_argument("out", metavar="OUT", type=Path)
+    options = parser.parse_args()
+    run, out = Run(options.run), options.out
+    out.mkdir(parents=True, exist_ok=True)
     data = run.load_data()
     start = run.load_model(data)
     before = start.prior.pseudo_inputs.clone()

@@ -69,7 +69,7 @@ def test_module_and_lazy_names():
         (["evaluate", "no/such/run"], 2, "expected a run folder with a config.json, got none"),
         (["evaluate", "RUN", "--k", "3,x"], 2, "--k: expected whole numbers"),
         (["evaluate", "RUN", "--k", "0"], 2, "k: expected numbers from 1 to"),
-        (["evaluate", "RUN", "--split", "dev"], 2, "split: expected train, validation or test, got 'dev'"),
+        (["evaluate", "RUN", "--split", "dev"], 2, "split: expected train, validation, test or all, got 'dev'"),
         (["evaluate", "RUN", "--device", "tpu"], 2, "--device: expected one of auto, cpu, cuda, got 'tpu'"),
         (["sample", "RUN", "--out", "x.gif"], 2, "ends in .png or .npz"),
         (["sample", "RUN", "--out", "x.png", "--component", "20"], 2, "a component from 0 to 19, but got 20"),
@@ -263,6 +263,30 @@ def test_like_takes_a_picture_of_the_data_s_size(cli_json, run_cli, trained, tmp
     ):
         code, _, err = run_cli("sample", trained["bype"], "--out", tmp_path / "y.png", "--like", like)
         assert (code, message in err, err.count("\n")) == (2, True, 1), err
+
+
+def test_a_coreset_replaces_its_own_files_alone(run_cli, trained, tmp_path):
+    for _ in range(2):
+        assert run_cli("coreset", trained["bype"], "--out", tmp_path / "own")[0] == 0
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "points.npy").write_bytes(b"work of a week")
+    code, _, err = run_cli("coreset", trained["bype"], "--out", tmp_path / "other")
+    assert (code, "points.npy: expected no such file, or one of an earlier export" in err) == (4, True), err
+    assert [p.name for p in (tmp_path / "other").iterdir()] == ["points.npy"]
+
+
+def test_many_samples_are_decoded_in_parts(trained, monkeypatch):
+    from bype import models
+    from bype.runs import Run
+
+    run = Run(trained["bype"])
+    model = run.load_model(run.load_data())
+    whole = model.sample(50, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(models, "DECODED_AT_ONCE", 7)
+    parts = model.sample(50, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(whole.components, parts.components)
+    torch.testing.assert_close(whole.images, parts.images)
+    assert model.sample(0).images.shape == (0, 1, 8, 8)
 
 
 def test_data_list_says_where_sets_are(cli_json, run_cli, tmp_path, monkeypatch, write_idx):

@@ -173,6 +173,15 @@ def test_published_sets_read_as_published(published):
     assert (whole.mean((0, 2, 3)) / 255).tolist() == pytest.approx([0.4914, 0.4822, 0.4465], abs=1e-4)
 
 
+def test_a_set_that_is_not_there_names_the_command_that_fetches_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("BYPE_DATA", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(InputError, match="`bype data fetch mnist` fetches it"):
+        bype.load("mnist")
+    with pytest.raises(InputError, match="`bype data fetch celeba` says where it is to be had"):
+        bype.load("celeba")
+
+
 def test_what_scaled_returns_is_a_copy(tiny):
     floats = bype.from_arrays(torch.rand(20, 3, 3, generator=torch.Generator().manual_seed(0)))
     careless = bype.Images(torch.rand(4, 1, 3, 3, generator=torch.Generator().manual_seed(0)))  # 256 levels, it says

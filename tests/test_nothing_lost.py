@@ -231,7 +231,7 @@ def test_a_signal_ends_a_run_that_goes_on_bit_equal(tmp_path, images, start, num
     process.join(30)
     assert process.exitcode == code
     last = (tmp_path / "log").read_text().splitlines()[-1]
-    assert last == "bype: stopped; of a training run, the last finished epoch is saved"
+    assert last == "bype: stopped; the last finished epoch is saved"
     stopped = _epoch(run)
     assert 2 <= stopped < epochs
 

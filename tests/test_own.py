@@ -1,5 +1,6 @@
 """Sets of one's own: arrays, .npy, .npz, folders and zips of images; and CelebA, which is brought as one."""
 
+import csv
 import io
 import os
 import zipfile
@@ -315,6 +316,8 @@ def test_a_folder_of_colour_images_all_the_way(cli_json, run_cli, tmp_path, monk
     assert figures["knn"].keys() == {"1", "3"}
     again = cli_json("evaluate", first["run"], "pets.zip", "--samples", 5, "--k", "1,3")
     assert again["nll_nats"] == figures["nll_nats"]
+    whole = cli_json("evaluate", first["run"], "pets.zip", "--samples", 2, "--split", "all")
+    assert (whole["items"], "knn" in whole) == (60, False)
     monkeypatch.chdir("/")
     cli_json("sample", tmp_path / first["run"], "--out", tmp_path / "x.npz", "--n", 3)
     with np.load(tmp_path / "x.npz") as drawn:
@@ -324,6 +327,64 @@ def test_a_folder_of_colour_images_all_the_way(cli_json, run_cli, tmp_path, monk
     Image.fromarray(_images(12, 7, 3, seed=9)).save(tmp_path / "pets" / "cats" / "000.png")
     code, _, err = run_cli("sample", tmp_path / first["run"], "--out", tmp_path / "x.png")
     assert (code, "got other values" in err) == (2, True), err
+
+
+def test_a_run_is_told_where_its_data_have_moved(cli_json, run_cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _photos(tmp_path / "pets.v2")
+    run = cli_json("train", "pets.v2", *SMALL)["run"]
+    assert run == "runs/pets.v2-vae-bype-paper-s0"
+    assert cli_json("train", tmp_path / "pets.v2", "--out", run, "--resume")["finished_already"], "the same, said else"
+    figures = cli_json("evaluate", run, "./pets.v2", "--samples", 2)
+    assert "kl_prior" in figures, "its own data by another way to say it"
+    (tmp_path / "far").mkdir()
+    (tmp_path / "pets.v2").rename(tmp_path / "far" / "animals")
+    code, _, err = run_cli("evaluate", run, "--samples", 2)
+    assert (code, "pets.v2: expected the data that" in err, "--resume` tells the run" in err) == (2, True, True), err
+    code, _, err = run_cli("train", "digits", "--out", run, "--resume")
+    assert (code, "expected SET pets.v2, the run's own, got digits" in err) == (2, True), err
+    _photos(tmp_path / "others", n=31)
+    code, _, err = run_cli("train", "others", "--out", run, "--resume")
+    assert (code, "others: expected the data that" in err, "got other values" in err) == (2, True, True), err
+    assert cli_json("train", "far/animals", "--out", run, "--resume")["finished_already"]
+    assert cli_json("evaluate", run, "--samples", 2) == figures
+
+
+def test_every_item_of_a_set_of_one_s_own_can_be_traced(cli_json, tmp_path):
+    _photos(tmp_path / "pets")
+    pets = bype.load(tmp_path / "pets")
+    assert pets.classes == ("cats", "dogs")
+    for split, images in pets.splits.items():
+        for i in range(len(images)):
+            file = tmp_path / "pets" / pets.source(split, i)
+            assert np.array_equal(np.asarray(Image.open(file)).transpose(2, 0, 1), images.pixels[i])
+            assert pets.classes[images.labels[i]] == file.parent.name
+    pixels = _images(40, 3, 4)
+    own = bype.from_arrays(pixels)
+    assert [int(own.source("test", i)) for i in range(4)] == own.test.origin.tolist()
+    assert np.array_equal(pixels[own.train[torch.tensor([7, 3])].origin][:, None], own.train.pixels[[7, 3]])
+    assert sorted(own.part("all").origin.tolist()) == list(range(40))
+    assert np.array_equal(own.part("all").pixels[:, 0], pixels[own.part("all").origin])
+    run = cli_json("train", tmp_path / "pets", *SMALL, "--out", tmp_path / "run")["run"]
+    cli_json("coreset", run, "--out", tmp_path / "out")
+    with (tmp_path / "out" / "weights.csv").open() as f:
+        for line in csv.DictReader(f):
+            assert line["source"] == pets.source("train", int(line["nearest_item"]))
+            assert line["source"].startswith(pets.classes[int(line["nearest_label"])])
+    assert cli_json("data", "check", tmp_path / "pets")["sets"][0]["class_names"] == ["cats", "dogs"]
+
+
+def test_likely_mistakes_are_said(caplog):
+    bype.from_arrays(_images(20, 8, 9, 3))
+    assert "(20, 8, 9, 3) is read as (n, c, h, w), 8 channels" in caplog.messages[-1]
+    bype.from_arrays(_images(20, 8, 9) // 200)
+    assert "values 0 and 1 of 256 levels are all but black" in caplog.messages[-1]
+    before = len(caplog.messages)
+    bype.from_arrays(_images(20, 3, 8, 9))
+    bype.from_arrays(_images(20, 3, 8, 3))
+    bype.from_arrays((_images(20, 8, 9) // 200).astype(np.float32))
+    bype.from_arrays(_images(20, 8, 9) % 2, levels=2)
+    assert len(caplog.messages) == before
 
 
 def test_names_and_paths_are_told_apart(tmp_path, monkeypatch):

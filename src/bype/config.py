@@ -88,8 +88,8 @@ class Config:
 
     @property
     def name(self) -> str:
-        """SET-ARCH-PRIOR[-STRATEGY]-sSEED, a path by its stem."""
-        parts = [Path(self.set).stem, self.arch, self.prior, *([self.coreset] if self.prior == "bype" else [])]
+        """SET-ARCH-PRIOR[-STRATEGY]-sSEED, a path by its stem, a folder by its name."""
+        parts = [stem_of(self.set), self.arch, self.prior, *([self.coreset] if self.prior == "bype" else [])]
         return "-".join([*parts, f"s{self.seed}"])
 
     def unused(self) -> list[str]:
@@ -134,6 +134,17 @@ class Config:
         return cls(**values)
 
 
+def stem_of(set_: str) -> str:
+    """What a set is called in a file's name: the name itself, a file without its suffix, a folder as it is.
+
+    >>> stem_of("mnist"), stem_of("a/faces.npz"), stem_of("scans.v2/")
+    ('mnist', 'faces', 'scans.v2')
+    """
+    path = Path(set_).expanduser()
+    path = path if path.name not in ("", "..") else path.resolve()
+    return path.stem if path.suffix.lower() in (".npy", ".npz", ".zip") else path.name
+
+
 def size_of(text: str | int) -> tuple[int, int]:
     """`64` or `48x64` as height and width.
 
@@ -151,7 +162,9 @@ def size_of(text: str | int) -> tuple[int, int]:
 
 
 def flag_of(f: "dataclasses.Field[Any]") -> str:
-    """The option's flag on the command line."""
+    """The option's flag on the command line; of the one argument, its name there."""
+    if f.name == "set":
+        return "SET"
     return "--" + (f.metadata["flag"] or f.name).replace("_", "-")
 
 

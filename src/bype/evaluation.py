@@ -163,8 +163,8 @@ def evaluate(
 
     Args:
         model: The model.
-        data: The data; kNN looks for neighbours among its training and validation items.
-        split: `train`, `validation` or `test`.
+        data: The data; kNN looks for neighbours among those of its training and validation items that are not scored.
+        split: `train`, `validation`, `test`, or `all` of them.
         n_samples: Importance samples S per item.
         n_items: Only the first so many items for the log-likelihood, all by default.
         ks: Numbers of neighbours; by default 3, 5, ..., 15, as far as there are so many to look among.
@@ -176,8 +176,8 @@ def evaluate(
         InputError: If the data do not fit the model (`VAE.check_data`), or an option is out of range.
     """
     scored = _scored(model, data, split, n_samples, n_items)
-    images = data.splits[split]
-    rest = [data.splits[name] for name in ("train", "validation") if name != split]
+    images = data.part(split)
+    rest = [data.splits[name] for name in ("train", "validation") if split not in (name, "all")]
     if ks is not None:  # before hours of scoring
         _check_ks(ks, sum(map(len, rest)))
     n_pixels = math.prod(data.shape)
@@ -191,7 +191,7 @@ def evaluate(
         figures["active_units"] = active_units(means)
     if trained_on and isinstance(model.prior, PseudocoresetPrior):
         figures |= prior_divergences(model, data.train, seed)
-    if images.labels is not None and all(r.labels is not None for r in rest):
+    if images.labels is not None and rest and all(r.labels is not None for r in rest):
         base = torch.cat([latents(model, r, seed) for r in rest])
         labels = torch.cat([r.labels for r in rest if r.labels is not None])
         ks = [k for k in KNN if k <= len(base)] if ks is None else ks
@@ -219,7 +219,7 @@ def evaluate_under(
         data: The data.
         prior: The prior, such as a refitted one.
         name: Its name.
-        split: `train`, `validation` or `test`.
+        split: `train`, `validation`, `test`, or `all` of them.
         n_samples: Importance samples S per item.
         n_items: Only the first so many items, all by default.
         seed: Seed of the noise: that of `evaluate` gives both priors the same draws.
@@ -234,12 +234,10 @@ def evaluate_under(
 
 def _scored(model: VAE, data: Dataset, split: str, n_samples: int, n_items: int | None) -> Images:
     """The items whose log-likelihood is asked for, the options checked."""
-    if split not in data.splits:
-        raise InputError(f"split: expected train, validation or test, got {split!r}")
     if n_samples < 1 or (n_items is not None and n_items < 1):
         raise InputError(f"samples, items: expected at least 1, got {n_samples}, {n_items}")
     model.check_data(data)
-    return data.splits[split].first(n_items)
+    return data.part(split).first(n_items)
 
 
 @torch.no_grad()

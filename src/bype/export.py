@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from bype import pictures
-from bype.data import Images
-from bype.errors import InputError
+from bype.data import Dataset, Images
+from bype.errors import InputError, RunExistsError
 from bype.files import write, write_text
 from bype.models import VAE
 from bype.priors import PseudocoresetPrior
+
+FILES = ("points.npy", "weights.csv", "gallery.png")
+COLUMNS = ("point", "weight", "share", "nearest_label", "nearest_item", "distance", "source")
 
 
 @torch.no_grad()
@@ -34,24 +37,37 @@ def nearest_items(points: Tensor, images: Images) -> tuple[Tensor, Tensor]:
     return rows, best
 
 
-def export_coreset(model: VAE, images: Images, out: Path) -> dict[str, Any]:
+def _refuse_foreign(out: Path) -> None:
+    """An earlier export is replaced; files of somebody else's are not."""
+    there = [name for name in FILES if (out / name).exists()]
+    table = out / "weights.csv"
+    head = table.read_bytes()[:200].decode(errors="replace") if table.is_file() else ""
+    if there and not head.startswith(",".join(COLUMNS)):
+        raise RunExistsError(f"{out / there[0]}: expected no such file, or one of an earlier export, got another")
+
+
+def export_coreset(model: VAE, data: Dataset, out: Path) -> dict[str, Any]:
     """Writes points.npy, weights.csv and gallery.png; returns what they hold, in short.
 
     points.npy is float32 (M, c, h, w). weights.csv has a line for each point, heaviest first: its row in points.npy,
-    its weight and share, the nearest training item and that item's label and distance.
+    its weight and share, the nearest training item, that item's label, its distance, and where it came from: its file,
+    or its row in the user's array.
 
     Args:
         model: A model with a pseudocoreset prior.
-        images: The training set.
+        data: The data the model was trained on.
         out: The folder.
 
     Raises:
         InputError: If the prior is another one, or the folder cannot be written.
+        RunExistsError: If the folder holds files of these names that were not written so.
     """
     prior = model.prior
     if not isinstance(prior, PseudocoresetPrior):
         raise InputError(f"coreset: expected a run with prior bype, got {type(prior).__name__}")
+    _refuse_foreign(out)
     points, weights = prior.pseudo_inputs.detach(), prior.weights.detach()
+    images = data.train
     items, distances = nearest_items(points, images)
     order = weights.argsort(descending=True, stable=True).tolist()
 
@@ -62,13 +78,13 @@ def export_coreset(model: VAE, images: Images, out: Path) -> dict[str, Any]:
     write(out / "points.npy", fill)
     lines = io.StringIO()
     table = csv.writer(lines, lineterminator="\n")
-    table.writerow(["point", "weight", "share", "nearest_label", "nearest_item", "distance"])
+    table.writerow(COLUMNS)
     for m in order:
         label = "" if images.labels is None else int(images.labels[items[m]])
         weight = weights[m].item()
-        table.writerow(
-            [m, f"{weight:.6g}", f"{weight / prior.n_data:.6g}", label, int(items[m]), f"{distances[m].item():.6g}"]
-        )
+        share, item, distance = weight / prior.n_data, int(items[m]), distances[m].item()
+        source = data.source("train", item)
+        table.writerow([m, f"{weight:.6g}", f"{share:.6g}", label, item, f"{distance:.6g}", source])
     write_text(out / "weights.csv", lines.getvalue())
     title = f"{len(weights)} pseudo-points for {prior.n_data} items, by weight"
     pictures.save_png(pictures.gallery(points, weights / prior.n_data, title), out / "gallery.png")

@@ -18,6 +18,9 @@ from bype.errors import InputError
 from bype.nets import full_precision
 from bype.priors import Prior
 
+#: Latents whose images are made at once, so that memory does not depend on how many are asked for.
+DECODED_AT_ONCE = 1000
+
 
 class Samples(NamedTuple):
     """Generated images, the latents they came from, and the component each latent came from."""
@@ -217,7 +220,8 @@ class VAE(nn.Module):
             z, m = p.sample((n,), generator=generator, return_components=True)
         else:
             z = p.sample((n,), generator=generator)
-        return Samples(self.generate(z, generator=generator), z, m)
+        images = torch.cat([self.generate(part, generator=generator) for part in z.split(DECODED_AT_ONCE)])
+        return Samples(images, z, m)
 
     @torch.no_grad()
     def plates(self, n: int, n_points: int = 9, *, generator: torch.Generator | None = None) -> Plates:

@@ -80,7 +80,7 @@ class Run:
             "device": device_model(data.train.pixels.device),
         }
         if config.set not in KNOWN:  # a path: found again from another folder too
-            record["set_path"] = str(Path(config.set).expanduser().resolve())
+            record["set_path"] = _resolved(config.set)
         write_json(self.path / "config.json", record)
 
     @contextmanager
@@ -173,15 +173,42 @@ class Run:
             InputError: If the set differs from the one the run was trained on.
         """
         config, record = self.config(), self._record()
-        if name not in (None, config.set):
+        if name is not None and name != config.set:
             resize = config.resize if is_album(str(name)) else None
             return load(str(name), config.data_dir, resize=resize).to(device)
         path = record.get("set_path")
         place = path if isinstance(path, str) and os.path.exists(path) else config.set
+        if isinstance(path, str) and not os.path.exists(Path(place).expanduser()):
+            raise InputError(
+                f"{path}: expected the data that {self.path} was trained on, got nothing there; if it has moved, "
+                f"`bype train NEWPLACE --out {self.path} --resume` tells the run"
+            )
         data = replace(load(place, config.data_dir, resize=config.resize), name=config.set)
         if data.checksum() != record["data_sum"]:
-            raise InputError(f"{config.set}: expected the data that {self.path} was trained on, got other values")
+            raise InputError(f"{place}: expected the data that {self.path} was trained on, got other values")
         return data.to(device)
+
+    def is_set(self, name: str) -> bool:
+        """Whether a set's name, or the path of a file or folder, is what the run has recorded."""
+        config = self.config()
+        if name in KNOWN or config.set in KNOWN:
+            return name == config.set
+        return name == config.set or _resolved(name) == self._record().get("set_path")
+
+    def move_data(self, name: str) -> None:
+        """Tells the run that its data lie at another path now.
+
+        Raises:
+            InputError: If what is there are other data than the run was trained on.
+            RunExistsError: If a process is at work in the folder.
+        """
+        config, record = self.config(), self._record()
+        if name in KNOWN or config.set in KNOWN:
+            raise InputError(f"--resume {self.path}: expected SET {config.set}, the run's own, got {name}")
+        if load(name, config.data_dir, resize=config.resize).checksum() != record["data_sum"]:
+            raise InputError(f"{name}: expected the data that {self.path} was trained on, got other values")
+        with self.lock():
+            write_json(self.path / "config.json", record | {"set_path": _resolved(name)})
 
     def load_model(self, data: Dataset) -> VAE:
         """The best epoch's model, ready for evaluation.
@@ -322,3 +349,7 @@ class Run:
         except (TypeError, ValueError, RuntimeError) as e:
             raise InputError(f"{where}: expected a refitted prior, got other tensors ({first_line(e)})") from None
         return prior.to(device)
+
+
+def _resolved(name: str) -> str:
+    return str(Path(name).expanduser().resolve())

@@ -32,9 +32,9 @@ def main() -> None:
     except usage_error as e:
         _fail(f"{_usage(e)} (see `bype {' '.join(_command(e))}--help`)", 2)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("stopped; of a training run, the last finished epoch is saved", 130)
+        _fail(_what_is_kept(), 130)
     except _Stopped:
-        _fail("stopped; of a training run, the last finished epoch is saved", 143)
+        _fail(_what_is_kept(), 143)
     except MemoryError as e:
         _fail(f"expected enough memory for this command, got {str(e) or 'none left'}", 2)
     except RuntimeError as e:  # torch has no error of its own for memory on a CPU
@@ -54,6 +54,11 @@ class _Stopped(BaseException):
 
 def _stop(number: int, frame: types.FrameType | None) -> NoReturn:
     raise _Stopped
+
+
+def _what_is_kept() -> str:
+    trains = sys.argv[1:2] in (["train"], ["demo"], ["reproduce"])
+    return "stopped; the last finished epoch is saved" if trains else "stopped"
 
 
 def _usage(error: Any) -> str:

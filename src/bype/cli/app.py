@@ -27,7 +27,15 @@ app.add_typer(data_app, name="data")
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
-Device = Annotated[str, typer.Option("--device", metavar="|".join(DEVICES), help="Where to compute.")]
+
+
+def _device(value: str) -> str:
+    if value not in DEVICES:
+        raise InputError(f"--device: expected one of {', '.join(DEVICES)}, got {value!r}")
+    return value
+
+
+Device = Annotated[str, typer.Option("--device", metavar="|".join(DEVICES), callback=_device, help="Where to compute.")]
 
 
 def _seed(value: int) -> int:
@@ -51,9 +59,6 @@ PngOut = Annotated[Path, typer.Option("--out", metavar="FILE.png", callback=_png
 
 def load(path: Path, device: str, refit: str | None = None) -> "tuple[Run, Dataset, VAE]":
     """A run, its data and its best model, under a refit of its prior if one is named."""
-    if device not in DEVICES:
-        raise InputError(f"--device: expected one of {', '.join(DEVICES)}, got {device!r}")
-
     from bype.devices import device_of
     from bype.runs import Run
 

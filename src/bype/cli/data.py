@@ -1,15 +1,16 @@
 """`data list`, `data fetch`, `data check`."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from bype.cli.app import DataDir, Json, data_app, print_json
+from bype.cli.app import DataDir, Device, Json, data_app, print_json
 
 
 @data_app.command("list")
 def data_list(
     data_dir: DataDir = None,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """The data sets that bype knows, and where each was found."""
@@ -41,6 +42,7 @@ def data_fetch(
         str | None,
         typer.Option("--data-dir", metavar="DIR", help="Where to [default: $BYPE_DATA or ~/.cache/bype]."),
     ] = None,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Fetch published sets: resumed where a download broke off, checked by SHA-256 before they count."""
@@ -62,6 +64,7 @@ def data_check(
     name: Annotated[str | None, typer.Argument(metavar="[SET]", help="A name or path [default: all found].")] = None,
     resize: Annotated[str | None, typer.Option("--resize", metavar="HxW", help="As train takes it.")] = None,
     data_dir: DataDir = None,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Read a set as `train` would, compare published files with their published sums, and say what is there."""
@@ -69,7 +72,7 @@ def data_check(
     from bype.data import fetch
 
     names = [n for n, known in data.KNOWN.items() if not known.files or data.find(n, data_dir)]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for n in names if name is None else [name]:
         found, compared = fetch.check(n, data_dir, resize=resize)
         labels = found.train.labels
@@ -80,6 +83,7 @@ def data_check(
                 "shape": "x".join(map(str, found.shape)),
                 "values": "floats" if found.levels is None else f"{found.levels} levels",
                 "classes": 0 if labels is None else len(labels.unique()),
+                "class_names": list(found.classes),
                 "compared": len(compared),
                 "sum": found.checksum(),
             }
@@ -87,4 +91,8 @@ def data_check(
     if as_json:
         print_json({"sets": rows})
     else:
-        console.table([row | {"sum": str(row["sum"])[:12]} for row in rows])
+        hidden = ("class_names", "sum")
+        console.table([{k: v for k, v in row.items() if k not in hidden} | {"sum": row["sum"][:12]} for row in rows])
+        for row in rows:
+            if row["class_names"]:
+                print(f"{row['set']}: classes {', '.join(row['class_names'])}")

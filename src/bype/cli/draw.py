@@ -142,6 +142,8 @@ def interpolate(
         if not components or model.prior.points_at(torch.zeros(1, dtype=torch.long, device=where)) is None:
             raise InputError(f"--points: expected a prior made of points, got {type(model.prior).__name__}")
     count, what = (components, "point of the prior") if points else (len(data.test), "test item")
+    if count < 2:
+        raise InputError(f"interpolate {run}: expected at least two {what}s to go between, got {count}")
     if between is None:
         generator = generator_of(seed, where)
         # Two at a time without replacement, so that no item is led to itself.
@@ -171,7 +173,7 @@ def coreset(
     from bype.export import export_coreset
 
     _, data, model = load(run, device)
-    result = export_coreset(model, data.train, out)
+    result = export_coreset(model, data, out)
     if as_json:
         print_json(result)
     else:

@@ -14,7 +14,7 @@ def evaluate(
     set_: Annotated[str | None, typer.Argument(metavar="[SET]", help="Another data set than the run's.")] = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Importance samples S per item.")] = 5000,
     items: Annotated[int | None, typer.Option("--items", min=1, help="Score only the first N items.")] = None,
-    split: Annotated[str, typer.Option("--split", metavar="train|validation|test", help="Which items.")] = "test",
+    split: Annotated[str, typer.Option("--split", metavar="train|validation|test|all", help="Which items.")] = "test",
     with_: Annotated[
         str | None, typer.Option("--with", metavar="NAME", help="Log-likelihood under this refit of the run's prior.")
     ] = None,
@@ -41,7 +41,7 @@ def evaluate(
     place, own, model = load(run, device)
     networks = place.networks()
     place.figures()  # a damaged record is refused before anything is scored
-    data = own if set_ in (None, own.name) else place.load_data(own.train.pixels.device, set_)
+    data = own if set_ is None or place.is_set(set_) else place.load_data(own.train.pixels.device, set_)
     options: dict[str, Any] = {"split": split, "n_samples": samples, "n_items": items, "seed": seed}
     with console.items(str(run)) as progress:
         if with_ is None:

@@ -68,8 +68,11 @@ def train(
         recorded = run.config()
         for f in dataclasses.fields(Config):
             given, own = options[f.name], getattr(recorded, f.name)
-            if _was_given(ctx, f.name) and given != own:
+            if f.name != "set" and _was_given(ctx, f.name) and given != own:
                 raise InputError(f"--resume {path}: expected {flag_of(f)} {own}, the run's own, got {given}")
+        if not run.is_set(config.set):
+            run.move_data(config.set)
+            console.say(f"{path}: its data are at {config.set} now")
         config = recorded
     with console.epochs(str(path), config.epochs) as show:
         trained = fit(config, path, resume=resume, on_epoch=show)

@@ -11,7 +11,14 @@ from typing import IO
 
 import numpy as np
 
-from bype.data.images import Dataset, channel_first, check_labels, check_values, split
+from bype.data.images import (
+    Dataset,
+    channel_first,
+    check_labels,
+    check_values,
+    split,
+    warn_of_likely_mistakes,
+)
 from bype.errors import InputError, first_line
 
 MAPPED_FROM = 2**30  # bytes of a .npy from which on it stays on the disk, mapped, instead of being read into memory
@@ -64,14 +71,24 @@ def load_npz(path: Path, name: str) -> Dataset:
     return own_set(images, labels, name)
 
 
-def own_set(images: np.ndarray, labels: np.ndarray | None, name: str, *, mapped: bool = False) -> Dataset:
+def own_set(
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    name: str,
+    *,
+    mapped: bool = False,
+    files: Sequence[str] = (),
+    classes: Sequence[str] = (),
+) -> Dataset:
     """A data set from the arrays of a file, checked; one whose pixels are all the same is refused."""
     pixels = channel_first(images, name)
     targets = None if labels is None else check_labels(labels, len(pixels), name)
     low, high = check_values(pixels, name, 256)
     if low == high:
         raise InputError(f"{name}: expected images that differ, got the value {low:g} in every pixel")
-    return split(pixels, targets, name, 256, mapped=mapped)
+    if not files:
+        warn_of_likely_mistakes(pixels, high, 256, name)
+    return split(pixels, targets, name, 256, mapped=mapped, files=files, classes=classes)
 
 
 def opened(path: Path) -> IO[bytes]:

@@ -1,8 +1,9 @@
 """Images in memory (or in a mapped file), the three parts of a set, and how the user's own are split."""
 
 import hashlib
+import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,8 @@ SPLIT_SEED = 0  # of the 80/10/10 split, whatever seed a run has: all runs see t
 CHUNK = 2**24  # bytes looked at at once, so that a mapped file is never in memory whole
 MAX_LABEL = 2**16 - 1
 
+log = logging.getLogger("bype")
+
 
 @dataclass(frozen=True)
 class Images:
@@ -28,12 +31,14 @@ class Images:
         levels: The number of values a stored pixel can take; None for floats.
         rows: Which rows of `pixels` the images are, (n,), where `pixels` is a mapped file that several splits share;
             None: all of them.
+        origin: Which row of the array that was split each image is, (n,), or None where nothing was shuffled.
     """
 
     pixels: Tensor
     labels: Tensor | None = None
     levels: int | None = 256
     rows: Tensor | None = None
+    origin: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.pixels if self.rows is None else self.rows)
@@ -81,9 +86,10 @@ class Images:
         if not isinstance(index, slice | Tensor):
             raise TypeError(f"Expected a slice, rows or a mask, but got {index!r}; `scaled(index)` gives pixels.")
         labels = None if self.labels is None else self.labels[index]
+        origin = None if self.origin is None else self.origin[index.cpu() if isinstance(index, Tensor) else index]
         if self.rows is not None:
-            return replace(self, rows=self.rows[index], labels=labels)
-        return replace(self, pixels=self.pixels[index], labels=labels)
+            return replace(self, rows=self.rows[index], labels=labels, origin=origin)
+        return replace(self, pixels=self.pixels[index], labels=labels, origin=origin)
 
 
 def scale(pixels: Tensor, levels: int | None, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -91,14 +97,39 @@ def scale(pixels: Tensor, levels: int | None, dtype: torch.dtype = torch.float32
     return pixels.to(dtype) if levels is None else pixels.to(dtype, copy=True).add_(0.5).div_(levels)
 
 
+def joined(parts: Sequence[Images]) -> Images:
+    """Several parts of one set as one."""
+    first = parts[0]
+    labels = [p.labels for p in parts if p.labels is not None]
+    origin = [p.origin for p in parts if p.origin is not None]
+    together: dict[str, Any] = {
+        "labels": torch.cat(labels) if len(labels) == len(parts) else None,
+        "origin": torch.cat(origin) if len(origin) == len(parts) else None,
+    }
+    if all(p.rows is not None and p.pixels is first.pixels for p in parts):
+        return replace(first, rows=torch.cat([p.rows for p in parts if p.rows is not None]), **together)
+    return replace(first, pixels=torch.cat([p.stored() for p in parts]), rows=None, **together)
+
+
 @dataclass(frozen=True)
 class Dataset:
-    """A data set in three parts."""
+    """A data set in three parts.
+
+    Args:
+        name: Its name, or its path.
+        train: What is trained on.
+        validation: What training is stopped by.
+        test: What is scored.
+        files: The file of each image, by its row in `origin`, where the set was read from files.
+        classes: The name of each label, where class folders have named them.
+    """
 
     name: str
     train: Images
     validation: Images
     test: Images
+    files: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -115,9 +146,30 @@ class Dataset:
         """The three parts by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
+    def part(self, name: str) -> Images:
+        """One of the three parts, or `all` of them together.
+
+        Raises:
+            InputError: If there is none of that name.
+        """
+        if name == "all":
+            return joined(list(self.splits.values()))
+        if name not in self.splits:
+            raise InputError(f"split: expected train, validation, test or all, got {name!r}")
+        return self.splits[name]
+
+    def source(self, split: str, item: int) -> str:
+        """Where an item of a split came from: its file, or its row in the array that was split; else empty."""
+        origin = self.part(split).origin
+        if origin is None:
+            return ""
+        row = int(origin[item])
+        return self.files[row] if self.files else str(row)
+
     def to(self, device: torch.device | str) -> "Dataset":
         """The same set on another device."""
-        return Dataset(self.name, self.train.to(device), self.validation.to(device), self.test.to(device))
+        train, validation, test = (images.to(device) for images in self.splits.values())
+        return replace(self, train=train, validation=validation, test=test)
 
     def checksum(self) -> str:
         """SHA-256 over the stored values, shapes and labels of all three parts; floats count as float32."""
@@ -147,7 +199,8 @@ def from_arrays(images: Any, labels: Any = None, *, name: str = "arrays", levels
         InputError: If a shape or dtype does not fit, there are fewer than 10 images, or a float is not in [0, 1].
     """
     pixels = channel_first(_as_array(images, f"{name}: images"), name)
-    check_values(pixels, name, levels)
+    _, high = check_values(pixels, name, levels)
+    warn_of_likely_mistakes(pixels, high, levels, name)
     targets = None if labels is None else check_labels(_as_array(labels, f"{name}: labels"), len(pixels), name)
     return split(pixels, targets, name, levels)
 
@@ -193,6 +246,21 @@ def check_values(pixels: np.ndarray, name: str, levels: int) -> tuple[float, flo
     return low, high
 
 
+def warn_of_likely_mistakes(pixels: np.ndarray, high: float, levels: int, name: str) -> None:
+    """Says where an array is well-formed, and is hardly what its owner means."""
+    n, c, h, w = pixels.shape
+    if w in (1, 3, 4) and min(c, h) > 4:
+        log.warning(
+            "%s: %s is read as (n, c, h, w), %d channels; if it is (n, h, w, c), give it as "
+            "images.transpose(0, 3, 1, 2)", name, (n, c, h, w), c,
+        )  # fmt: skip
+    if pixels.dtype.kind != "f" and high <= 1 < levels - 1:
+        log.warning(
+            "%s: values 0 and 1 of %d levels are all but black; if 1 is white, give the array as floats, or 255 times "
+            "itself", name, levels,
+        )  # fmt: skip
+
+
 def check_labels(labels: np.ndarray, n: int, name: str) -> np.ndarray:
     """Labels as int64, (n,), checked to be whole numbers from 0 to 65,535."""
     if labels.shape != (n,) or labels.dtype.kind not in "iub":
@@ -204,7 +272,15 @@ def check_labels(labels: np.ndarray, n: int, name: str) -> np.ndarray:
 
 
 def split(
-    pixels: np.ndarray, labels: np.ndarray | None, name: str, levels: int, *, part: int = 10, mapped: bool = False
+    pixels: np.ndarray,
+    labels: np.ndarray | None,
+    name: str,
+    levels: int,
+    *,
+    part: int = 10,
+    mapped: bool = False,
+    files: Sequence[str] = (),
+    classes: Sequence[str] = (),
 ) -> Dataset:
     """A seeded split: one `part`-th of the images validates, another one tests.
 
@@ -215,6 +291,8 @@ def split(
         levels: The number of values a uint8 pixel can take.
         part: 10 for 80/10/10, 15 for 26:2:2.
         mapped: Leave the pixels where they are, in a mapped file, instead of copying them into memory.
+        files: The file of each image, if each has one.
+        classes: The names of the labels, if they have any.
     """
     order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(SPLIT_SEED))
     held = len(pixels) // part
@@ -230,11 +308,12 @@ def split(
         targets = None if labels is None else torch.from_numpy(labels[rows.numpy()])
         stored = None if pixels.dtype.kind == "f" else levels
         if shared is not None:
-            return Images(shared, targets, stored, rows)
+            return Images(shared, targets, stored, rows, origin=rows)
         taken = np.ascontiguousarray(pixels[rows.numpy()])
-        return Images(torch.from_numpy(_float32(taken) if stored is None else taken), targets, stored)
+        return Images(torch.from_numpy(_float32(taken) if stored is None else taken), targets, stored, origin=rows)
 
-    return Dataset(name, **{which: take(*b) for which, b in bounds.items()})
+    parts = {which: take(*b) for which, b in bounds.items()}
+    return Dataset(name, **parts, files=tuple(files), classes=tuple(classes))
 
 
 def _float32(values: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bype.data.arrays import archive, check_bombs, check_room, opened, own_set
 from bype.data.images import Dataset
@@ -43,7 +43,8 @@ def load_album(path: Path, name: str, resize: tuple[int, int] | None = None) -> 
         InputError: If a file is damaged, or sizes are mixed and `resize` is not given.
     """
     with album(path) as files:
-        return own_set(decode(files, str(path), resize), labels_of(list(files), str(path)), name)
+        labels, classes = labels_of(list(files), str(path))
+        return own_set(decode(files, str(path), resize), labels, name, files=list(files), classes=classes)
 
 
 @contextmanager
@@ -117,12 +118,12 @@ def _common_top_removed(files: dict[str, Read], where: str) -> dict[str, Read]:
     return files
 
 
-def labels_of(names: Sequence[str], where: str) -> np.ndarray | None:
-    """The number of each file's class subfolder, in the order of their names; None where there are none."""
+def labels_of(names: Sequence[str], where: str) -> tuple[np.ndarray | None, list[str]]:
+    """The number of each file's class subfolder, and their names in order; None where there are none."""
     tops = [n.partition("/")[0] if "/" in n else None for n in names]
     classes = sorted({t for t in tops if t is not None})
     if not classes:
-        return None
+        return None, []
     if None in tops:
         raise InputError(
             f"{where}: expected all images in class subfolders or none, got {names[tops.index(None)]} beside the "
@@ -131,7 +132,7 @@ def labels_of(names: Sequence[str], where: str) -> np.ndarray | None:
     if {c.lower() for c in classes} <= {"train", "training", "test", "testing", "val", "valid", "validation"}:
         raise InputError(f"{where}: expected class subfolders, got the splits {', '.join(classes)}; give one of them")
     number = {c: i for i, c in enumerate(classes)}
-    return np.array([number[t] for t in tops if t is not None], np.int64)
+    return np.array([number[t] for t in tops if t is not None], np.int64), classes
 
 
 def decode(
@@ -239,6 +240,8 @@ def _image(read: Read, where: str) -> Iterator[Image.Image]:
                 yield image
     except InputError:
         raise
+    except UnidentifiedImageError:  # whose text holds the address of an object
+        raise InputError(f"{where}: expected a PNG, JPEG, WebP or BMP image, got another file") from None
     except Exception as e:  # Pillow's decoders raise what they like on damage
         raise InputError(f"{where}: expected a PNG, JPEG, WebP or BMP image, got {first_line(e)}") from None
 

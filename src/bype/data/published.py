@@ -65,7 +65,7 @@ def celeba(folder: Path) -> Dataset:
         if len(files) < 15:
             raise InputError(f"{folder}: expected at least 15 faces, got {len(files)}")
         pixels = decode(files, str(folder), fit=aligned_face, colour=True)
-    return split(pixels, None, "celeba", 256, part=15)
+        return split(pixels, None, "celeba", 256, part=15, files=list(files))
 
 
 def celeba_files(folder: Path) -> Path:

@@ -104,7 +104,10 @@ def load(name: str | Path, data_dir: str | Path | None = None, *, resize: int | 
     folder = find(text, data_dir)
     if folder is None:
         places = ", ".join(str(r / text) for r in roots(data_dir))
-        raise InputError(f"data set {text}: expected {known.files[0]} in one of {places}, got no such file")
+        raise InputError(
+            f"data set {text}: expected {known.files[0]} in one of {places}, got no such file; "
+            f"`bype data fetch {text}` {'fetches it' if text != 'celeba' else 'says where it is to be had'}"
+        )
     return known.load(folder)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bype.config import Config
+from bype.config import Config, stem_of
 from bype.errors import InputError
 from bype.files import read_json, write_json
 
@@ -49,7 +49,7 @@ def _name(
     experiment: str, set_: str, arch: str, prior: str, coreset: str | None, precision: str, protocol: str, seed: int,
     digits: str,
 ) -> str:  # fmt: skip
-    parts = [experiment, Path(set_).stem, arch, prior, *([coreset] if coreset else [])]
+    parts = [experiment, stem_of(set_), arch, prior, *([coreset] if coreset else [])]
     return "-".join([*parts, precision, protocol, f"s{seed}", digits])
 
 
