@@ -20,7 +20,7 @@ from bype.evaluation import evaluate, evaluate_under
 from bype.fitting import fit
 from bype.models import VAE, TwoLevelVAE
 from bype.nets import GatedConv2d, halved
-from bype.refit import refit
+from bype.refitting import refit
 from bype.runs import Run
 from bype.training import Trainer
 
@@ -121,7 +121,7 @@ def stop_after_one(info, trainer):
 def test_every_architecture_does_with_every_prior_all_that_the_mlp_does(
     bars, cli_json, tmp_path, monkeypatch, arch, prior
 ):
-    monkeypatch.setattr("bype.refit.VALIDATION_DRAWS", 4)
+    monkeypatch.setattr("bype.refitting.VALIDATION_DRAWS", 4)
     config = Config(
         "bars", arch=arch, prior=prior, epochs=2, warmup=1, batch_size=12, coreset_interval=1, coreset_steps=2,
         coreset_z1=2, device="cpu", likelihood="gaussian", **SMALL,

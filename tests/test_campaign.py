@@ -27,8 +27,8 @@ def config(**options):
 def small(monkeypatch):
     monkeypatch.setattr(campaign, "SHORT_SAMPLES", 5)
     monkeypatch.setattr(campaign, "SHORT_ITEMS", 20)
-    monkeypatch.setattr("bype.refit.VALIDATION_ITEMS", 10)
-    monkeypatch.setattr("bype.refit.VALIDATION_DRAWS", 5)
+    monkeypatch.setattr("bype.refitting.VALIDATION_ITEMS", 10)
+    monkeypatch.setattr("bype.refitting.VALIDATION_DRAWS", 5)
     monkeypatch.setattr(campaign, "_measured", {})
 
 

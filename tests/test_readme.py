@@ -15,12 +15,13 @@ COMMANDS = [shlex.split(line, comments=True) for line in README.splitlines() if 
 
 
 def test_there_is_something_to_run():
-    assert len(PYTHON) == 2
+    assert len(PYTHON) == 3
     assert len(COMMANDS) >= 6
 
 
-@pytest.mark.parametrize("code", PYTHON, ids=["example", "own prior"])
-def test_python(code):
+@pytest.mark.parametrize("code", PYTHON, ids=["example", "runs", "own prior"])
+def test_python(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert len([line for line in code.splitlines() if line.strip()]) <= 35
     exec(compile(code, "README.md", "exec"), {})
 

@@ -11,7 +11,7 @@ import torch
 import bype
 from bype.distributions import IsotropicMixture
 from bype.errors import InputError
-from bype.refit import MOST_CANDIDATES, best_scale, em_step, fit_em, log_prob_at_scales, refit
+from bype.refitting import MOST_CANDIDATES, best_scale, em_step, fit_em, log_prob_at_scales, refit
 
 
 def silent(line):

@@ -9,6 +9,7 @@ import time
 import pytest
 import torch
 
+import bype
 from bype.checkpoints import read_tensors, write_tensors
 from bype.config import Config
 from bype.errors import InputError, RunExistsError
@@ -231,3 +232,44 @@ def test_every_strategy_resumes_bit_equal(tmp_path, coreset):
     fit(options, tmp_path / "cut", resume=True)
     assert checkpoint_bytes(tmp_path / "cut") == checkpoint_bytes(tmp_path / "whole")
     assert metrics_without_times(Run(tmp_path / "cut")) == metrics_without_times(Run(tmp_path / "whole"))
+
+
+def test_a_model_saved_is_the_model_loaded(tiny, tmp_path):
+    options = {"n_components": 6, "latent_dim": 3, "hidden_dim": 8}
+    model = bype.build_model(tiny, **options)
+    bype.train(model, tiny, epochs=2, warmup=1)
+    model.save(tmp_path / "model.safetensors")
+    other = bype.build_model(tiny, seed=1, **options)
+    assert other.load(tmp_path / "model.safetensors") is other
+    assert all(torch.equal(v, other.state_dict()[k]) for k, v in model.state_dict().items())
+    larger = bype.build_model(tiny, **(options | {"latent_dim": 4}))
+    before = {k: v.clone() for k, v in larger.state_dict().items()}
+    with pytest.raises(bype.InputError, match=r"expected the tensors of this model, got others: .*encoder"):
+        larger.load(tmp_path / "model.safetensors")
+    assert all(torch.equal(v, before[k]) for k, v in larger.state_dict().items())
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(bype.InputError, match="damaged"):
+        other.load(tmp_path / "model.safetensors")
+
+
+def test_train_tells_each_epoch_and_leaves_the_best_when_it_is_stopped(tiny):
+    model, seen, states = bype.build_model(tiny, n_components=6, latent_dim=3, hidden_dim=8), [], []
+
+    def on_epoch(info):
+        seen.append(info)
+        states.append({k: v.clone() for k, v in model.state_dict().items()})
+        if info.epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bype.train(model, tiny, epochs=9, warmup=1, on_epoch=on_epoch)
+    assert [i.epoch for i in seen] == [1, 2, 3]
+    best = min(range(3), key=lambda i: seen[i].val_loss)
+    assert all(torch.equal(v, states[best][k]) for k, v in model.state_dict().items())
+
+
+def test_public_names_are_there_and_documented():
+    for name in bype.__all__:
+        assert getattr(bype, name).__doc__, name
+    assert callable(bype.refit), "not the module"
+    assert callable(bype.fit)

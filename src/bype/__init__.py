@@ -7,11 +7,18 @@ __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
     from bype.build import build_model as build_model
+    from bype.config import Config as Config
     from bype.data import Dataset as Dataset
     from bype.data import Images as Images
     from bype.data import from_arrays as from_arrays
     from bype.data import load as load
+    from bype.errors import BypeError as BypeError
+    from bype.errors import InputError as InputError
+    from bype.errors import RunExistsError as RunExistsError
+    from bype.errors import TrainingError as TrainingError
     from bype.evaluation import evaluate as evaluate
+    from bype.evaluation import log_likelihood as log_likelihood
+    from bype.fitting import fit as fit
     from bype.models import VAE as VAE
     from bype.models import TwoLevelVAE as TwoLevelVAE
     from bype.objectives import elbo as elbo
@@ -21,16 +28,23 @@ if TYPE_CHECKING:
     from bype.priors import PseudocoresetPrior as PseudocoresetPrior
     from bype.priors import StandardPrior as StandardPrior
     from bype.priors import VampPrior as VampPrior
+    from bype.refitting import refit as refit
+    from bype.runs import Run as Run
     from bype.training import Trainer as Trainer
     from bype.training import train as train
 
 _PLACES = {
     "build": ("build_model",),
+    "config": ("Config",),
     "data": ("Dataset", "Images", "from_arrays", "load"),
-    "evaluation": ("evaluate",),
+    "errors": ("BypeError", "InputError", "RunExistsError", "TrainingError"),
+    "evaluation": ("evaluate", "log_likelihood"),
+    "fitting": ("fit",),
     "models": ("VAE", "TwoLevelVAE"),
     "objectives": ("elbo", "iwae"),
     "priors": ("ExemplarPrior", "Prior", "PseudocoresetPrior", "StandardPrior", "VampPrior"),
+    "refitting": ("refit",),
+    "runs": ("Run",),
     "training": ("Trainer", "train"),
 }
 _MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}

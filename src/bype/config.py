@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -145,8 +146,8 @@ def stem_of(set_: str) -> str:
     return path.stem if path.suffix.lower() in (".npy", ".npz", ".zip") else path.name
 
 
-def size_of(text: str | int) -> tuple[int, int]:
-    """`64` or `48x64` as height and width.
+def size_of(size: str | int | Sequence[int]) -> tuple[int, int]:
+    """`64`, `48x64` or a pair of numbers as height and width.
 
     Raises:
         InputError: If it is neither, or a side is not from 1 to 4096.
@@ -154,10 +155,11 @@ def size_of(text: str | int) -> tuple[int, int]:
     >>> size_of("48x64")
     (48, 64)
     """
-    match = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", str(text), re.ASCII)
+    text = str(size) if isinstance(size, str | int) else "x".join(map(str, size))
+    match = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", text, re.ASCII)
     sides = [int(s) for s in match.groups(match[1])] if match else [0, 0]
     if not all(1 <= s <= 4096 for s in sides):
-        raise InputError(f"--resize: expected pixels of a side or HxW, each from 1 to 4096, got {text!r}")
+        raise InputError(f"--resize: expected pixels of a side or HxW, each from 1 to 4096, got {size!r}")
     return sides[0], sides[1]
 
 

@@ -4,12 +4,14 @@ All that tells one level from two is in the methods `given`, `likelihood`, `gene
 objectives, step (ii), evaluation and generation call with the latents that the prior is over.
 """
 
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from bype.checkpoints import read_tensors, write_tensors
 from bype.conditionals.base import Decoder, Encoder
 from bype.conditionals.two_level import LowerEncoder, LowerPrior
 from bype.data import Dataset
@@ -89,6 +91,32 @@ class VAE(nn.Module):
     def dtype(self) -> torch.dtype:
         """That of the networks' weights, and so of the images they take."""
         return next(self.parameters()).dtype
+
+    def save(self, path: str | Path) -> None:
+        """Writes weights, points and shares as a safetensors file; `load` reads it into a model built alike.
+
+        Raises:
+            InputError: If the file cannot be written.
+        """
+        write_tensors(Path(path), self.state_dict(), {})
+
+    def load(self, path: str | Path) -> Self:
+        """Takes over what `save` wrote, or a run's best.safetensors, and returns the model.
+
+        Raises:
+            InputError: If the file is missing, damaged, or of a model built otherwise; the model is then as it was.
+        """
+        state, _ = read_tensors(Path(path))
+        own = self.state_dict()
+        differ = [
+            k for k in own.keys() | state.keys() if k not in own or k not in state or own[k].shape != state[k].shape
+        ]
+        if differ:
+            raise InputError(
+                f"{path}: expected the tensors of this model, got others: {', '.join(sorted(differ)[:3])} differ"
+            )
+        self.load_state_dict(state)
+        return self
 
     def check_data(self, data: Dataset) -> None:
         """Refuses data that the model cannot take.

@@ -217,16 +217,7 @@ class Run:
             data: The data set the run was trained on.
         """
         config = self.config()
-        model = model_from(config, data)
-        where = self.path / "best.safetensors"
-        state, _ = read_tensors(where)
-        try:
-            model.load_state_dict(state)
-        except RuntimeError as e:
-            raise InputError(
-                f"{where}: expected the tensors of this run's model, got others ({first_line(e)})"
-            ) from None
-        return model.eval()
+        return model_from(config, data).load(self.path / "best.safetensors").eval()
 
     def networks(self) -> dict[str, Any]:
         """Which networks the best checkpoint holds, its epoch and its sum: figures and refits belong to one."""

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -420,18 +420,30 @@ def _groups(model: VAE) -> list[dict[str, Any]]:
     return [*groups, {"params": own, "lr": LEARNED_CORESET_LR}] if own else groups
 
 
-def train(model: VAE, data: Dataset, **options: Any) -> list[EpochInfo]:
+def train(
+    model: VAE, data: Dataset, *, on_epoch: Callable[[EpochInfo], None] | None = None, **options: Any
+) -> list[EpochInfo]:
     """Trains a model in place and leaves the best epoch's networks and pseudocoreset in it.
+
+    Stopped by an exception, such as a KeyboardInterrupt, it leaves the best of the epochs that were done.
 
     Args:
         model: The model, on the device of the data.
         data: The data set.
+        on_epoch: Called after each epoch with what it measured.
         options: Those of `Trainer`.
 
     Returns:
         What each epoch measured.
     """
     trainer = Trainer(model, data, **options)
-    infos = list(trainer)
-    trainer.load_best()
+    infos = []
+    try:
+        for info in trainer:
+            infos.append(info)
+            if on_epoch is not None:
+                on_epoch(info)
+    finally:
+        if trainer.best_state:
+            trainer.load_best()
     return infos

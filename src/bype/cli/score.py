@@ -78,7 +78,7 @@ def refit(
         raise InputError(f"--points: expected all or a number, got {points!r}")
 
     from bype import console
-    from bype.refit import refit as refit_prior
+    from bype.refitting import refit as refit_prior
 
     place, data, model = load(run, device)
     place.check_refit_name(name)

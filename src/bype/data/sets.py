@@ -1,7 +1,7 @@
 """What a set's name or path means: the published sets, and the user's own files."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def is_album(name: str) -> bool:
     return name not in KNOWN and (Path(name).is_dir() or Path(name).suffix.lower() == ".zip")
 
 
-def like(path: str | Path, data: Dataset, *, resize: int | str | None = None) -> Tensor:
+def like(path: str | Path, data: Dataset, *, resize: int | str | Sequence[int] | None = None) -> Tensor:
     """An image file as one of a set's images, (c, h, w) in [0, 1], on the set's device.
 
     It is read as the set's own files are: upright, transparency on white, faces of `celeba` cut and scaled alike.
@@ -78,14 +78,16 @@ def like(path: str | Path, data: Dataset, *, resize: int | str | None = None) ->
     return scale(torch.from_numpy(values.copy()), 256).to(data.train.pixels.device)
 
 
-def load(name: str | Path, data_dir: str | Path | None = None, *, resize: int | str | None = None) -> Dataset:
+def load(
+    name: str | Path, data_dir: str | Path | None = None, *, resize: int | str | Sequence[int] | None = None
+) -> Dataset:
     """Reads a published set by its name, or the user's own by its path.
 
     Args:
         name: `digits`, `mnist`, `fashion-mnist`, `cifar10` or `celeba`; or a `.npy`, a `.npz`, or a folder or `.zip`
             of images.
         data_dir: Where to look first, for a folder of a published set's name.
-        resize: What to bring the images of a folder or zip to: pixels of a side, or `HxW`.
+        resize: What to bring the images of a folder or zip to: pixels of a side, `HxW`, or (h, w).
 
     Raises:
         InputError: If the name is not known, the set is not found, or a file of it is damaged.
@@ -111,7 +113,7 @@ def load(name: str | Path, data_dir: str | Path | None = None, *, resize: int | 
     return known.load(folder)
 
 
-def _load_own(name: str, resize: int | str | None) -> Dataset:
+def _load_own(name: str, resize: int | str | Sequence[int] | None) -> Dataset:
     path = Path(name).expanduser()
     suffix = path.suffix.lower()
     try:

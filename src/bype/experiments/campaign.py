@@ -24,7 +24,7 @@ from bype.fitting import TrainedRun, fit, trainer_from
 from bype.floats import flush_denormals
 from bype.objectives import iwae
 from bype.priors import FittedMixture
-from bype.refit import VALIDATION_DRAWS, VALIDATION_ITEMS, refit
+from bype.refitting import VALIDATION_DRAWS, VALIDATION_ITEMS, refit
 from bype.runs import Run
 
 # What an estimate takes for the epochs of a run that stops early, until the ledger knows better.
