@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -62,6 +63,53 @@ def test_stopped_after_every_epoch_it_ends_bit_equal(tmp_path, images, prior, co
             fit(config, tmp_path / "cut", resume=True, on_epoch=_stop)
         assert len(Run(tmp_path / "cut").metrics()) == epoch
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+def _save_in_a_thread(monkeypatch):
+    """As beside a GPU: epochs are written in a thread, and here later than the next epoch began."""
+    monkeypatch.setattr("bype.fitting.SAVES_IN_THREAD", ("cpu",))
+    save = Run.save
+
+    def late(run, epoch):
+        assert threading.current_thread() is not threading.main_thread()
+        time.sleep(0.05)
+        save(run, epoch)
+
+    monkeypatch.setattr(Run, "save", late)
+
+
+@pytest.mark.parametrize(("prior", "coreset"), [("vamp", "none"), ("bype", "paper"), ("bype", "elbo")])
+def test_saved_in_a_thread_the_files_are_the_same(tmp_path, images, monkeypatch, prior, coreset):
+    config = Config(str(images), prior=prior, coreset=coreset, epochs=5, **OPTIONS)
+    fit(config, tmp_path / "whole")
+    _save_in_a_thread(monkeypatch)
+    fit(config, tmp_path / "thread")
+    for epoch in range(1, 6):
+        with pytest.raises(_Stop):
+            fit(config, tmp_path / "cut", resume=True, on_epoch=_stop)
+        assert len(Run(tmp_path / "cut").metrics()) == epoch, "what was under way is written before fit ends"
+    assert contents(tmp_path / "thread") == contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+def test_what_goes_wrong_in_the_thread_ends_the_run(tmp_path, images, monkeypatch):
+    config, seen = Config(str(images), epochs=9, **OPTIONS), []
+    fit(config, tmp_path / "whole")
+    _save_in_a_thread(monkeypatch)
+    save = Run.save
+
+    def full(run, epoch):
+        if epoch.counters["epoch"] == 3:
+            raise InputError("last.safetensors: expected to write it, got No space left on device")
+        save(run, epoch)
+
+    monkeypatch.setattr(Run, "save", full)
+    with pytest.raises(InputError, match="No space left"):
+        fit(config, tmp_path / "run", on_epoch=lambda info, trainer: seen.append(info.epoch))
+    assert seen == [1, 2, 3], "it ends when the next epoch is to be saved"
+    assert Run(tmp_path / "run").metrics()[-1]["epoch"] == 3
+    monkeypatch.setattr(Run, "save", save)
+    fit(config, tmp_path / "run", resume=True)
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(("prior", "coreset"), [("exemplar", "none"), ("bype", "paper"), ("bype", "elbo")])

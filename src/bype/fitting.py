@@ -1,7 +1,9 @@
 """Training into a run folder, each epoch saved as it ends."""
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
 from bype.build import model_from
 from bype.config import Config
@@ -12,7 +14,10 @@ from bype.files import remove_partial
 from bype.models import VAE
 from bype.pseudocoreset import STRATEGIES, Paper, Published, Strategy
 from bype.runs import Run
-from bype.training import EpochInfo, Trainer
+from bype.training import EpochInfo, Snapshot, Trainer
+
+#: Devices beside which a checkpoint is written in a thread.
+SAVES_IN_THREAD = ("cuda",)
 
 
 def strategy_from(config: Config) -> Strategy:
@@ -54,6 +59,46 @@ class TrainedRun:
         self.run, self.data, self.trainer, self.was_finished = run, data, trainer, was_finished
 
 
+class _Writer:
+    """Saves epochs as they end: at once, or in a thread while the next epoch is computed.
+
+    A thread is for a GPU, whose epochs of a small network take about as long as to write 15 MB to a disk. One epoch at
+    most is under way, and leaving the context waits for it.
+    """
+
+    def __init__(self, run: Run, *, in_thread: bool) -> None:
+        self.run = run
+        self.pool = ThreadPoolExecutor(1, "bype-save") if in_thread else None
+        self.pending: Future[None] | None = None
+
+    def write(self, info: EpochInfo, epoch: Snapshot) -> None:
+        """Saves an epoch, or raises what went wrong with the one before."""
+        if self.pool is None:
+            self._save(info, epoch)
+        else:
+            self._wait()
+            self.pending = self.pool.submit(self._save, info, epoch)
+
+    def _save(self, info: EpochInfo, epoch: Snapshot) -> None:
+        self.run.append_metrics(info)
+        self.run.save(epoch)
+
+    def _wait(self) -> None:
+        if self.pending is not None:
+            pending, self.pending = self.pending, None
+            pending.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        try:
+            self._wait()
+        finally:
+            if self.pool is not None:
+                self.pool.shutdown()
+
+
 def fit(
     config: Config,
     path: str | Path,
@@ -61,13 +106,13 @@ def fit(
     resume: bool = False,
     on_epoch: Callable[[EpochInfo, Trainer], None] | None = None,
 ) -> TrainedRun:
-    """Trains into a run folder, saving each epoch as it ends.
+    """Trains into a run folder, saving each epoch as it ends; on a GPU while the next one is computed.
 
     Args:
         config: The options; with `resume` they must be those of the run.
         path: The run folder.
         resume: Go on from the folder's last checkpoint, if it has one.
-        on_epoch: Called after each epoch is saved.
+        on_epoch: Called after each epoch; when this function ends, in whatever way, that epoch is saved.
 
     Raises:
         RunExistsError: If the folder holds a run and `resume` is not set, or another process holds it.
@@ -96,10 +141,10 @@ def fit(
         elif existed:
             run.cut_metrics(0)
         was_finished = trainer.finished
-        for info in trainer:
-            run.append_metrics(info)
-            run.save(trainer, best=info.best)
-            if on_epoch is not None:
-                on_epoch(info, trainer)
+        with _Writer(run, in_thread=device.type in SAVES_IN_THREAD) as writer:
+            for info in trainer:
+                writer.write(info, trainer.snapshot())
+                if on_epoch is not None:
+                    on_epoch(info, trainer)
     trainer.load_best()
     return TrainedRun(run, data, trainer, was_finished=was_finished)

@@ -24,7 +24,7 @@ from bype.errors import InputError, RunExistsError, first_line
 from bype.files import is_partial, read_json, write_json, write_text
 from bype.models import VAE
 from bype.priors import FittedMixture
-from bype.training import EpochInfo, Trainer
+from bype.training import EpochInfo, Snapshot, Trainer
 
 
 class Run:
@@ -141,15 +141,15 @@ class Run:
 
     # Checkpoints
 
-    def save(self, trainer: Trainer, *, best: bool) -> None:
-        """Writes the checkpoint of the epoch that just ended; where it was the best one, best.safetensors first."""
-        if best:
-            write_tensors(self.path / "best.safetensors", trainer.best_state, {"epoch": trainer.best_epoch})
-        tensors, counters = trainer.state()
+    def save(self, epoch: Snapshot) -> None:
+        """Writes the checkpoint of an epoch; where it was the best one, best.safetensors first."""
+        tensors, counters, finished, best = epoch
+        if best is not None:
+            write_tensors(self.path / "best.safetensors", best, {"epoch": counters["best_epoch"]})
         # The counters travel inside the file too: the two files of a checkpoint are moved one after the other, and only
         # the tensors' file counts.
         write_tensors(self.path / "last.safetensors", tensors, counters)
-        write_json(self.path / "last.json", {"format": FORMAT, "finished": trainer.finished, **counters})
+        write_json(self.path / "last.json", {"format": FORMAT, "finished": finished, **counters})
 
     @property
     def has_checkpoint(self) -> bool:

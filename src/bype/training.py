@@ -61,6 +61,15 @@ class StepInfo(NamedTuple):
     kl_z1: Tensor  # 0 with one level
 
 
+class Snapshot(NamedTuple):
+    """An epoch boundary, copied to the CPU: what a checkpoint holds, whatever the trainer does next."""
+
+    tensors: dict[str, Tensor]
+    counters: dict[str, Any]
+    finished: bool
+    best: dict[str, Tensor] | None  # the model's state where this epoch is the best one so far
+
+
 class Trainer:
     """Trains a model in place, an epoch at a time, and can be saved and restored between epochs.
 
@@ -345,6 +354,16 @@ class Trainer:
         counters = {"epoch": self.epoch, "best_epoch": self.best_epoch, "best_val_loss": self.best_val_loss}
         counters["skipped_in_a_row"] = self.skipped_in_a_row
         return tensors, counters
+
+    def snapshot(self) -> Snapshot:
+        """The epoch that just ended, as it is to be saved."""
+
+        def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {k: v.detach().to("cpu", copy=True) for k, v in tensors.items()}
+
+        tensors, counters = self.state()
+        best = copied(self.best_state) if self.best_epoch == self.epoch else None
+        return Snapshot(copied(tensors), counters, self.finished, best)
 
     def load_state(self, tensors: dict[str, Tensor], counters: dict[str, Any], best: dict[str, Tensor]) -> None:
         """The inverse of `state`; `best` is the best epoch's `model.state_dict()`."""
