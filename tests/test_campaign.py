@@ -11,9 +11,11 @@ import pytest
 
 import bype
 from bype.config import Config
-from bype.errors import InputError
-from bype.experiments import campaign, cells, ledger
+from bype.errors import InputError, TrainingError
+from bype.experiments import campaign, ledger
+from bype.experiments import cells as all_cells
 from bype.experiments.cells import Cell, Selection, cells_of
+from bype.runs import Run
 
 COMMITTED = Path(__file__).parents[1] / "results" / "ledger"
 
@@ -108,6 +110,35 @@ def test_shards_are_a_partition_whatever_is_done(parts):
 
 def trial(*priors, **options):
     return [Cell("trial", config(prior=p, **options), "short", samples=5) for p in priors]
+
+
+def test_a_cell_that_cannot_be_run_keeps_no_other_from_it(tmp_path, monkeypatch, capsys, run_cli):
+    cells = trial("standard", "vamp", "exemplar", "bype", epochs=2)
+    monkeypatch.setenv("BYPE_DATA", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    elsewhere = Cell("trial", Config("cifar10", epochs=2), "short")
+    fit = campaign.fit
+
+    def fragile(config, *args, **options):
+        if config.prior == "vamp":
+            raise TrainingError("epoch 1: expected a finite validation loss, got nan")
+        return fit(config, *args, **options)
+
+    monkeypatch.setattr(campaign, "fit", fragile)
+    with Run(tmp_path / "runs" / cells[2].id).lock():
+        report = campaign.run_cells([*cells, elsewhere], tmp_path / "ledger", tmp_path / "runs")
+    assert (set(report.finished), report.failed) == ({cells[0].id, cells[3].id}, [cells[1].id])
+    assert set(report.not_started) == {cells[2].id, elsewhere.id}
+    said = capsys.readouterr().err
+    assert f"{cells[1].id}  failed: epoch 1: expected a finite validation loss" in said
+    assert "expected a free run folder, got one in use" in said
+    assert "cifar10: not found, so that its cells are not started" in said
+    with pytest.raises(InputError, match="data set cifar10: expected"):
+        campaign.run_cells([elsewhere], tmp_path / "ledger", tmp_path / "runs")
+    monkeypatch.setattr(all_cells, "cells_of", lambda what, asked: cells)
+    code, out, err = run_cli("reproduce", "trunk", "--ledger", tmp_path / "ledger", "--runs", tmp_path / "runs")
+    assert (code, out) == (3, f"trunk: 1 cells run, 1 left, {tmp_path / 'ledger'}\n"), err
+    assert err.splitlines()[-1] == "bype: trunk: expected every cell to train to its end, got 1 that gave up"
 
 
 def test_shards_merge_by_copying(tmp_path):
@@ -347,4 +378,4 @@ def test_the_script_for_a_gpu_refuses_other_budgets(tmp_path, budget):
 
 
 def test_experiments_are_of_the_contract_s_names():
-    assert set(cells.EXPERIMENTS) == {"trunk", "step-two", "step-two-settings", "reencode", "table1"}
+    assert set(all_cells.EXPERIMENTS) == {"trunk", "step-two", "step-two-settings", "reencode", "table1"}

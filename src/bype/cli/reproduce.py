@@ -7,7 +7,7 @@ import typer
 
 from bype.cli.app import Device, Json, app, print_json
 from bype.config import MAX_SEED
-from bype.errors import InputError
+from bype.errors import InputError, TrainingError
 from bype.experiments.cells import EXPERIMENTS
 
 if TYPE_CHECKING:
@@ -72,14 +72,18 @@ def reproduce(
         result["page"] = str(write_page(ledger))
     if as_json:
         print_json(result)
-        return
-    if "finished" in result:
-        left = len(result["begun"]) + len(result["not_started"])
-        print(f"{what}: {len(result['finished'])} cells run, {left} left, {ledger}")
-    for name in result.get("outstanding", ()):
-        print(name)
-    if render:
-        print(result["page"])
+    else:
+        if "finished" in result:
+            left = sum(len(result[kind]) for kind in ("begun", "not_started", "failed"))
+            print(f"{what}: {len(result['finished'])} cells run, {left} left, {ledger}")
+        for name in result.get("outstanding", ()):
+            print(name)
+        if render:
+            print(result["page"])
+    if result.get("failed"):
+        raise TrainingError(
+            f"{what}: expected every cell to train to its end, got {len(result['failed'])} that gave up"
+        )
 
 
 def _run_experiment(

@@ -13,10 +13,10 @@ import torch
 
 from bype import console
 from bype.build import model_from
-from bype.data import Dataset, load
+from bype.data import KNOWN, Dataset, find, load
 from bype.devices import device_model, device_of, versions
 from bype.distributions import IsotropicMixture
-from bype.errors import InputError
+from bype.errors import InputError, RunExistsError, TrainingError
 from bype.evaluation import evaluate, evaluate_under, likelihood_figures, log_likelihood
 from bype.experiments import ledger
 from bype.experiments.cells import SHORT_ITEMS, SHORT_SAMPLES, Cell
@@ -51,7 +51,8 @@ class Report(NamedTuple):
 
     finished: list[str]
     begun: list[str]  # the budget ended while they ran
-    not_started: list[str]  # they would not have fitted
+    not_started: list[str]  # they would not have fitted, their data are missing, or another process is at work on them
+    failed: list[str]  # their training gave up
 
 
 def shard(cells: Sequence[Cell], part: int, parts: int) -> list[Cell]:
@@ -76,7 +77,9 @@ def run_cells(
     """Runs the cells that the ledger lacks, the cheapest first by a rough rank, each written as it ends.
 
     With a budget a cell is started only if its estimate fits what is left of it. One that takes longer than estimated
-    is stopped when the budget ends; its run is kept, and goes on at the next call.
+    is stopped when the budget ends; its run is kept, and goes on at the next call. A cell that cannot be run, for its
+    data are missing, its training gives up, or another process is at work on it, is named and keeps no other from
+    being run.
 
     Args:
         cells: What is asked for.
@@ -84,13 +87,17 @@ def run_cells(
         runs_folder: Where runs are kept.
         budget: Seconds.
         clock: What tells the time, in seconds.
+
+    Raises:
+        InputError: If no cell's data are found.
     """
     start = clock()
     done, left_out = ledger.read(ledger_folder)
     for line in left_out:
         console.say(line)
     todo = sorted(outstanding(cells, done), key=lambda c: c.rank)
-    report = Report([], [], [])
+    report = Report([], [], [], [])
+    todo = _with_data(todo, report)
     too_dear = math.inf
     for c in todo:
         if budget < math.inf:
@@ -112,9 +119,34 @@ def run_cells(
             console.say(f"{c.id}  stopped: the budget is spent; what is trained is kept in {runs_folder / c.id}")
             report.begun.append(c.id)
             continue
+        except RunExistsError as e:
+            console.say(f"{c.id}  not started: {e}")
+            report.not_started.append(c.id)
+            continue
+        except TrainingError as e:
+            console.say(f"{c.id}  failed: {e}")
+            report.failed.append(c.id)
+            continue
         console.say(f"{ledger_folder / c.id}.json")
         report.finished.append(c.id)
     return report
+
+
+def _with_data(cells: list[Cell], report: Report) -> list[Cell]:
+    """The cells whose data are found; the others are reported."""
+    rest = []
+    for c in cells:
+        name = c.config.set
+        if name in KNOWN and KNOWN[name].files and find(name, c.config.data_dir) is None:
+            report.not_started.append(c.id)
+        else:
+            rest.append(c)
+    missing = sorted({c.config.set for c in cells} - {c.config.set for c in rest})
+    if missing and not rest:
+        load(missing[0])  # says where it was looked for
+    for name in missing:
+        console.say(f"{name}: not found, so that its cells are not started; see `bype data fetch {name}`")
+    return rest
 
 
 def run_cell(
