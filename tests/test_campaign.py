@@ -141,6 +141,33 @@ def test_a_cell_that_cannot_be_run_keeps_no_other_from_it(tmp_path, monkeypatch,
     assert err.splitlines()[-1] == "bype: trunk: expected every cell to train to its end, got 1 that gave up"
 
 
+def test_a_cell_that_gives_up_while_it_is_measured_keeps_no_other_from_it(tmp_path, monkeypatch):
+    cells, estimate = trial("standard", "vamp", epochs=2), campaign.estimate
+
+    def fragile(cell, *args):
+        if cell.config.prior == "standard":
+            raise TrainingError("epoch 1: expected a finite validation loss, got nan")
+        return estimate(cell, *args)
+
+    monkeypatch.setattr(campaign, "estimate", fragile)
+    report = campaign.run_cells(cells, tmp_path / "ledger", tmp_path / "runs", budget=600)
+    assert (report.finished, report.failed) == ([cells[1].id], [cells[0].id])
+
+
+def test_a_cell_is_one_process_s_while_it_is_scored_too(tmp_path, monkeypatch):
+    (cell,) = trial("standard", epochs=2)
+    inner = []
+
+    def evaluate(*args, **options):
+        inner.append(campaign.run_cells([cell], tmp_path / "ledger", tmp_path / "runs"))
+        return scored(*args, **options)
+
+    scored = campaign.evaluate
+    monkeypatch.setattr(campaign, "evaluate", evaluate)
+    assert campaign.run_cells([cell], tmp_path / "ledger", tmp_path / "runs").finished == [cell.id]
+    assert [r.not_started for r in inner] == [[cell.id]]
+
+
 def test_shards_merge_by_copying(tmp_path):
     cells = trial("standard", "vamp", "bype", epochs=2)
     for part in (1, 2):

@@ -268,6 +268,8 @@ def test_like_takes_a_picture_of_the_data_s_size(cli_json, run_cli, trained, tmp
 def test_a_coreset_replaces_its_own_files_alone(run_cli, trained, tmp_path):
     for _ in range(2):
         assert run_cli("coreset", trained["bype"], "--out", tmp_path / "own")[0] == 0
+    (tmp_path / "own" / "weights.csv").write_text("point,weight,share,nearest_label\n")  # as of another version
+    assert run_cli("coreset", trained["bype"], "--out", tmp_path / "own")[0] == 0
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "points.npy").write_bytes(b"work of a week")
     code, _, err = run_cli("coreset", trained["bype"], "--out", tmp_path / "other")
@@ -360,15 +362,17 @@ def test_another_error_of_torch_is_not_taken_for_memory(run_cli, trained, monkey
 
 
 def test_a_demo_at_work_is_left_alone(run_cli, tmp_path):
+    from bype.files import locked
     from bype.runs import Run
 
     (tmp_path / "demo.json").write_text("{}")
     for prior in ("standard", "vamp"):
         Run(tmp_path / prior).path.mkdir()
         (tmp_path / prior / "config.json").write_text("{}")
-    with Run(tmp_path / "vamp").lock():
-        code, _, err = run_cli("demo", "--out", tmp_path)
-    assert (code, "in use by a process" in err) == (4, True), err
+    for held in (Run(tmp_path / "vamp").lock(), locked(tmp_path)):  # in training, and while it scores or draws
+        with held:
+            code, _, err = run_cli("demo", "--out", tmp_path)
+        assert (code, "in use by a process" in err) == (4, True), err
     assert all((tmp_path / prior / "config.json").exists() for prior in ("standard", "vamp"))
 
 

@@ -1,5 +1,8 @@
 """The options of a run, as Python gives them."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from bype.config import Config
@@ -24,6 +27,16 @@ from bype.errors import InputError
 def test_an_option_of_another_kind_or_range_is_refused_by_its_flag(option, message):
     with pytest.raises(InputError, match=message.replace("|", r"\|")):
         Config("digits", **option)
+
+
+def test_paths_and_sizes_may_come_as_what_they_are():
+    given = Config(Path("a/set.npz"), data_dir=Path("data"), resize=(48, 64))
+    assert given == Config("a/set.npz", data_dir="data", resize="48x64")
+    assert Config("a", resize=64) == Config("a", resize="64x64") == Config("a", resize=np.int64(64))
+    assert Config("a", resize=64).resize == "64"
+    for wrong in (64.0, "x", (1, 2, 3), [0, 4], {}):
+        with pytest.raises(InputError, match="--resize: expected pixels of a side or HxW"):
+            Config("a", resize=wrong)
 
 
 def test_whole_numbers_do_where_others_are_expected():

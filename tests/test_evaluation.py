@@ -135,3 +135,42 @@ def test_neighbours_beyond_the_items_are_refused_before_anything_is_scored(tiny)
 
     with pytest.raises(InputError, match="from 1 to 54, the items to look among, got"):
         evaluate(model_for(tiny), tiny, n_samples=2, ks=[3, 55], progress=progress)
+
+
+def test_a_set_too_small_for_neighbours_is_scored_without(tiny):
+    few = bype.from_arrays(tiny.train.pixels[:24], tiny.train.labels[:24], name="few")
+    figures = evaluate(model_for(few), few, split="train", n_samples=2)
+    assert "knn" not in figures
+    assert "nll_nats" in figures
+
+
+def test_a_log_likelihood_needs_a_sample_and_images_that_fit(tiny):
+    for n_samples in (0, -1):
+        with pytest.raises(InputError, match="samples: expected at least 1"):
+            log_likelihood(model_for(tiny), tiny.test, n_samples)
+    with pytest.raises(InputError, match=r"images: expected images \(1, 4, 5\), got \(1, 8, 8\)"):
+        log_likelihood(model_for(tiny), bype.load("digits").test, 1)
+
+
+@pytest.mark.parametrize("call", ["log_likelihood", "evaluate_under", "evaluate"])
+def test_points_are_encoded_without_tf32_whatever_is_allowed(tiny, call, monkeypatch):
+    model = model_for(tiny)
+    seen = []
+    model.encoder.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.conv.fp32_precision))
+    features = model.encoder.features
+    monkeypatch.setattr(
+        model.encoder, "features", lambda x: seen.append(torch.backends.cudnn.conv.fp32_precision) or features(x)
+    )
+    before = torch.backends.cudnn.conv.fp32_precision
+    torch.backends.cudnn.conv.fp32_precision = "tf32"
+    try:
+        if call == "log_likelihood":
+            log_likelihood(model, tiny.test, 2)
+        elif call == "evaluate":
+            evaluate(model, tiny, n_samples=2)
+        else:
+            evaluate_under(model, tiny, model.prior, "same", n_samples=2)
+    finally:
+        torch.backends.cudnn.conv.fp32_precision = before
+    assert len(seen) > 1
+    assert set(seen) == {"ieee"}

@@ -21,7 +21,7 @@ from bype.checkpoints import read_tensors
 from bype.config import Config
 from bype.errors import InputError
 from bype.files import is_partial
-from bype.fitting import fit
+from bype.fitting import _Writer, fit
 from bype.runs import Run
 
 KINDS = [("standard", "none"), ("vamp", "none"), ("exemplar", "none")]
@@ -89,6 +89,22 @@ def test_saved_in_a_thread_the_files_are_the_same(tmp_path, images, monkeypatch,
             fit(config, tmp_path / "cut", resume=True, on_epoch=_stop)
         assert len(Run(tmp_path / "cut").metrics()) == epoch, "what was under way is written before fit ends"
     assert contents(tmp_path / "thread") == contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+def test_a_signal_while_the_thread_is_waited_for_loses_no_epoch(tmp_path, images, monkeypatch):
+    _save_in_a_thread(monkeypatch)
+    wait, calls = _Writer._wait, []
+
+    def interrupted(writer, left):
+        calls.append(left)
+        if calls == [1, 1, 1]:
+            raise KeyboardInterrupt
+        wait(writer, left)
+
+    monkeypatch.setattr(_Writer, "_wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(Config(str(images), epochs=9, **OPTIONS), tmp_path / "run")
+    assert Run(tmp_path / "run").metrics()[-1]["epoch"] == _epoch(tmp_path / "run") == 3
 
 
 def test_what_goes_wrong_in_the_thread_ends_the_run(tmp_path, images, monkeypatch):

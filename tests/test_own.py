@@ -375,6 +375,24 @@ def test_every_item_of_a_set_of_one_s_own_can_be_traced(cli_json, tmp_path):
     assert cli_json("data", "check", tmp_path / "pets")["sets"][0]["class_names"] == ["cats", "dogs"]
 
 
+def test_files_keep_the_folders_that_all_of_them_share(tmp_path):
+    _photos(tmp_path / "faces" / "2020")
+    packed = _zipped(tmp_path / "faces" / "2020", tmp_path / "a.zip", "x/y/")
+    for whole, top in ((bype.load(tmp_path / "faces"), "2020/"), (bype.load(packed), "x/y/")):
+        assert whole.classes == ("cats", "dogs")
+        assert all(whole.source("train", i).startswith((f"{top}cats/", f"{top}dogs/")) for i in range(5))
+    assert (tmp_path / "faces" / bype.load(tmp_path / "faces").source("test", 0)).exists()
+
+
+def test_a_home_folder_is_found_with_a_size_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    _photos(tmp_path / "pets")
+    assert bype.load("~/pets", resize=5).shape == (3, 5, 5)
+    assert data.like("~/pets/cats/000.png", bype.load("~/pets")).shape == (3, 6, 9)
+    with pytest.raises(InputError, match="--resize: expected a folder or zip"):
+        bype.load("x" * 5000, resize=5)
+
+
 def test_likely_mistakes_are_said(caplog):
     bype.from_arrays(_images(20, 8, 9, 3))
     assert "(20, 8, 9, 3) is read as (n, c, h, w), 8 channels" in caplog.messages[-1]

@@ -184,7 +184,7 @@ def test_a_refit_belongs_to_the_networks_it_was_made_for(cli_json, run_cli, tmp_
     assert cli_json("train", "digits", "--out", run, "--resume")["best_epoch"] > 2
     for command in (["evaluate"], ["sample", "--out", tmp_path / "x.png"]):
         code, _, err = run_cli(command[0], run, *command[1:], "--with", "all")
-        assert (code, "got one of epoch 2; training went on since" in err, err.count("\n")) == (2, True, 1), err
+        assert (code, "got one of epoch 2; make it again" in err, err.count("\n")) == (2, True, 1), err
     figures = cli_json("evaluate", run, "--samples", 2, "--items", 9)
     record = json.loads((run / "evaluation.json").read_text())
     assert record["networks"]["epoch"] > 2
@@ -202,10 +202,10 @@ def test_figures_of_a_refit_that_is_made_anew_are_dropped(trained, tmp_path):
     run = Run(tmp_path / "run")
     data = run.load_data()
     prior = refit(run.load_model(data), data, points=20)
-    run.save_refit("few", prior, method="points", seed=0)
+    run.save_refit("few", prior, run.networks(), method="points", seed=0)
     run.add_figures({"split": "test", "seed": 0, "nll_nats": 1.0, "nll_nats@few": 2.0}, run.networks())
     (run.path / "refit-few.json").unlink()
-    run.save_refit("few", prior, method="points", seed=0)
+    run.save_refit("few", prior, run.networks(), method="points", seed=0)
     assert run.figures() == [{"split": "test", "seed": 0, "nll_nats": 1.0}]
 
 

@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -79,7 +81,7 @@ def test_lines_beyond_the_checkpoint_are_run_again(tmp_path, trained):
     run = Run(tmp_path / "run")
     with (run.path / "metrics.jsonl").open("a") as f:
         f.write('{"epoch": 4, "val_loss": 1.0}\n{"epoch": 5, "val_')
-    fit(config(), run.path, resume=True)
+    fit(run.config(), run.path, resume=True)
     assert [line["epoch"] for line in run.metrics()] == [1, 2, 3]
 
 
@@ -247,15 +249,144 @@ def test_a_model_saved_is_the_model_loaded(tiny, tmp_path):
     with pytest.raises(bype.InputError, match=r"expected the tensors of this model, got others: .*encoder"):
         larger.load(tmp_path / "model.safetensors")
     assert all(torch.equal(v, before[k]) for k, v in larger.state_dict().items())
+    for built, message in (
+        ({"likelihood": "bernoulli"}, "expected a model with likelihood Bernoulli, as this one, got MeanSquaredError"),
+        ({"prior": "vamp"}, "expected a model with prior VampPrior, as this one, got PseudocoresetPrior"),
+    ):
+        with pytest.raises(bype.InputError, match=message):
+            bype.build_model(tiny, **(options | built)).load(tmp_path / "model.safetensors")
     (tmp_path / "model.safetensors").write_bytes(b"x")
     with pytest.raises(bype.InputError, match="damaged"):
         other.load(tmp_path / "model.safetensors")
 
 
+def test_a_model_scores_other_data_as_it_scored_its_own(tiny, tmp_path):
+    more = bype.from_arrays(torch.cat([p.pixels for p in tiny.splits.values()] * 2), name="more")
+    options = {"n_components": 6, "latent_dim": 3, "hidden_dim": 8}
+    x = tiny.test.scaled()
+    model = bype.build_model(tiny, **options)
+    model.save(tmp_path / "bype")
+    other = bype.build_model(more, seed=1, **options).load(tmp_path / "bype")
+    z = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(other.prior(other.encoder).log_prob(z), model.prior(model.encoder).log_prob(z))
+    torch.testing.assert_close(other.reconstruct(x), model.reconstruct(x))
+    exemplar = bype.build_model(tiny, prior="exemplar", **options)
+    exemplar.save(tmp_path / "exemplar")
+    bype.build_model(tiny, prior="exemplar", seed=1, **options).load(tmp_path / "exemplar")
+    with pytest.raises(bype.InputError, match="expected a model with n_data 96, as this one, got 48"):
+        bype.build_model(more, prior="exemplar", **options).load(tmp_path / "exemplar")
+    turned = bype.from_arrays(255 - torch.cat([p.pixels for p in tiny.splits.values()]), name="turned")
+    with pytest.raises(bype.InputError, match="expected a model with training_items"):
+        bype.build_model(turned, prior="exemplar", **options).load(tmp_path / "exemplar")
+
+
+def test_resume_from_python_refuses_other_options_by_name(tmp_path):
+    fit(config(epochs=1), tmp_path / "run")
+    for other, message in (
+        ({"epochs": 6}, "expected --epochs 1, the run's own, got 6"),
+        ({"lr": 0.1}, "expected --lr 0.0005, the run's own, got 0.1"),
+        ({"seed": 9}, "expected --seed 0"),
+    ):
+        with pytest.raises(InputError, match=message):
+            fit(config(**({"epochs": 1} | other)), tmp_path / "run", resume=True)
+    with pytest.raises(InputError, match="expected SET digits, the run's own, got mnist"):
+        fit(Config("mnist", **(SMALL | {"epochs": 1})), tmp_path / "run", resume=True)
+    assert fit(config(epochs=1), tmp_path / "run", resume=True).was_finished
+
+
+def test_a_relative_data_dir_is_found_from_anywhere_and_may_move(tmp_path, monkeypatch, cli_json, run_cli, write_idx):
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr("bype.data.published._hold_out", lambda name, training, test: bype.from_arrays(test.pixels))
+    monkeypatch.setattr("bype.data.published.read_idx", lambda folder, stem, shape: (
+        rng.integers(0, 9, 50).astype(np.uint8) if "labels" in stem else images))  # fmt: skip
+    images = rng.integers(0, 256, (50, 28, 28), dtype=np.uint8)
+    write_idx(tmp_path / "here" / "d" / "mnist" / "train-images-idx3-ubyte", images)
+    monkeypatch.setenv("BYPE_DATA", str(tmp_path / "nowhere"))
+    monkeypatch.chdir(tmp_path / "here")
+    options = ["--components", 5, "--latent-dim", 3, "--hidden-dim", 8, "--warmup", 1, "--epochs", 1]
+    cli_json("train", "mnist", "--data-dir", "d", *options, "--out", "../run")
+    monkeypatch.chdir(tmp_path)
+    cli_json("evaluate", "run", "--samples", 1)
+    (tmp_path / "here" / "d").rename(tmp_path / "e")
+    code, _, err = run_cli("evaluate", "run", "--samples", 1)
+    assert (code, "mnist" in err) == (2, True), err
+    assert cli_json("train", "mnist", "--data-dir", "e", "--out", "run", "--resume")["finished_already"]
+    cli_json("evaluate", "run", "--samples", 1)
+
+
+@pytest.mark.parametrize("there", ["older", "none"])
+def test_a_best_epoch_that_was_not_written_is_in_the_last_checkpoint(tmp_path, there):
+    run = Run(tmp_path / "run")
+    kept = {}
+
+    def keep(info, trainer):
+        kept[info.epoch] = (run.path / "best.safetensors").read_bytes()
+        if info.epoch == 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        fit(config(epochs=3), run.path, on_epoch=keep)
+    assert kept[1] != kept[2], "each of the first epochs is better than the one before"
+    if there == "older":
+        (run.path / "best.safetensors").write_bytes(kept[1])  # killed between the two files
+    else:
+        (run.path / "best.safetensors").unlink()
+    fit(config(epochs=3), run.path, resume=True)
+    fit(config(epochs=3), tmp_path / "whole")
+    assert checkpoint_bytes(run.path) == checkpoint_bytes(tmp_path / "whole")
+
+
+def test_two_at_once_lose_no_figures(tmp_path):
+    run = Run(tmp_path / "run")
+    fit(config(epochs=1), run.path)
+    networks = run.networks()
+
+    def add(seed):
+        run.add_figures({"split": "test", "seed": seed, "nll_nats": 1.0}, networks)
+
+    threads = [threading.Thread(target=add, args=(seed,)) for seed in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [e["seed"] for e in run.figures()] == sorted(range(12), key=str)
+
+
+def test_what_was_made_for_earlier_networks_is_not_recorded(tmp_path):
+    run = Run(tmp_path / "run")
+    data = fit(config(epochs=1), run.path).data
+    networks = run.networks()
+    prior = bype.refit(run.load_model(data), data, points=20)
+    record = json.loads((run.path / "config.json").read_text())
+    record["options"]["epochs"] = 3
+    (run.path / "config.json").write_text(json.dumps(record))
+    fit(config(epochs=3), run.path, resume=True)
+    assert run.networks()["epoch"] > 1
+    with pytest.raises(InputError, match="expected the networks of epoch 1, which this was made for, got later ones"):
+        run.save_refit("all", prior, networks, method="points", seed=0)
+    with pytest.raises(InputError, match="nothing is recorded"):
+        run.add_figures({"split": "test", "seed": 0}, networks)
+    assert not run.has_refit("all")
+
+
+def test_a_set_is_the_run_s_own_by_its_place_not_its_name(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "set.npy", rng.integers(0, 256, (40, 3, 4), dtype=np.uint8))
+    monkeypatch.chdir(tmp_path / "a")
+    fit(Config("set.npy", **(SMALL | {"n_components": 5, "epochs": 1})), "run")
+    monkeypatch.chdir(tmp_path / "b")
+    run = Run("../a/run")
+    assert not run.is_set("set.npy")
+    assert run.is_set("../a/set.npy")
+    assert run.load_data(name="set.npy").checksum() == bype.load("set.npy").checksum() != run.load_data().checksum()
+
+
 def test_train_tells_each_epoch_and_leaves_the_best_when_it_is_stopped(tiny):
     model, seen, states = bype.build_model(tiny, n_components=6, latent_dim=3, hidden_dim=8), [], []
 
-    def on_epoch(info):
+    def on_epoch(info, trainer):
         seen.append(info)
         states.append({k: v.clone() for k, v in model.state_dict().items()})
         if info.epoch == 3:

@@ -1,6 +1,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -337,6 +338,10 @@ def test_a_trainer_takes_a_strategy_by_name_if_it_fits_the_prior(tiny):
         ({"coreset_interval": 0}, "coreset_interval: expected a whole number of at least 1, got 0"),
         ({"patience": 0}, "patience: expected a whole number of at least 1"),
         ({"epochs": 2.5}, "epochs: expected a whole number of at least 1, got 2.5"),
+        ({"epochs": True}, "epochs: expected a whole number"),
+        ({"seed": 2**64}, "seed: expected a whole number"),
+        ({"lr": "1e-3"}, "lr: expected a number of at least 0, got '1e-3'"),
+        ({"strategy": STRATEGIES["none"]}, "strategy: expected one of paper, none, published, elbo or a Strategy"),
         ({"lr": -1e-3}, "lr: expected a number of at least 0"),
         ({"lr": math.nan}, "lr: expected a number of at least 0"),
     ],
@@ -344,6 +349,11 @@ def test_a_trainer_takes_a_strategy_by_name_if_it_fits_the_prior(tiny):
 def test_options_out_of_range_are_refused_before_training(tiny, option, message):
     with pytest.raises(InputError, match=message):
         Trainer(model_for(tiny), tiny, **option)
+
+
+def test_numpy_s_numbers_are_numbers(tiny):
+    trainer = Trainer(model_for(tiny), tiny, epochs=np.int64(1), lr=np.float32(1e-3))
+    assert len(list(trainer)) == 1
 
 
 def test_data_that_do_not_fit_the_model_are_refused_by_name(tiny):

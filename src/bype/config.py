@@ -82,10 +82,15 @@ class Config:
     device: str = option("auto", "Where to compute.", choices=DEVICES)
 
     def __post_init__(self) -> None:
+        # A path or a size may come as what it is; recorded they are text.
+        for name in ("set", "data_dir"):
+            if isinstance(value := getattr(self, name), Path):
+                object.__setattr__(self, name, str(value))
+        if self.resize is not None:
+            h, w = size_of(self.resize)
+            object.__setattr__(self, "resize", f"{h}" if h == w else f"{h}x{w}")
         for f in dataclasses.fields(self):
             _check(f, getattr(self, f.name))
-        if self.resize is not None:
-            size_of(self.resize)
 
     @property
     def name(self) -> str:
@@ -155,7 +160,7 @@ def size_of(size: str | int | Sequence[int]) -> tuple[int, int]:
     >>> size_of("48x64")
     (48, 64)
     """
-    text = str(size) if isinstance(size, str | int) else "x".join(map(str, size))
+    text = "x".join(map(str, size)) if isinstance(size, list | tuple) else str(size)
     match = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", text, re.ASCII)
     sides = [int(s) for s in match.groups(match[1])] if match else [0, 0]
     if not all(1 <= s <= 4096 for s in sides):

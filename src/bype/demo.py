@@ -1,4 +1,4 @@
-"""`bype demo`: four priors on 8x8 digits, side by side, in less than a minute."""
+"""`bype demo`: four priors on 8x8 digits, side by side, in about a minute."""
 
 import shutil
 import statistics
@@ -13,7 +13,7 @@ from bype import console, pictures
 from bype.config import PRIORS, Config
 from bype.errors import RunExistsError
 from bype.evaluation import evaluate
-from bype.files import write_json
+from bype.files import locked, write_json
 from bype.fitting import TrainedRun, fit
 from bype.runs import Run
 
@@ -28,12 +28,21 @@ def run_demo(out: Path, device: str = "auto") -> list[dict[str, Any]]:
 
     Raises:
         RunExistsError: If `out` holds anything else, or a process is at work in it.
+        InputError: If it cannot be written.
     """
-    if out.exists() and any(out.iterdir()):
-        if not (out / MARK).exists():
-            raise RunExistsError(f"{out}: expected a new folder or an earlier demo, got one with other files")
-        _remove_runs([out / prior for prior in PRIORS if (out / prior).is_dir()])
+    if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
+        raise RunExistsError(f"{out}: expected a new folder or an earlier demo, got one with other files")
     write_json(out / MARK, {})
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(out))
+        except BlockingIOError:
+            raise RunExistsError(f"{out}: expected a free folder, got a demo in use by a process") from None
+        _remove_runs([out / prior for prior in PRIORS if (out / prior).is_dir()])
+        return _run_demo(out, device)
+
+
+def _run_demo(out: Path, device: str) -> list[dict[str, Any]]:
     rows, runs = [], {}
     for prior in PRIORS:
         config = Config(

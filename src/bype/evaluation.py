@@ -35,6 +35,7 @@ def observed(model: VAE, images: Images, seed: int, batch_size: int = 500) -> It
 
 
 @torch.no_grad()
+@product_precision(tf32=False)
 def log_likelihood(
     model: VAE,
     images: Images,
@@ -56,14 +57,20 @@ def log_likelihood(
         prior: p(z), by default the model's.
         seed: Seed of the noise.
         progress: Called with the items done and the items in all.
+
+    Raises:
+        InputError: If the images do not fit the model (`VAE.check_images`), or there is not one sample.
     """
+    if n_samples < 1:
+        raise InputError(f"samples: expected at least 1, got {n_samples}")
+    model.check_images(images)
     model.eval()
     generator = torch.Generator(images.pixels.device).manual_seed(seed + EVALUATION_STREAM)
     p = model.prior(model.encoder) if prior is None else prior
     size = max(1, min(500, NOISE_ELEMENTS // (n_samples * (model.encoder.latent_dim + model.lower_dim))))
     bounds: list[Tensor] = []
     for x in observed(model, images, seed, size):
-        with flush_denormals(), product_precision(tf32=False):
+        with flush_denormals():
             bounds.append(iwae(model, x, n_samples, prior=p, generator=generator))
         if progress is not None:
             progress(sum(map(len, bounds)), len(images))
@@ -195,11 +202,13 @@ def evaluate(
         base = torch.cat([latents(model, r, seed) for r in rest])
         labels = torch.cat([r.labels for r in rest if r.labels is not None])
         ks = [k for k in KNN if k <= len(base)] if ks is None else ks
-        figures["knn"] = knn_accuracy(base, labels, means, images.labels, ks)
+        if ks:
+            figures["knn"] = knn_accuracy(base, labels, means, images.labels, ks)
     return figures
 
 
 @torch.no_grad()
+@product_precision(tf32=False)
 def evaluate_under(
     model: VAE,
     data: Dataset,
@@ -224,6 +233,9 @@ def evaluate_under(
         n_items: Only the first so many items, all by default.
         seed: Seed of the noise: that of `evaluate` gives both priors the same draws.
         progress: Called with the items done and the items in all.
+
+    Raises:
+        InputError: If the data do not fit the model, or an option is out of range.
     """
     scored = _scored(model, data, split, n_samples, n_items)
     p = prior(model.eval().encoder)

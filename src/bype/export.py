@@ -42,7 +42,7 @@ def _refuse_foreign(out: Path) -> None:
     there = [name for name in FILES if (out / name).exists()]
     table = out / "weights.csv"
     head = table.read_bytes()[:200].decode(errors="replace") if table.is_file() else ""
-    if there and not head.startswith(",".join(COLUMNS)):
+    if there and not head.startswith(",".join(COLUMNS[:3])):
         raise RunExistsError(f"{out / there[0]}: expected no such file, or one of an earlier export, got another")
 
 
@@ -75,7 +75,6 @@ def export_coreset(model: VAE, data: Dataset, out: Path) -> dict[str, Any]:
         with temporary.open("wb") as f:
             np.save(f, points.float().cpu().numpy())
 
-    write(out / "points.npy", fill)
     lines = io.StringIO()
     table = csv.writer(lines, lineterminator="\n")
     table.writerow(COLUMNS)
@@ -85,7 +84,8 @@ def export_coreset(model: VAE, data: Dataset, out: Path) -> dict[str, Any]:
         share, item, distance = weight / prior.n_data, int(items[m]), distances[m].item()
         source = data.source("train", item)
         table.writerow([m, f"{weight:.6g}", f"{share:.6g}", label, item, f"{distance:.6g}", source])
-    write_text(out / "weights.csv", lines.getvalue())
+    write_text(out / "weights.csv", lines.getvalue())  # first: it marks the folder as an export
+    write(out / "points.npy", fill)
     title = f"{len(weights)} pseudo-points for {prior.n_data} items, by weight"
     pictures.save_png(pictures.gallery(points, weights / prior.n_data, title), out / "gallery.png")
     return {

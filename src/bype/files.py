@@ -3,7 +3,8 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,31 @@ def write(path: Path, fill: Callable[[Path], None]) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Holds a file, made if need be, or a folder for this process; the system lets go of it when the process ends.
+
+    Args:
+        path: The file or folder.
+        wait: Wait for a process that holds it.
+
+    Raises:
+        BlockingIOError: If another process holds it.
+        InputError: If it cannot be opened.
+    """
+    import fcntl
+
+    try:
+        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as e:
+        raise InputError(f"{path}: expected to write it, got {e.strerror}") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(handle)
 
 
 def is_partial(path: Path) -> bool:

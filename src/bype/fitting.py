@@ -1,15 +1,17 @@
 """Training into a run folder, each epoch saved as it ends."""
 
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import fields
 from pathlib import Path
 from typing import Self
 
 from bype.build import model_from
-from bype.config import Config
+from bype.config import Config, flag_of
 from bype.data import Dataset, load
 from bype.devices import device_of
-from bype.errors import RunExistsError
+from bype.errors import InputError, RunExistsError
 from bype.files import remove_partial
 from bype.models import VAE
 from bype.pseudocoreset import STRATEGIES, Paper, Published, Strategy
@@ -62,41 +64,60 @@ class TrainedRun:
 class _Writer:
     """Saves epochs as they end: at once, or in a thread while the next epoch is computed.
 
-    A thread is for a GPU, whose epochs of a small network take about as long as to write 15 MB to a disk. One epoch at
-    most is under way, and leaving the context waits for it.
+    A thread is for a GPU, whose epochs of a small network take about as long as to write 15 MB to a disk. While an
+    epoch is computed one other at most is under way, and leaving the context waits for it.
     """
 
     def __init__(self, run: Run, *, in_thread: bool) -> None:
         self.run = run
         self.pool = ThreadPoolExecutor(1, "bype-save") if in_thread else None
-        self.pending: Future[None] | None = None
+        self.pending: deque[Future[None]] = deque()
+        self.failed = False
 
     def write(self, info: EpochInfo, epoch: Snapshot) -> None:
-        """Saves an epoch, or raises what went wrong with the one before."""
+        """Saves an epoch, or hands it over and raises what went wrong with the one before."""
         if self.pool is None:
             self._save(info, epoch)
-        else:
-            self._wait()
-            self.pending = self.pool.submit(self._save, info, epoch)
+        else:  # handed over first: a signal that comes while we wait loses nothing
+            self.pending.append(self.pool.submit(self._save, info, epoch))
+            self._wait(1)
 
     def _save(self, info: EpochInfo, epoch: Snapshot) -> None:
-        self.run.append_metrics(info)
-        self.run.save(epoch)
+        if self.failed:  # a line of metrics is missing: what follows it would not be whole
+            return
+        try:
+            self.run.append_metrics(info)
+            self.run.save(epoch)
+        except BaseException:
+            self.failed = True
+            raise
 
-    def _wait(self) -> None:
-        if self.pending is not None:
-            pending, self.pending = self.pending, None
-            pending.result()
+    def _wait(self, left: int) -> None:
+        """Until no more than `left` epochs are under way."""
+        while len(self.pending) > left:
+            self.pending[0].result()
+            self.pending.popleft()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         try:
-            self._wait()
+            self._wait(0)
         finally:
             if self.pool is not None:
                 self.pool.shutdown()
+
+
+def _check_options(run: Run, config: Config) -> None:
+    """Refuses options that are not the run's own; those that say where, or that it does not use, may differ."""
+    own = run.config()
+    free = ("device", "data_dir", *own.unused())
+    for f in fields(Config):
+        recorded, given = getattr(own, f.name), getattr(config, f.name)
+        same = run.is_set(config.set) or given == recorded if f.name == "set" else given == recorded
+        if not same and f.name not in free:
+            raise InputError(f"--resume {run.path}: expected {flag_of(f)} {recorded}, the run's own, got {given}")
 
 
 def fit(
@@ -109,14 +130,15 @@ def fit(
     """Trains into a run folder, saving each epoch as it ends; on a GPU while the next one is computed.
 
     Args:
-        config: The options; with `resume` they must be those of the run.
+        config: The options; with `resume` they must be those of the run, but for `device`, `data_dir` and
+            those that the run does not use.
         path: The run folder.
         resume: Go on from the folder's last checkpoint, if it has one.
         on_epoch: Called after each epoch; when this function ends, in whatever way, that epoch is saved.
 
     Raises:
         RunExistsError: If the folder holds a run and `resume` is not set, or another process holds it.
-        InputError: If an option or the data is not usable.
+        InputError: If an option or the data is not usable, or an option is not the run's own.
         TrainingError: If values stop being finite.
     """
     run = Run(path)
@@ -125,6 +147,8 @@ def fit(
         raise RunExistsError(f"{run.path}: expected no run there, got one; give --resume to go on, or another --out")
     if run.path.exists() and not existed and not run.is_blank():
         raise RunExistsError(f"{run.path}: expected an empty or new folder, got one with files that are no run")
+    if existed:
+        _check_options(run, config)
     device = device_of(config.device)
     data = run.load_data(device) if existed else load(config.set, config.data_dir, resize=config.resize).to(device)
     model = model_from(config, data)

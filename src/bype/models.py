@@ -5,7 +5,7 @@ objectives, step (ii), evaluation and generation call with the latents that the 
 """
 
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,11 @@ from torch.distributions import Distribution
 from bype.checkpoints import read_tensors, write_tensors
 from bype.conditionals.base import Decoder, Encoder
 from bype.conditionals.two_level import LowerEncoder, LowerPrior
-from bype.data import Dataset
+from bype.data import Dataset, Images
 from bype.distributions import DiagonalNormal, EqualMixture, IsotropicMixture, NormalMixture
 from bype.errors import InputError
 from bype.nets import full_precision
-from bype.priors import Prior
+from bype.priors import Prior, PseudocoresetPrior
 
 #: Latents whose images are made at once, so that memory does not depend on how many are asked for.
 DECODED_AT_ONCE = 1000
@@ -51,6 +51,20 @@ class Given(NamedTuple):
     def log_weight(self) -> Tensor:
         """The log of an unbiased estimate of p(x|z)."""
         return self.log_likelihood if self.kl is None else self.log_likelihood - self.kl
+
+
+def take_tensors(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
+    """Puts tensors by name into a model, all or none.
+
+    Raises:
+        InputError: If a name or a shape is not the model's.
+    """
+    own = model.state_dict()
+    names = own.keys() | state.keys()
+    differ = sorted(k for k in names if k not in own or k not in state or own[k].shape != state[k].shape)
+    if differ:
+        raise InputError(f"{where}: expected the tensors of this model, got others: {', '.join(differ[:3])} differ")
+    model.load_state_dict(state)
 
 
 class VAE(nn.Module):
@@ -98,25 +112,33 @@ class VAE(nn.Module):
         Raises:
             InputError: If the file cannot be written.
         """
-        write_tensors(Path(path), self.state_dict(), {})
+        write_tensors(Path(path).expanduser(), self.state_dict(), {"model": self._facts()})
 
     def load(self, path: str | Path) -> Self:
-        """Takes over what `save` wrote, or a run's best.safetensors, and returns the model.
+        """Takes over what `save` wrote, into a model built alike, and returns it.
+
+        The data it was built on may be others, unless the prior is made of them: the weights of a pseudocoreset go on
+        to stand for the items they stood for.
 
         Raises:
             InputError: If the file is missing, damaged, or of a model built otherwise; the model is then as it was.
         """
-        state, _ = read_tensors(Path(path))
-        own = self.state_dict()
-        differ = [
-            k for k in own.keys() | state.keys() if k not in own or k not in state or own[k].shape != state[k].shape
-        ]
-        if differ:
-            raise InputError(
-                f"{path}: expected the tensors of this model, got others: {', '.join(sorted(differ)[:3])} differ"
-            )
-        self.load_state_dict(state)
+        state, counters = read_tensors(Path(path).expanduser())
+        facts, own = counters.get("model"), self._facts()
+        if not isinstance(facts, dict):
+            raise InputError(f"{path}: expected a model that VAE.save wrote, got another file")
+        for name, value in own.items():
+            if facts.get(name) != value and not (name == "n_data" and isinstance(self.prior, PseudocoresetPrior)):
+                raise InputError(f"{path}: expected a model with {name} {value}, as this one, got {facts.get(name)}")
+        take_tensors(self, state, str(path))
+        if isinstance(self.prior, PseudocoresetPrior):
+            self.prior.n_data = int(facts["n_data"])
         return self
+
+    def _facts(self) -> dict[str, Any]:
+        """What tells this model from others beside its tensors."""
+        kinds = {"likelihood": self.decoder.likelihood, "prior": self.prior}
+        return {name: type(part).__name__ for name, part in kinds.items()} | self.prior.facts()
 
     def check_data(self, data: Dataset) -> None:
         """Refuses data that the model cannot take.
@@ -124,16 +146,29 @@ class VAE(nn.Module):
         Raises:
             InputError: If the images' shape, their levels or their device are not the model's.
         """
-        if data.shape != self.decoder.shape:
-            raise InputError(f"{data.name}: expected images {self.decoder.shape}, got {data.shape}")
+        for images in data.splits.values():
+            self.check_images(images, data.name)
+
+    def check_images(self, images: Images, name: str = "images") -> None:
+        """Refuses images that the model cannot take, as `check_data` does.
+
+        Args:
+            images: The images.
+            name: What to call them.
+
+        Raises:
+            InputError: If their shape, their levels or their device are not the model's.
+        """
+        if images.shape != self.decoder.shape:
+            raise InputError(f"{name}: expected images {self.decoder.shape}, got {images.shape}")
         levels = self.decoder.likelihood.levels
-        if levels not in (None, data.levels):
+        if levels not in (None, images.levels):
             likelihood = type(self.decoder.likelihood).__name__.lower()
-            got = "floats" if data.levels is None else f"{data.levels} levels"
-            raise InputError(f"likelihood {likelihood}: expected data of {levels} levels, got {got} in {data.name}")
-        own, theirs = next(self.parameters()).device, data.train.pixels.device
+            got = "floats" if images.levels is None else f"{images.levels} levels"
+            raise InputError(f"likelihood {likelihood}: expected data of {levels} levels, got {got} in {name}")
+        own, theirs = next(self.parameters()).device, images.pixels.device
         if own != theirs:
-            raise InputError(f"{data.name}: expected data on the model's device, {own}, got {theirs}; data.to({own})")
+            raise InputError(f"{name}: expected data on the model's device, {own}, got {theirs}; data.to({str(own)!r})")
 
     def posterior_and_prior(
         self, x: Tensor, *, index: Tensor | None = None, generator: torch.Generator | None = None

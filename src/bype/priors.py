@@ -5,8 +5,9 @@ argument, so that the model alone owns it. For a training step the prior first s
 (`draw`), the model encodes them together with its batch, and the prior makes p(z) of their features (`mixture`).
 """
 
+import zlib
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +57,10 @@ class Prior(nn.Module, ABC):
     def points_at(self, index: Tensor) -> Tensor | None:
         """The images behind the components at `index`, (n, c, h, w); None where components are not made of images."""
         return None
+
+    def facts(self) -> dict[str, Any]:
+        """What p(z) depends on beside the tensors of its `state_dict`, as JSON can hold it."""
+        return {}
 
     def begin_epoch(self, encoder: Encoder) -> None:
         """Called before each epoch of training."""
@@ -199,6 +204,10 @@ class PseudocoresetPrior(_SharedVariance, _PointPrior):
             return Points(self.pseudo_inputs, self.log_weights.log_softmax(0))
         return Points(self.pseudo_inputs, (self.weights / self.n_data).log())
 
+    def facts(self) -> dict[str, Any]:
+        """What the weights sum to."""
+        return {"n_data": self.n_data}
+
     @torch.no_grad()
     def after_step(self) -> None:
         """Clamps learned points to [0, 1] and lets `weights` follow."""
@@ -250,6 +259,15 @@ class ExemplarPrior(_SharedVariance):
     def n_data(self) -> int:
         """The number of data points N."""
         return len(self.pixels if self.rows is None else self.rows)
+
+    def facts(self) -> dict[str, Any]:
+        """How many training items it is made of, and which."""
+        total = 0
+        for start in range(0, self.n_data, self.chunk):
+            rows = slice(start, start + self.chunk)
+            part = self.pixels[rows] if self.rows is None else self.pixels[self.rows[rows]]
+            total = zlib.crc32(part.cpu().contiguous().numpy().data, total)
+        return {"n_data": self.n_data, "training_items": f"{total:08x}"}
 
     @property
     def fixed_shapes(self) -> bool:

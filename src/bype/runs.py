@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from bype.config import Config
 from bype.data import KNOWN, Dataset, is_album, load
 from bype.devices import device_model, versions
 from bype.errors import InputError, RunExistsError, first_line
-from bype.files import is_partial, read_json, write_json, write_text
-from bype.models import VAE
+from bype.files import is_partial, locked, read_json, write_json, write_text
+from bype.models import VAE, take_tensors
 from bype.priors import FittedMixture
 from bype.training import EpochInfo, Snapshot, Trainer
 
@@ -35,7 +35,7 @@ class Run:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
 
     @property
     def exists(self) -> bool:
@@ -43,7 +43,11 @@ class Run:
         return (self.path / "config.json").exists()
 
     def is_blank(self) -> bool:
-        """Whether the folder holds nothing but what a run leaves that ended before its config was written."""
+        """Whether the folder holds nothing but what a run leaves that ended before its config was written.
+
+        Raises:
+            InputError: If it is no folder that can be read.
+        """
         try:
             return all(p.name == "lock" or is_partial(p) for p in self.path.iterdir())
         except OSError as e:
@@ -70,16 +74,19 @@ class Run:
 
     def create(self, config: Config, data: Dataset, unit: str) -> None:
         """Writes config.json."""
+        options = config.to_dict()
+        if config.data_dir is not None:  # found again from another folder too, as the set itself below
+            options["data_dir"] = _resolved(config.data_dir)
         record = {
             "format": FORMAT,
-            "options": config.to_dict(),
+            "options": options,
             "unused": config.unused(),
             "unit": unit,
             "data_sum": data.checksum(),
             "versions": versions(),
             "device": device_model(data.train.pixels.device),
         }
-        if config.set not in KNOWN:  # a path: found again from another folder too
+        if config.set not in KNOWN:
             record["set_path"] = _resolved(config.set)
         write_json(self.path / "config.json", record)
 
@@ -89,23 +96,18 @@ class Run:
 
         Raises:
             RunExistsError: If another process holds it.
+            InputError: If the folder cannot be made or written.
         """
-        import fcntl
-
-        where = self.path / "lock"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(where, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as e:
-            raise InputError(f"{where}: expected to write it, got {e.strerror}") from None
-        try:
+            raise InputError(f"{self.path / 'lock'}: expected to write it, got {e.strerror}") from None
+        with ExitStack() as held:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+                held.enter_context(locked(self.path / "lock"))
+            except BlockingIOError:
                 raise RunExistsError(f"{self.path}: expected a free run folder, got one in use by a process") from None
             yield
-        finally:
-            os.close(handle)
 
     # Metrics
 
@@ -125,7 +127,11 @@ class Run:
         return lines
 
     def append_metrics(self, info: EpochInfo) -> None:
-        """Adds an epoch's line."""
+        """Adds an epoch's line.
+
+        Raises:
+            InputError: If it cannot be written.
+        """
         try:
             with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as f:
                 f.write(json.dumps(info.to_dict(), allow_nan=False) + "\n")
@@ -142,14 +148,24 @@ class Run:
     # Checkpoints
 
     def save(self, epoch: Snapshot) -> None:
-        """Writes the checkpoint of an epoch; where it was the best one, best.safetensors first."""
+        """Writes the checkpoint of an epoch, and where it was the best one, best.safetensors.
+
+        The last checkpoint goes first, once there is a best one at all: a process killed between the two leaves one
+        that holds the best epoch's model itself, which `restore` then finds there.
+
+        Raises:
+            InputError: If it cannot be written.
+        """
         tensors, counters, finished, best = epoch
-        if best is not None:
-            write_tensors(self.path / "best.safetensors", best, {"epoch": counters["best_epoch"]})
+        where_best = self.path / "best.safetensors"
+        if first := best is not None and not where_best.exists():
+            write_tensors(where_best, best, {"epoch": counters["best_epoch"]})
         # The counters travel inside the file too: the two files of a checkpoint are moved one after the other, and only
         # the tensors' file counts.
         write_tensors(self.path / "last.safetensors", tensors, counters)
         write_json(self.path / "last.json", {"format": FORMAT, "finished": finished, **counters})
+        if best is not None and not first:
+            write_tensors(where_best, best, {"epoch": counters["best_epoch"]})
 
     @property
     def has_checkpoint(self) -> bool:
@@ -157,10 +173,19 @@ class Run:
         return (self.path / "last.safetensors").exists()
 
     def restore(self, trainer: Trainer) -> None:
-        """Puts the last checkpoint into a trainer."""
-        tensors, counters = read_tensors(self.path / "last.safetensors")
-        best, _ = read_tensors(self.path / "best.safetensors")
-        where = self.path / "last.safetensors"
+        """Puts the last checkpoint into a trainer; for who holds the folder's lock.
+
+        Raises:
+            InputError: If a file is missing, damaged, or of another run.
+        """
+        where, where_best = self.path / "last.safetensors", self.path / "best.safetensors"
+        tensors, counters = read_tensors(where)
+        # Killed between the two files, a run has its best epoch in the last checkpoint alone.
+        is_best = counters.get("best_epoch") == counters.get("epoch")
+        if is_best and (not where_best.exists() or self.networks()["epoch"] != counters["epoch"]):
+            best = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+            write_tensors(where_best, best, {"epoch": counters["epoch"]})
+        best, _ = read_tensors(where_best)
         try:
             trainer.load_state(tensors, counters, best)
         except (KeyError, RuntimeError, TypeError, ValueError) as e:
@@ -170,10 +195,10 @@ class Run:
         """The run's data set, checked to be the one it was trained on; or another one by name.
 
         Raises:
-            InputError: If the set differs from the one the run was trained on.
+            InputError: If there is no run, its data are not where they were, or others are there.
         """
         config, record = self.config(), self._record()
-        if name is not None and name != config.set:
+        if name is not None and not self.is_set(name):
             resize = config.resize if is_album(str(name)) else None
             return load(str(name), config.data_dir, resize=resize).to(device)
         path = record.get("set_path")
@@ -189,38 +214,56 @@ class Run:
         return data.to(device)
 
     def is_set(self, name: str) -> bool:
-        """Whether a set's name, or the path of a file or folder, is what the run has recorded."""
-        config = self.config()
-        if name in KNOWN or config.set in KNOWN:
-            return name == config.set
-        return name == config.set or _resolved(name) == self._record().get("set_path")
+        """Whether a set's name, or the path of a file or folder, is what the run has recorded.
 
-    def move_data(self, name: str) -> None:
-        """Tells the run that its data lie at another path now.
+        Raises:
+            InputError: If there is no run.
+        """
+        config, path = self.config(), self._record().get("set_path")
+        if name in KNOWN or config.set in KNOWN or path is None:
+            return name == config.set
+        return _resolved(name) == path
+
+    def move_data(self, name: str, data_dir: str | None = None) -> None:
+        """Tells the run that its data lie elsewhere now: its own set at another path, a published one in another root.
 
         Raises:
             InputError: If what is there are other data than the run was trained on.
             RunExistsError: If a process is at work in the folder.
         """
         config, record = self.config(), self._record()
-        if name in KNOWN or config.set in KNOWN:
+        if name != config.set and (name in KNOWN or config.set in KNOWN):
             raise InputError(f"--resume {self.path}: expected SET {config.set}, the run's own, got {name}")
-        if load(name, config.data_dir, resize=config.resize).checksum() != record["data_sum"]:
+        if load(name, data_dir or config.data_dir, resize=config.resize).checksum() != record["data_sum"]:
             raise InputError(f"{name}: expected the data that {self.path} was trained on, got other values")
+        if data_dir is not None:
+            record["options"]["data_dir"] = _resolved(data_dir)
+        if name not in KNOWN:
+            record["set_path"] = _resolved(name)
         with self.lock():
-            write_json(self.path / "config.json", record | {"set_path": _resolved(name)})
+            write_json(self.path / "config.json", record)
 
     def load_model(self, data: Dataset) -> VAE:
         """The best epoch's model, ready for evaluation.
 
         Args:
             data: The data set the run was trained on.
+
+        Raises:
+            InputError: If no epoch was saved, or the file is damaged or of another model.
         """
-        config = self.config()
-        return model_from(config, data).load(self.path / "best.safetensors").eval()
+        where = self.path / "best.safetensors"
+        model = model_from(self.config(), data)
+        take_tensors(model, read_tensors(where)[0], str(where))
+        return model.eval()
 
     def networks(self) -> dict[str, Any]:
-        """Which networks the best checkpoint holds, its epoch and its sum: figures and refits belong to one."""
+        """Which networks the best checkpoint holds, its epoch and its sum: figures and refits belong to one.
+
+        Raises:
+            InputError: If there is no run, no epoch was saved, or the file is damaged.
+        """
+        self._record()
         _, counters, total = read_checkpoint(self.path / "best.safetensors")
         return {"epoch": counters.get("epoch"), "sum": total}
 
@@ -253,17 +296,22 @@ class Run:
         Raises:
             InputError: If the file is damaged or cannot be written, or the networks are others by now.
         """
+        with locked(self.path, wait=True):
+            self._check_networks(networks)
+            rest, own = [], {}
+            for entry in self.figures():
+                if (entry.get("split"), entry.get("seed")) == (figures["split"], figures["seed"]):
+                    own = entry
+                else:
+                    rest.append(entry)
+            self._write_figures([*rest, own | figures], networks)
+
+    def _check_networks(self, networks: dict[str, Any]) -> None:
         if networks != self.networks():
             raise InputError(
-                f"{self.path}: expected the networks that were scored, got later ones; nothing is recorded"
+                f"{self.path}: expected the networks of epoch {networks['epoch']}, which this was made for, got later "
+                "ones; nothing is recorded"
             )
-        rest, own = [], {}
-        for entry in self.figures():
-            if (entry.get("split"), entry.get("seed")) == (figures["split"], figures["seed"]):
-                own = entry
-            else:
-                rest.append(entry)
-        self._write_figures([*rest, own | figures], networks)
 
     def _write_figures(self, scored: list[dict[str, Any]], networks: dict[str, Any]) -> None:
         scored = sorted(scored, key=lambda e: (str(e.get("split")), str(e.get("seed"))))
@@ -271,41 +319,54 @@ class Run:
 
     # Refitted priors
 
-    def save_refit(self, name: str, prior: FittedMixture, *, method: str, seed: int) -> dict[str, Any]:
+    def save_refit(
+        self, name: str, prior: FittedMixture, networks: dict[str, Any], *, method: str, seed: int
+    ) -> dict[str, Any]:
         """Writes refit-NAME.safetensors and refit-NAME.json, and returns what the latter says.
 
         Args:
             name: What to call it.
             prior: The prior.
+            networks: What it was made for, as `networks()` said before the model was loaded.
             method: `points` or `em`.
             seed: The seed it was made with.
 
         Raises:
             RunExistsError: If the run has a refit of that name.
-            InputError: If the name is not letters, digits, `.`, `_` and `-`.
+            InputError: If the name is not letters, digits, `.`, `_` and `-`, or the networks are others by now.
         """
-        self.check_refit_name(name)
-        networks = self.networks()
         tensors = dict(prior.state_dict())
         if prior.items is not None:
             tensors["items"] = prior.items
-        # Figures under an earlier refit of that name go first.
-        kept = [{k: v for k, v in entry.items() if not k.endswith(f"@{name}")} for entry in self.figures()]
-        if kept:
-            self._write_figures(kept, networks)
-        write_tensors(self.path / f"refit-{name}.safetensors", tensors, {"networks": networks})
         sigma = prior.log_scale.exp().item()
         record = {"name": name, "components": len(prior.loc), "method": method, "sigma": sigma, "seed": seed}
-        write_json(self.path / f"refit-{name}.json", {"format": FORMAT, **record, "networks": networks})
+        with locked(self.path, wait=True):
+            self.check_refit_name(name)
+            self._check_networks(networks)
+            # Figures under an earlier refit of that name go first.
+            kept = [{k: v for k, v in entry.items() if not k.endswith(f"@{name}")} for entry in self.figures()]
+            if kept:
+                self._write_figures(kept, networks)
+            write_tensors(self.path / f"refit-{name}.safetensors", tensors, {"networks": networks})
+            write_json(self.path / f"refit-{name}.json", {"format": FORMAT, **record, "networks": networks})
         return record
 
     def has_refit(self, name: str) -> bool:
-        """Whether the run has a refit of that name, made for the networks as they are; its record is written last."""
+        """Whether the run has a refit of that name, made for the networks as they are; its record is written last.
+
+        Raises:
+            InputError: If the record or the best checkpoint is damaged.
+        """
         where = self.path / f"refit-{name}.json"
         return where.exists() and read_json(where).get("networks") == self.networks()
 
     def check_refit_name(self, name: str) -> None:
-        """Refuses a name that makes no file name, or is taken; a refit of earlier networks may be replaced."""
+        """Refuses a name that makes no file name, or is taken; a refit of earlier networks may be replaced.
+
+        Raises:
+            RunExistsError: If the name is taken.
+            InputError: If it makes no file name.
+        """
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise InputError(f"--name: expected letters, digits, '.', '_' and '-', got {name!r}")
         if self.has_refit(name):
@@ -326,10 +387,10 @@ class Run:
         tensors, counters = read_tensors(where)
         own, made = self.networks(), counters.get("networks")
         if made != own:
-            epoch = made.get("epoch") if isinstance(made, dict) else None
+            got = f"one of epoch {made.get('epoch')}" if isinstance(made, dict) else "one that does not say of which"
             raise InputError(
-                f"{where}: expected a refit of the networks of epoch {own['epoch']}, got one of epoch {epoch}; "
-                f"training went on since: make it again with refit --name {name}"
+                f"{where}: expected a refit of the networks of epoch {own['epoch']}, got {got}; make it again with "
+                f"refit --name {name}"
             )
         items, device = tensors.pop("items", None), data.train.pixels.device
         try:

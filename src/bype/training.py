@@ -4,13 +4,14 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from bype import graphs
-from bype.config import PRECISIONS
+from bype.config import MAX_SEED, PRECISIONS
 from bype.data import Dataset, Images
 from bype.errors import InputError, TrainingError
 from bype.floats import flush_denormals, product_precision
@@ -129,11 +130,11 @@ class Trainer:
             "batch_size": batch_size,
             "coreset_interval": coreset_interval,
         }
-        for name, value, low in [*((k, v, 1) for k, v in counts.items()), ("warmup", warmup, 0)]:
-            if not isinstance(value, int) or value < low:
+        for name, value, low in [*((k, v, 1) for k, v in counts.items()), ("warmup", warmup, 0), ("seed", seed, 0)]:
+            if not _is_whole(value) or not low <= value <= MAX_SEED:
                 raise InputError(f"{name}: expected a whole number of at least {low}, got {value!r}")
-        if not 0 <= lr < math.inf:
-            raise InputError(f"lr: expected a number of at least 0, got {lr}")
+        if not _is_number(lr) or not 0 <= lr < math.inf:
+            raise InputError(f"lr: expected a number of at least 0, got {lr!r}")
         self.epochs, self.warmup, self.patience, self.batch_size = epochs, warmup, patience, batch_size
         self.strategy, self.coreset_interval = _strategy_for(model, strategy), coreset_interval
         self.strategy.graph = graph
@@ -155,7 +156,7 @@ class Trainer:
         self._warned = False
 
     def __iter__(self) -> Iterator[EpochInfo]:
-        """Trains on, yielding what each epoch measured, until `epochs` or early stopping."""
+        """Trains on until `epochs` or early stopping, yielding what each epoch measured; raises as `run_epoch` does."""
         while not self.finished:
             yield self.run_epoch()
 
@@ -410,6 +411,14 @@ def validation_bound(model: VAE, images: Images, seed: int, *, batch_size: int =
     return total.item() / len(images)
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def _strategy_for(model: VAE, given: Strategy | str | None) -> Strategy:
     """The strategy that was asked for, checked to fit the prior; by default the prior's own."""
     prior = model.prior
@@ -420,7 +429,8 @@ def _strategy_for(model: VAE, given: Strategy | str | None) -> Strategy:
         if name not in STRATEGIES:
             raise InputError(f"strategy: expected one of {', '.join(STRATEGIES)}, got {name!r}")
         given = STRATEGIES[name]()
-    assert isinstance(given, Strategy)
+    if not isinstance(given, Strategy):
+        raise InputError(f"strategy: expected one of {', '.join(STRATEGIES)} or a Strategy, got {given!r}")
     if given.learned != prior.learned:
         wanted = "elbo" if given.learned else "paper, none or published"
         raise InputError(
@@ -440,7 +450,7 @@ def _groups(model: VAE) -> list[dict[str, Any]]:
 
 
 def train(
-    model: VAE, data: Dataset, *, on_epoch: Callable[[EpochInfo], None] | None = None, **options: Any
+    model: VAE, data: Dataset, *, on_epoch: Callable[[EpochInfo, Trainer], None] | None = None, **options: Any
 ) -> list[EpochInfo]:
     """Trains a model in place and leaves the best epoch's networks and pseudocoreset in it.
 
@@ -449,11 +459,15 @@ def train(
     Args:
         model: The model, on the device of the data.
         data: The data set.
-        on_epoch: Called after each epoch with what it measured.
+        on_epoch: Called after each epoch with what it measured and the trainer.
         options: Those of `Trainer`.
 
     Returns:
         What each epoch measured.
+
+    Raises:
+        InputError: If an option is out of range, or the data do not fit the model.
+        TrainingError: If values stop being finite.
     """
     trainer = Trainer(model, data, **options)
     infos = []
@@ -461,7 +475,7 @@ def train(
         for info in trainer:
             infos.append(info)
             if on_epoch is not None:
-                on_epoch(info)
+                on_epoch(info, trainer)
     finally:
         if trainer.best_state:
             trainer.load_best()

@@ -37,9 +37,10 @@ def evaluate(
     from bype import console
     from bype.evaluation import evaluate as figures_of
     from bype.evaluation import evaluate_under
+    from bype.runs import Run
 
+    networks = Run(run).networks()  # before they are loaded: what is recorded can only be of these
     place, own, model = load(run, device)
-    networks = place.networks()
     place.figures()  # a damaged record is refused before anything is scored
     data = own if set_ is None or place.is_set(set_) else place.load_data(own.train.pixels.device, set_)
     options: dict[str, Any] = {"split": split, "n_samples": samples, "n_items": items, "seed": seed}
@@ -79,12 +80,14 @@ def refit(
 
     from bype import console
     from bype.refitting import refit as refit_prior
+    from bype.runs import Run
 
+    networks = Run(run).networks()
     place, data, model = load(run, device)
     place.check_refit_name(name)
     count = None if points == "all" else int(points)
     prior = refit_prior(model, data, points=count, em=em, seed=seed, say=lambda line: console.say(f"{name}: {line}"))
-    record = place.save_refit(name, prior, method="em" if em is not None else "points", seed=seed)
+    record = place.save_refit(name, prior, networks, method="em" if em is not None else "points", seed=seed)
     if as_json:
         print_json({"run": str(run), **record})
     else:

@@ -10,7 +10,6 @@ import typer
 
 from bype.cli.app import Device, Json, app, print_json
 from bype.config import Config, flag_of
-from bype.errors import InputError
 
 
 def with_config(command: Callable[..., None]) -> Callable[..., None]:
@@ -65,15 +64,14 @@ def train(
 
     run = Run(path)
     if resume and run.exists:
+        # What was not given is the run's own; `fit` refuses what differs.
+        given = {f.name for f in dataclasses.fields(Config) if _was_given(ctx, f.name)}
         recorded = run.config()
-        for f in dataclasses.fields(Config):
-            given, own = options[f.name], getattr(recorded, f.name)
-            if f.name != "set" and _was_given(ctx, f.name) and given != own:
-                raise InputError(f"--resume {path}: expected {flag_of(f)} {own}, the run's own, got {given}")
-        if not run.is_set(config.set):
-            run.move_data(config.set)
-            console.say(f"{path}: its data are at {config.set} now")
-        config = recorded
+        config = dataclasses.replace(recorded, **{name: getattr(config, name) for name in given})
+        moved = "data_dir" in given and Path(str(config.data_dir)).resolve() != Path(str(recorded.data_dir))
+        if moved or not run.is_set(config.set):
+            run.move_data(config.set, config.data_dir if moved else None)
+            console.say(f"{path}: its data are at {config.data_dir if moved else config.set} now")
     with console.epochs(str(path), config.epochs) as show:
         trained = fit(config, path, resume=resume, on_epoch=show)
     trainer = trained.trainer

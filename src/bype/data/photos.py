@@ -51,13 +51,13 @@ def load_album(path: Path, name: str, resize: tuple[int, int] | None = None) -> 
 def album(path: Path) -> Iterator[dict[str, Read]]:
     """The image files of a folder or zip, by name in the order of the names: the two give the same set."""
     if path.is_dir():
-        yield _common_top_removed(dict(sorted(_walk(path))), str(path))
+        yield _some(dict(sorted(_walk(path))), str(path))
         return
     with opened(path) as stream, archive(stream, str(path)) as packed:
         members = {i.filename: i for i in packed.infolist() if not i.is_dir() and _is_image(i.filename, str(path))}
         check_bombs(list(members.values()), str(path))
         files = {name: _member(packed, info, f"{path}:{name}") for name, info in sorted(members.items())}
-        yield _common_top_removed(files, str(path))
+        yield _some(files, str(path))
 
 
 def _member(packed: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> Read:
@@ -109,17 +109,21 @@ def _check_size(size: int, where: str) -> None:
         raise InputError(f"{where}: expected an image file of at most {MAX_FILE} bytes, got {size}")
 
 
-def _common_top_removed(files: dict[str, Read], where: str) -> dict[str, Read]:
-    """Without the folders that all files share, as where an archive holds one folder."""
+def _some(files: dict[str, Read], where: str) -> dict[str, Read]:
     if not files:
         raise InputError(f"{where}: expected PNG, JPEG, WebP or BMP images, got none")
-    while len({n.partition("/")[0] for n in files}) == 1 and all("/" in n for n in files):
-        files = {n.partition("/")[2]: read for n, read in files.items()}
     return files
 
 
 def labels_of(names: Sequence[str], where: str) -> tuple[np.ndarray | None, list[str]]:
-    """The number of each file's class subfolder, and their names in order; None where there are none."""
+    """The number of each file's class subfolder, and their names in order; None where there are none.
+
+    Raises:
+        InputError: If images lie both in class subfolders and beside them, or the subfolders are splits.
+    """
+    # Without the folders that all files share, as where an archive holds one folder.
+    while len({n.partition("/")[0] for n in names}) == 1 and all("/" in n for n in names):
+        names = [n.partition("/")[2] for n in names]
     tops = [n.partition("/")[0] if "/" in n else None for n in names]
     classes = sorted({t for t in tops if t is not None})
     if not classes:

@@ -57,7 +57,13 @@ def find(name: str, data_dir: str | Path | None = None) -> Path | None:
 
 def is_album(name: str) -> bool:
     """Whether `load` would read a folder or zip of images, which `resize` is for."""
-    return name not in KNOWN and (Path(name).is_dir() or Path(name).suffix.lower() == ".zip")
+    if name in KNOWN:
+        return False
+    path = Path(name).expanduser()
+    try:
+        return path.suffix.lower() == ".zip" or path.is_dir()
+    except (OSError, ValueError):  # a name too long, or with a zero byte in it
+        return False
 
 
 def like(path: str | Path, data: Dataset, *, resize: int | str | Sequence[int] | None = None) -> Tensor:
@@ -74,7 +80,7 @@ def like(path: str | Path, data: Dataset, *, resize: int | str | Sequence[int] |
         InputError: If it is no image, or not of the set's size.
     """
     fit = published.aligned_face if data.name == "celeba" else None
-    values = load_photo(Path(path), data.shape, None if resize is None else size_of(resize), fit=fit)
+    values = load_photo(Path(path).expanduser(), data.shape, None if resize is None else size_of(resize), fit=fit)
     return scale(torch.from_numpy(values.copy()), 256).to(data.train.pixels.device)
 
 

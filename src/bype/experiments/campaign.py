@@ -5,6 +5,7 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from bype.errors import InputError, RunExistsError, TrainingError
 from bype.evaluation import evaluate, evaluate_under, likelihood_figures, log_likelihood
 from bype.experiments import ledger
 from bype.experiments.cells import SHORT_ITEMS, SHORT_SAMPLES, Cell
+from bype.files import locked
 from bype.fitting import TrainedRun, fit, trainer_from
 from bype.floats import flush_denormals
 from bype.objectives import iwae
@@ -105,7 +107,12 @@ def run_cells(
             # To measure costs time as well: what is dearer than a cell that did not fit is not even measured.
             known = c.rank < too_dear and left > 0
             if known:
-                guess = estimate(c, done, runs_folder)
+                try:
+                    guess = estimate(c, done, runs_folder)
+                except TrainingError as e:
+                    console.say(f"{c.id}  failed: {e}")
+                    report.failed.append(c.id)
+                    continue
             if not known or guess.seconds > left:
                 about = f"about {duration(guess.seconds)} ({guess.source})" if known else "dearer than one that did not"
                 console.say(f"{c.id}  not started: {about}, {duration(left)} left")
@@ -161,7 +168,21 @@ def run_cell(
 
     Raises:
         BudgetSpent: If the deadline passes before that.
+        RunExistsError: If another process is at work on it.
+        TrainingError: If its values stop being finite.
     """
+    runs_folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        try:  # for training and scoring: the run's own lock is for training alone
+            held.enter_context(locked(runs_folder / f".{cell.id}.lock"))
+        except BlockingIOError:
+            raise RunExistsError(f"{runs_folder / cell.id}: expected no process at work on it, got one") from None
+        return _run_cell(cell, ledger_folder, runs_folder, deadline, clock)
+
+
+def _run_cell(
+    cell: Cell, ledger_folder: Path, runs_folder: Path, deadline: float, clock: Callable[[], float]
+) -> dict[str, Any]:
 
     def check(*_: Any) -> None:
         if clock() > deadline:
@@ -222,8 +243,9 @@ def _refit_at_all(trained: TrainedRun, check: Callable[..., None]) -> FittedMixt
     run, data = trained.run, trained.data
     if run.has_refit("all"):
         return run.load_refit("all", data)
+    networks = run.networks()
     prior = refit(trained.trainer.model, data, say=check)
-    run.save_refit("all", prior, method="points", seed=0)
+    run.save_refit("all", prior, networks, method="points", seed=0)
     return prior
 
 
