@@ -38,7 +38,7 @@ PY
 ) || exit 2
 out=$(cd "$here" && mkdir -p "$2" && cd "$2" && pwd) || exit 2
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+trap 'rm -rf "$work" "$out"/*.part' EXIT
 
 say() { echo "gpu.sh: $*" | tee -a "$out/log"; }
 left() { local s=$((budget - (SECONDS - start))); echo $((s > 1 ? s : 1)); }  # timeout takes 0 for no limit
@@ -74,7 +74,7 @@ if [ "$(left)" -gt $((reserve + 10)) ]; then
     say "cells, $(left) seconds left"
     # shellcheck disable=SC2086
     timeout "$(left)" "$python" -m bype reproduce "${WHAT:-table1}" ${ARGS:-} --budget "$(($(left) - reserve))s" --ledger "$work/ledger" \
-        --runs "${RUNS:-$work/runs}" 2>&1 | grep --line-buffered -v ' epoch ' | tee -a "$out/log" &
+        --runs "${RUNS:-$work/runs}" 2>&1 | grep --line-buffered -Ev ' epoch [0-9]+/' | tee -a "$out/log" &
     cells=$!
     while kill -0 "$cells" 2>/dev/null; do
         pack

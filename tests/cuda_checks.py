@@ -4,7 +4,6 @@ Each compares with the eager step or the CPU, raises AssertionError where they d
 """
 
 import copy
-import json
 import logging
 import sys
 import time
@@ -14,6 +13,7 @@ import torch
 
 import bype
 from bype import graphs
+from bype.files import write_json
 from bype.priors import PseudocoresetPrior
 from bype.pseudocoreset import Paper
 from bype.training import Trainer
@@ -256,7 +256,7 @@ def main():
         results[name]["seconds"] = round(time.perf_counter() - start, 2)
         print(("passed" if results[name]["passed"] else "FAILED"), name, results[name], flush=True)
         if len(sys.argv) > 1:
-            Path(sys.argv[1]).write_text(json.dumps(results, indent=1) + "\n")
+            write_json(Path(sys.argv[1]), results)
     return 1 if failed else 0
 
 

@@ -20,6 +20,7 @@ from bype.evaluation import (
     prior_divergences,
 )
 from bype.priors import FittedMixture, PseudocoresetPrior
+from bype.refitting import refit
 
 
 def model_for(data, prior="bype", **options):
@@ -174,3 +175,28 @@ def test_points_are_encoded_without_tf32_whatever_is_allowed(tiny, call, monkeyp
         torch.backends.cudnn.conv.fp32_precision = before
     assert len(seen) > 1
     assert set(seen) == {"ieee"}
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_all_items_as_points_are_the_exemplar_prior_whatever_the_likelihood(tiny, likelihood):
+    model = model_for(tiny, likelihood=likelihood)
+    model.prior = PseudocoresetPrior(tiny.train.scaled(), len(tiny.train))
+    divergences = prior_divergences(model, tiny.train, n_draws=100)
+    assert max(map(abs, divergences.values())) < 1e-4
+    exemplar = model_for(tiny, prior="exemplar", likelihood=likelihood)
+    fitted = refit(exemplar, tiny)
+    torch.testing.assert_close(fitted.loc, exemplar.prior(exemplar.encoder).loc)
+
+
+def test_binarised_items_do_not_depend_on_how_many_are_taken_at_once(tiny, monkeypatch):
+    monkeypatch.setattr("bype.evaluation.BINARISED_AT_ONCE", 7)
+    draws = []
+    bernoulli = torch.bernoulli
+    monkeypatch.setattr(torch, "bernoulli", lambda x, **o: draws.append(len(x)) or bernoulli(x, **o))
+    model = model_for(tiny, likelihood="bernoulli")
+    whole = torch.cat(list(observed(model, tiny.train, 0)))
+    sizes, draws[:] = draws[:], []
+    parts = list(observed(model, tiny.train, 0, batch_size=3))
+    assert torch.equal(torch.cat(parts), whole)
+    assert draws == sizes, "a GPU's draws depend on how many there are"
+    assert max(map(len, parts)) == 3

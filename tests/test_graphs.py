@@ -2,6 +2,7 @@
 (warm-up undone, tensors that stay in place, the short batch); with one, `cuda_checks` compares real recordings.
 """
 
+import contextlib
 import logging
 
 import pytest
@@ -115,8 +116,8 @@ def test_a_broken_recording_gives_streams_and_generators_back(monkeypatch):
             calls.append("registered")
 
     class Recording:
-        def __init__(self, graph):
-            pass
+        def __init__(self, graph, stream):
+            assert isinstance(stream, Stream), "a stream of the generator's device"
 
         def __enter__(self):
             pass
@@ -127,6 +128,9 @@ def test_a_broken_recording_gives_streams_and_generators_back(monkeypatch):
     class Stream:
         device_index = 0
 
+        def __init__(self, device=None):
+            pass
+
     def step():
         raise RuntimeError("operation not permitted")
 
@@ -135,6 +139,8 @@ def test_a_broken_recording_gives_streams_and_generators_back(monkeypatch):
     monkeypatch.setattr(torch, "Generator", Generator)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", Recording)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream)
     monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: calls.append(stream))
     monkeypatch.setattr(torch.cuda, "default_generators", (default,))

@@ -1,5 +1,6 @@
 """What is true of step (ii): Algorithm 2's gradient, its four consequences, the projection, the strategies."""
 
+import gc
 import math
 
 import numpy as np
@@ -349,3 +350,18 @@ def test_updates_come_every_k_epochs_with_their_figures(tiny, strategy):
 def test_a_strategy_needs_a_pseudocoreset(tiny):
     with pytest.raises(ValueError, match="pseudocoreset prior, but got VampPrior"):
         Paper().update(small(tiny, prior="vamp"), tiny.train, generator())
+
+
+def test_a_recorded_inner_step_is_that_of_its_own_data_and_generator(tiny, monkeypatch):
+    recorded = []
+
+    def captured(step, moved, generator, what):  # as on CUDA, which keeps the recording and nothing of the closure
+        recorded.append(generator.initial_seed())
+        return lambda: None
+
+    monkeypatch.setattr("bype.pseudocoreset.captured", captured)
+    model, strategy = small(tiny), Paper(steps=1)
+    for seed in range(4):
+        strategy.update(model, tiny.train.first(20), torch.Generator().manual_seed(seed))
+        gc.collect()
+    assert recorded == [0, 1, 2, 3]

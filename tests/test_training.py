@@ -1,5 +1,7 @@
 import copy
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -285,24 +287,38 @@ def test_retrieval_with_all_exemplars_is_exact_and_with_few_is_another_run(tiny)
     assert not same(states[None], states[2])
 
 
-def test_products_are_full_float32_unless_tf32_is_asked_for():
-    from bype.floats import product_precision
-
-    def settings():
-        return torch.get_float32_matmul_precision(), torch.backends.cudnn.conv.fp32_precision
-
-    before = settings()
-    with product_precision(tf32=True):
-        assert settings() == ("high", "tf32")
-        with product_precision(tf32=False):
-            assert settings() == ("highest", "ieee")
-        assert settings() == ("high", "tf32")
-    assert settings() == before
+@pytest.mark.parametrize("user", ["nothing", "legacy", "matmul", "all"])
+def test_products_are_full_float32_unless_tf32_is_asked_for(user):
+    code = f"""
+import torch
+from bype.floats import product_precision
+import bype
+backends = torch.backends
+parts = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul, backends.mkldnn.conv]
+settings = lambda: [part.fp32_precision for part in parts]
+if {user!r} == "legacy": torch.set_float32_matmul_precision("high")
+if {user!r} == "matmul": backends.cuda.matmul.fp32_precision = "tf32"
+if {user!r} == "all": backends.fp32_precision = "tf32"
+before = settings()
+with product_precision(tf32=True):
+    assert settings() == ["tf32"] * 3 + ["ieee"] * 2, settings()
+    with product_precision(tf32=False):
+        assert settings() == ["ieee"] * 5, settings()
+    assert settings() == ["tf32"] * 3 + ["ieee"] * 2, settings()
+assert settings() == before, settings()
+backends.fp32_precision = "ieee"
+if {user!r} in ("nothing", "all"):  # what was left to its parent still is
+    assert backends.cuda.matmul.fp32_precision == "ieee"
+data = bype.load("digits")
+model = bype.build_model(data, n_components=5, latent_dim=2, hidden_dim=8)
+bype.train(model, data, epochs=1, warmup=0)
+bype.evaluate(model, data, n_samples=1)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_training_and_scoring_leave_the_process_as_it_was(tiny):
-    import sys
-
     from bype.evaluation import log_likelihood
 
     model = model_for(tiny)
@@ -373,3 +389,14 @@ def test_data_that_do_not_fit_the_model_are_refused_by_name(tiny):
     for option in ({"latent_dim": 0}, {"hidden_dim": 0}, {"init": "zeros"}):
         with pytest.raises(InputError, match=f"{next(iter(option))}: expected"):
             model_for(tiny, **option)
+
+
+def test_building_a_model_leaves_every_global_stream_as_it_was(tiny, monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)  # as torch.manual_seed does, now or later
+    before = torch.get_rng_state()
+    a, b = model_for(tiny, seed=3), model_for(tiny, seed=3)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert seeded == []
+    assert same(a.state_dict(), b.state_dict())
+    assert not same(a.state_dict(), model_for(tiny, seed=4).state_dict())

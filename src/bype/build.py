@@ -84,7 +84,7 @@ def build_model(
     if coreset not in STRATEGIES:
         raise InputError(f"coreset: expected one of {', '.join(STRATEGIES)}, got {coreset!r}")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds every GPU as well
         pixels = _likelihood(likelihood, data)
         networks = _networks(arch, data.shape, pixels, hidden_dim, latent_dim)
         for network in networks:

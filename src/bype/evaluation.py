@@ -24,14 +24,17 @@ EVALUATION_STREAM = 2_000_003
 # Elements of noise held at once.
 NOISE_ELEMENTS = 2**23
 
+BINARISED_AT_ONCE = 500
+
 Progress = Callable[[int, int], None]  # items done, items in all
 
 
 def observed(model: VAE, images: Images, seed: int, batch_size: int = 500) -> Iterator[Tensor]:
     """The images in batches as the model sees them: scaled, and binarised by `seed` under a binary likelihood."""
     generator = torch.Generator(images.pixels.device).manual_seed(seed)
-    for x in images.batches(batch_size, dtype=model.dtype):
-        yield torch.bernoulli(x, generator=generator) if model.binary else x
+    # Always drawn as many at a time: a GPU's draws depend on how many there are.
+    for x in images.batches(BINARISED_AT_ONCE, dtype=model.dtype):
+        yield from (torch.bernoulli(x, generator=generator) if model.binary else x).split(batch_size)
 
 
 @torch.no_grad()
@@ -267,7 +270,7 @@ def prior_divergences(model: VAE, training: Images, seed: int = 0, n_draws: int 
     """
     generator = torch.Generator(training.pixels.device).manual_seed(seed + EVALUATION_STREAM)
     coreset: IsotropicMixture = model.eval().prior(model.encoder)
-    loc = latents(model, training)
+    loc = model.encoder.means(training.batches(500, dtype=model.dtype))  # grey, as a prior's points are
     exemplar = IsotropicMixture(loc, coreset.scale, loc.new_full((len(loc),), 1 / len(loc)).log())
 
     def divergence(p: IsotropicMixture, q: IsotropicMixture) -> float:

@@ -12,17 +12,23 @@ import torch
 def product_precision(tf32: bool) -> Iterator[None]:
     """Float32 products of matrices and convolutions in full inside, or in TF32; outside, all is as it was.
 
-    torch's own defaults differ between the two: full for matrices, TF32 for convolutions.
+    torch's own defaults differ between the two: full for matrices, TF32 for convolutions. A CPU's products are in full
+    in either case.
     """
-    convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    before = torch.get_float32_matmul_precision(), convolutions.fp32_precision
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    convolutions.fp32_precision = "tf32" if tf32 else "ieee"
+    backends: Any = torch.backends
+    on_cuda = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
+    wanted = [(part, "tf32" if tf32 else "ieee") for part in on_cuda]
+    wanted += [(part, "ieee") for part in (backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn)]
+    before = [(part, part.fp32_precision) for part, _ in wanted]
+    for part, value in wanted:
+        part.fp32_precision = value
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before[0])
-        convolutions.fp32_precision = before[1]
+        for part, value in before:
+            part.fp32_precision = "none"  # as its parent has it; what reads otherwise was its own
+            if part.fp32_precision != value:
+                part.fp32_precision = value
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def broken() -> int:
 
 
 def record(step: Step, generator: torch.Generator) -> Step:
-    """Records `step` on the current CUDA device, without running it; the draws of `generator` go on at each replay.
+    """Records `step` on the generator's device, without running it; the draws of `generator` go on at each replay.
 
     Raises:
         RuntimeError: If it cannot be recorded. Streams and generators are then as before.
@@ -44,7 +44,8 @@ def record(step: Step, generator: torch.Generator) -> Step:
     stream = torch.cuda.current_stream(device)
     graph.register_generator_state(generator)
     try:
-        with torch.cuda.graph(graph):
+        # On a stream of this device: torch's own for recordings belongs to the device that was current at its first.
+        with torch.cuda.device(device), torch.cuda.graph(graph, stream=torch.cuda.Stream(device)):
             step()
     except RuntimeError as e:
         # A recording that breaks leaves its stream current and every generator it knows waiting for its end.

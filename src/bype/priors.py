@@ -118,10 +118,13 @@ class VampPrior(_PointPrior):
 
     .. math:: p(z) = \frac{1}{M} \sum_{m=1}^M \mathcal{N}(z \mid \mu(u_m), \mathrm{diag}\,v(u_m))
 
+    The points are kept in [0, 1], at the start and after each step, so that each of their values goes on learning: a
+    clamp where they are used alone gives no gradient to a value beyond it, which then stays there.
+
     Source: VAE with a VampPrior (Tomczak and Welling, 2018), https://arxiv.org/abs/1705.07120
 
     Args:
-        pseudo_inputs: The initial points u_m, shape (M, c, h, w); clamped to [0, 1] where they are used.
+        pseudo_inputs: The initial points u_m, shape (M, c, h, w); clamped to [0, 1].
 
     Raises:
         ValueError: If there is no pseudo-input.
@@ -131,7 +134,12 @@ class VampPrior(_PointPrior):
         super().__init__()
         if not len(pseudo_inputs):
             raise ValueError("Expected at least one pseudo-input, but got none.")
-        self.pseudo_inputs = nn.Parameter(pseudo_inputs.clone())
+        self.pseudo_inputs = nn.Parameter(pseudo_inputs.clamp(0, 1))
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Clamps the points to [0, 1]."""
+        self.pseudo_inputs.clamp_(0, 1)
 
     def draw(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> Points:
         """All pseudo-inputs, equal shares."""

@@ -226,7 +226,7 @@ class Paper(Strategy):
     ) -> None:
         self.steps, self.lr, self.n_samples, self.batch_size = steps, lr, n_samples, batch_size
         self.z1_draws = z1_draws
-        self._prepared: tuple[object, Step, _Adam] | None = None
+        self._prepared: tuple[object, object, Step, _Adam] | None = None
 
     @torch.no_grad()
     def update(self, model: VAE, data: Images, generator: torch.Generator) -> dict[str, float]:
@@ -239,8 +239,8 @@ class Paper(Strategy):
             step, adam = self.prepare(model, data, generator)
             moved = [prior.pseudo_inputs, prior.weights, *adam.tensors()]
             run = captured(step, moved, generator, "step (ii)") if self.graph else step
-            self._prepared = key, run, adam
-        _, run, adam = self._prepared
+            self._prepared = key, known, run, adam
+        _, _, run, adam = self._prepared
         adam.reset()
         for _ in range(self.steps):
             run()

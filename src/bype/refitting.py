@@ -14,7 +14,7 @@ from torch import Tensor
 from bype.data import Dataset
 from bype.distributions import LOG2_E, LOG_2PI, tiles
 from bype.errors import InputError
-from bype.evaluation import latents, observed
+from bype.evaluation import observed
 from bype.floats import flush_denormals, product_precision
 from bype.models import VAE
 from bype.priors import FittedMixture
@@ -66,7 +66,7 @@ def refit(
             items = torch.arange(n, device=device)
             if points is not None:
                 items = torch.randperm(n, generator=generator, device=device)[:points].sort().values
-            loc = latents(model, data.train)[items]
+            loc = model.encoder.means(data.train.batches(500, dtype=model.dtype))[items]  # grey, as a prior's points
             log_weights = loc.new_full((len(loc),), 1 / len(loc)).log()
             # Where the search begins; a prior of one's own may have a scale for each latent.
             scale = getattr(model.prior, "log_scale", loc.new_zeros(())).mean().exp().item()

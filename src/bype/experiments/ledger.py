@@ -13,6 +13,10 @@ from bype.config import Config, stem_of
 from bype.errors import InputError
 from bype.files import read_json, write_json
 
+#: What the first VampPrior cells lack, whose points were clamped where they are used alone: most of their values stood
+#: still from the first epochs on. They are shown under a name of their own.
+VAMP_POINTS = {"points": "kept in [0, 1]"}
+
 #: Options that say where a run is computed or what it reads, not what it computes.
 _PLACE = ("device", "data_dir", "seed")
 
@@ -23,7 +27,8 @@ def settings_of(config: Config) -> dict[str, Any]:
     An option that comes later, unused or unset in this cell, leaves the cell's name as it is.
     """
     unused = (*_PLACE, *config.unused())
-    return {k: v for k, v in config.to_dict().items() if k not in unused and v is not None}
+    settings = {k: v for k, v in config.to_dict().items() if k not in unused and v is not None}
+    return settings | (VAMP_POINTS if config.prior == "vamp" else {})
 
 
 def settings_hash(config: Config) -> str:
