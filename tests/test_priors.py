@@ -277,7 +277,7 @@ def test_a_point_of_no_weight_never_matters(train, encoder):
 def test_vamp_is_the_mean_of_its_points_posteriors(train, encoder):
     prior, z = vamp(train), latents()
     with torch.no_grad():
-        prior.pseudo_inputs.mul_(1.3).sub_(0.15)  # as a checkpoint may hold them that was made without a clamp after the step
+        prior.pseudo_inputs.mul_(1.3).sub_(0.15)  # as an older checkpoint may hold them, not clamped after its steps
     clamped = prior.pseudo_inputs.detach().clamp(0, 1)
     assert not torch.equal(clamped, prior.pseudo_inputs)
     q = encoder(clamped)
