@@ -13,8 +13,8 @@ from bype.config import Config, stem_of
 from bype.errors import InputError
 from bype.files import read_json, write_json
 
-#: What the first VampPrior cells lack, whose points were clamped where they are used alone, so that most of their values
-#: stood still from the first epochs on. They are shown under a name of their own.
+#: What the first VampPrior cells lack, whose points were clamped where they are used alone, so that most of their
+#: values stood still from the first epochs on. They are shown under a name of their own.
 VAMP_POINTS = {"points": "kept in [0, 1]"}
 
 #: Options that say where a run is computed or what it reads, not what it computes.
