@@ -33,11 +33,7 @@ def run_demo(out: Path, device: str = "auto") -> list[dict[str, Any]]:
     if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
         raise RunExistsError(f"{out}: expected a new folder or an earlier demo, got one with other files")
     write_json(out / MARK, {})
-    with ExitStack() as held:
-        try:
-            held.enter_context(locked(out))
-        except BlockingIOError:
-            raise RunExistsError(f"{out}: expected a free folder, got a demo in use by a process") from None
+    with locked(out, f"{out}: expected a free folder, got a demo in use by a process"):
         _remove_runs([out / prior for prior in PRIORS if (out / prior).is_dir()])
         return _run_demo(out, device)
 

@@ -185,8 +185,8 @@ def evaluate(
     Raises:
         InputError: If the data do not fit the model (`VAE.check_data`), or an option is out of range.
     """
-    scored = _scored(model, data, split, n_samples, n_items)
-    images = data.part(split)
+    images = _checked_part(model, data, split, n_samples, n_items)
+    scored = images.first(n_items)
     rest = [data.splits[name] for name in ("train", "validation") if split not in (name, "all")]
     if ks is not None:  # before hours of scoring
         _check_ks(ks, sum(map(len, rest)))
@@ -240,19 +240,19 @@ def evaluate_under(
     Raises:
         InputError: If the data do not fit the model, or an option is out of range.
     """
-    scored = _scored(model, data, split, n_samples, n_items)
+    scored = _checked_part(model, data, split, n_samples, n_items).first(n_items)
     p = prior(model.eval().encoder)
     log_p = log_likelihood(model, scored, n_samples, prior=p, seed=seed, progress=progress).double().mean().item()
     figures: dict[str, Any] = likelihood_figures(model, log_p, math.prod(data.shape), data.levels, f"@{name}")
     return figures | {f"samples@{name}": n_samples, f"items@{name}": len(scored)}
 
 
-def _scored(model: VAE, data: Dataset, split: str, n_samples: int, n_items: int | None) -> Images:
-    """The items whose log-likelihood is asked for, the options checked."""
+def _checked_part(model: VAE, data: Dataset, split: str, n_samples: int, n_items: int | None) -> Images:
+    """The part of the data that is asked for, the options checked."""
     if n_samples < 1 or (n_items is not None and n_items < 1):
         raise InputError(f"samples, items: expected at least 1, got {n_samples}, {n_items}")
     model.check_data(data)
-    return data.part(split).first(n_items)
+    return data.part(split)
 
 
 @torch.no_grad()

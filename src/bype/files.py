@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bype.errors import InputError
+from bype.errors import InputError, RunExistsError
 
 
 def write(path: Path, fill: Callable[[Path], None]) -> None:
@@ -37,15 +37,15 @@ def write(path: Path, fill: Callable[[Path], None]) -> None:
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
+def locked(path: Path, busy: str | None = None) -> Iterator[None]:
     """Holds a file, made if need be, or a folder for this process; the system lets go of it when the process ends.
 
     Args:
         path: The file or folder.
-        wait: Wait for a process that holds it.
+        busy: What to refuse with where another process holds it; None waits for it.
 
     Raises:
-        BlockingIOError: If another process holds it.
+        RunExistsError: If another process holds it, in the words of `busy`.
         InputError: If it cannot be opened.
     """
     import fcntl
@@ -55,7 +55,10 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
     except OSError as e:
         raise InputError(f"{path}: expected to write it, got {e.strerror}") from None
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        except BlockingIOError:
+            raise RunExistsError(busy) from None
         yield
     finally:
         os.close(handle)

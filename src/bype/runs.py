@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -102,11 +102,7 @@ class Run:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as e:
             raise InputError(f"{self.path / 'lock'}: expected to write it, got {e.strerror}") from None
-        with ExitStack() as held:
-            try:
-                held.enter_context(locked(self.path / "lock"))
-            except BlockingIOError:
-                raise RunExistsError(f"{self.path}: expected a free run folder, got one in use by a process") from None
+        with locked(self.path / "lock", f"{self.path}: expected a free run folder, got one in use by a process"):
             yield
 
     # Metrics
@@ -182,10 +178,10 @@ class Run:
         tensors, counters = read_tensors(where)
         # Killed between the two files, a run has its best epoch in the last checkpoint alone.
         is_best = counters.get("best_epoch") == counters.get("epoch")
-        if is_best and (not where_best.exists() or self.networks()["epoch"] != counters["epoch"]):
+        best, about = read_tensors(where_best) if where_best.exists() or not is_best else ({}, {})
+        if is_best and about.get("epoch") != counters["epoch"]:
             best = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
             write_tensors(where_best, best, {"epoch": counters["epoch"]})
-        best, _ = read_tensors(where_best)
         try:
             trainer.load_state(tensors, counters, best)
         except (KeyError, RuntimeError, TypeError, ValueError) as e:
@@ -296,7 +292,7 @@ class Run:
         Raises:
             InputError: If the file is damaged or cannot be written, or the networks are others by now.
         """
-        with locked(self.path, wait=True):
+        with locked(self.path):
             self._check_networks(networks)
             rest, own = [], {}
             for entry in self.figures():
@@ -340,7 +336,7 @@ class Run:
             tensors["items"] = prior.items
         sigma = prior.log_scale.exp().item()
         record = {"name": name, "components": len(prior.loc), "method": method, "sigma": sigma, "seed": seed}
-        with locked(self.path, wait=True):
+        with locked(self.path):
             self.check_refit_name(name)
             self._check_networks(networks)
             # Figures under an earlier refit of that name go first.

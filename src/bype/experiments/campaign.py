@@ -5,7 +5,6 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -172,11 +171,9 @@ def run_cell(
         TrainingError: If its values stop being finite.
     """
     runs_folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as held:
-        try:  # for training and scoring: the run's own lock is for training alone
-            held.enter_context(locked(runs_folder / f".{cell.id}.lock"))
-        except BlockingIOError:
-            raise RunExistsError(f"{runs_folder / cell.id}: expected no process at work on it, got one") from None
+    # For training and scoring: the run's own lock is for training alone.
+    busy = f"{runs_folder / cell.id}: expected no process at work on it, got one"
+    with locked(runs_folder / f".{cell.id}.lock", busy):
         return _run_cell(cell, ledger_folder, runs_folder, deadline, clock)
 
 
