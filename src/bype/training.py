@@ -124,13 +124,14 @@ class Trainer:
             raise InputError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
         if precision == "tf32" and self.device.type != "cuda":
             raise InputError(f"precision tf32: expected a CUDA device, got {self.device.type}")
-        counts = {
-            "epochs": epochs,
-            "patience": patience,
-            "batch_size": batch_size,
-            "coreset_interval": coreset_interval,
-        }
-        for name, value, low in [*((k, v, 1) for k, v in counts.items()), ("warmup", warmup, 0), ("seed", seed, 0)]:
+        for name, value, low in (
+            ("epochs", epochs, 1),
+            ("warmup", warmup, 0),
+            ("patience", patience, 1),
+            ("batch_size", batch_size, 1),
+            ("coreset_interval", coreset_interval, 1),
+            ("seed", seed, 0),
+        ):
             if not _is_whole(value) or not low <= value <= MAX_SEED:
                 raise InputError(f"{name}: expected a whole number of at least {low}, got {value!r}")
         if not _is_number(lr) or not 0 <= lr < math.inf:
