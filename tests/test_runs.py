@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -270,6 +271,9 @@ def test_a_model_scores_other_data_as_it_scored_its_own(tiny, tmp_path):
     z = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(other.prior(other.encoder).log_prob(z), model.prior(model.encoder).log_prob(z))
     torch.testing.assert_close(other.reconstruct(x), model.reconstruct(x))
+    write_tensors(tmp_path / "odd", model.state_dict(), {"model": model._facts() | {"n_data": "48"}})
+    with pytest.raises(bype.InputError, match="expected a model with n_data 96, as this one, got 48"):
+        bype.build_model(more, **options).load(tmp_path / "odd")
     exemplar = bype.build_model(tiny, prior="exemplar", **options)
     exemplar.save(tmp_path / "exemplar")
     bype.build_model(tiny, prior="exemplar", seed=1, **options).load(tmp_path / "exemplar")
@@ -381,6 +385,10 @@ def test_a_set_is_the_run_s_own_by_its_place_not_its_name(tmp_path, monkeypatch)
     assert not run.is_set("set.npy")
     assert run.is_set("../a/set.npy")
     assert run.load_data(name="set.npy").checksum() == bype.load("set.npy").checksum() != run.load_data().checksum()
+    config = Config("set.npy", **(SMALL | {"n_components": 5, "epochs": 1}))
+    with pytest.raises(InputError, match=r"expected SET /.*/a/set\.npy, the run's own, got set\.npy"):
+        fit(config, run.path, resume=True)
+    assert fit(replace(config, set="../a/set.npy"), run.path, resume=True).was_finished
 
 
 def test_train_tells_each_epoch_and_leaves_the_best_when_it_is_stopped(tiny):

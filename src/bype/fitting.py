@@ -112,10 +112,13 @@ class _Writer:
 def _check_options(run: Run, config: Config) -> None:
     """Refuses options that are not the run's own; those that say where, or that it does not use, may differ."""
     own = run.config()
-    free = {"device", "data_dir", *own.unused()} | ({"set"} if run.is_set(config.set) else set())
+    free = {"device", "data_dir", *own.unused()}
     for f in fields(Config):
         recorded, given = getattr(own, f.name), getattr(config, f.name)
-        if given != recorded and f.name not in free:
+        same = given == recorded
+        if f.name == "set":  # a path can stand for files in two folders, and two paths for one
+            same, recorded = run.is_set(given), run.set_place()
+        if not same and f.name not in free:
             raise InputError(f"--resume {run.path}: expected {flag_of(f)} {recorded}, the run's own, got {given}")
 
 

@@ -215,10 +215,17 @@ class Run:
         Raises:
             InputError: If there is no run.
         """
-        config, path = self.config(), self._record().get("set_path")
-        if name in KNOWN or config.set in KNOWN or path is None:
-            return name == config.set
-        return _resolved(name) == path
+        own = self.set_place()
+        return name == own if name in KNOWN or own in KNOWN else _resolved(name) == own
+
+    def set_place(self) -> str:
+        """The name of the run's set, or the whole path of the user's own.
+
+        Raises:
+            InputError: If there is no run.
+        """
+        name, path = self.config().set, self._record().get("set_path")
+        return path if isinstance(path, str) else name if name in KNOWN else _resolved(name)
 
     def move_data(self, name: str, data_dir: str | None = None) -> None:
         """Tells the run that its data lie elsewhere now: its own set at another path, a published one in another root.
