@@ -1,3 +1,4 @@
+import copy
 import csv
 import json
 import math
@@ -113,6 +114,8 @@ def test_refit_leaves_the_networks_alone_and_raises_the_validation_bound(digits_
     assert bound(fitted["em"], data.validation) > own
     assert fitted["some"].points_at(torch.tensor([0])).shape == (1, 1, 8, 8)
     assert fitted["em"].points_at(torch.tensor([0])) is None
+    moved = copy.deepcopy(fitted["some"]).to("meta")
+    assert {t.device.type for t in (moved.points_at(torch.tensor([0], device="meta")), *moved.buffers())} == {"meta"}
     # The chosen sigma beats its neighbours on what it was chosen by.
     chosen = fitted["all"].log_scale.item()
     values = []

@@ -18,7 +18,7 @@ from bype.data import Dataset, Images
 from bype.distributions import DiagonalNormal, EqualMixture, IsotropicMixture, NormalMixture
 from bype.errors import InputError
 from bype.nets import full_precision
-from bype.priors import Prior, PseudocoresetPrior
+from bype.priors import Prior
 
 #: Latents whose images are made at once, so that memory does not depend on how many are asked for.
 DECODED_AT_ONCE = 1000
@@ -128,11 +128,12 @@ class VAE(nn.Module):
         if not isinstance(facts, dict):
             raise InputError(f"{path}: expected a model that VAE.save wrote, got another file")
         for name, value in own.items():
-            if facts.get(name) != value and not (name == "n_data" and isinstance(self.prior, PseudocoresetPrior)):
+            brought = name in self.prior.brought_facts and type(facts.get(name)) is type(value)
+            if facts.get(name) != value and not brought:
                 raise InputError(f"{path}: expected a model with {name} {value}, as this one, got {facts.get(name)}")
         take_tensors(self, state, str(path))
-        if isinstance(self.prior, PseudocoresetPrior):
-            self.prior.n_data = int(facts["n_data"])
+        for name in self.prior.brought_facts:
+            setattr(self.prior, name, facts[name])
         return self
 
     def _facts(self) -> dict[str, Any]:

@@ -31,6 +31,8 @@ class Prior(nn.Module, ABC):
 
     #: Whether `draw` gives the same points, in the same order, at every step, so that their features can be kept.
     keeps_points = False
+    #: Which of its `facts` a saved prior brings along, as attributes; in the others a model that loads it must agree.
+    brought_facts: tuple[str, ...] = ()
 
     @property
     def fixed_shapes(self) -> bool:
@@ -184,6 +186,8 @@ class PseudocoresetPrior(_SharedVariance, _PointPrior):
         ValueError: If M is 0 or more than N, or there is no such strategy.
     """
 
+    brought_facts = ("n_data",)  # the weights go on to stand for the items they stood for
+
     def __init__(self, pseudo_inputs: Tensor, n_data: int, *, coreset: str = "paper") -> None:
         super().__init__()
         m = len(pseudo_inputs)
@@ -224,7 +228,23 @@ class PseudocoresetPrior(_SharedVariance, _PointPrior):
             self.weights.copy_(self.n_data * self.log_weights.softmax(0))
 
 
-class ExemplarPrior(_SharedVariance):
+class _ItemPrior(Prior):
+    """A prior that knows the training items: their stored values, shared with the data set and not saved with it."""
+
+    def _know(self, images: Images | None) -> None:
+        self.levels = None if images is None else images.levels
+        self.pixels: Tensor | None
+        self.rows: Tensor | None
+        self.register_buffer("pixels", None if images is None else images.pixels, persistent=False)
+        self.register_buffer("rows", None if images is None else images.rows, persistent=False)
+
+    def _stored(self, index: Tensor | slice) -> Tensor:
+        """The stored values of the training items at `index`, (n, c, h, w)."""
+        assert self.pixels is not None
+        return self.pixels[index if self.rows is None else self.rows[index]]
+
+
+class ExemplarPrior(_SharedVariance, _ItemPrior):
     r"""Mixture over training points themselves.
 
     .. math:: p(z) = \frac{1}{N} \sum_{j=1}^N \mathcal{N}(z \mid \mu(x_j), \sigma^2 I)
@@ -254,26 +274,16 @@ class ExemplarPrior(_SharedVariance):
             raise ValueError(f"Expected between 2 and N={len(images)} exemplars a step, but got {n_exemplars}.")
         if retrieve is not None and not 1 <= retrieve <= n_exemplars:
             raise ValueError(f"Expected `retrieve` between 1 and n_exemplars={n_exemplars}, but got {retrieve}.")
-        self.n_exemplars, self.retrieve, self.levels = n_exemplars, retrieve, images.levels
-        self.pixels: Tensor
-        self.rows: Tensor | None
+        self.n_exemplars, self.retrieve, self.n_data = n_exemplars, retrieve, len(images)
+        self._know(images)
         self.cached_means: Tensor | None
-        # Not saved with the model: a run names its data set. Stored values, shared with the data set.
-        self.register_buffer("pixels", images.pixels, persistent=False)
-        self.register_buffer("rows", images.rows, persistent=False)
         self.register_buffer("cached_means", None, persistent=False)
-
-    @property
-    def n_data(self) -> int:
-        """The number of data points N."""
-        return len(self.pixels if self.rows is None else self.rows)
 
     def facts(self) -> dict[str, Any]:
         """How many training items it is made of, and which."""
         total = 0
         for start in range(0, self.n_data, self.chunk):
-            rows = slice(start, start + self.chunk)
-            part = self.pixels[rows] if self.rows is None else self.pixels[self.rows[rows]]
+            part = self._stored(slice(start, start + self.chunk))
             total = zlib.crc32(part.cpu().contiguous().numpy().data, total)
         return {"n_data": self.n_data, "training_items": f"{total:08x}"}
 
@@ -284,8 +294,7 @@ class ExemplarPrior(_SharedVariance):
 
     def points_at(self, index: Tensor | slice) -> Tensor:
         """The training items at `index`, (n, c, h, w)."""
-        stored = self.pixels[index if self.rows is None else self.rows[index]]
-        return scale(stored, self.levels, self.log_scale.dtype)
+        return scale(self._stored(index), self.levels, self.log_scale.dtype)
 
     def means(self, encoder: Encoder) -> Tensor:
         """The posterior means of all N points, (N, D), without a gradient."""
@@ -303,8 +312,7 @@ class ExemplarPrior(_SharedVariance):
 
     def draw(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> Points:
         """n points drawn afresh (or those retrieved of them); each row of `index` leaves its own out."""
-        device = self.pixels.device
-        drawn = torch.randperm(self.n_data, generator=generator, device=device)[: self.n_exemplars]
+        drawn = torch.randperm(self.n_data, generator=generator, device=self.log_scale.device)[: self.n_exemplars]
         if index is None:
             return Points(self.points_at(drawn), self.log_scale.new_full((len(drawn),), 1 / len(drawn)).log())
         own = index[:, None] == drawn  # (B, n)
@@ -324,7 +332,7 @@ class ExemplarPrior(_SharedVariance):
         return distances.topk(self.retrieve, largest=False).indices.unique()
 
 
-class FittedMixture(Prior):
+class FittedMixture(_ItemPrior):
     """A mixture fixed after training: components with means of their own and one sigma, for evaluation and sampling.
 
     Args:
@@ -350,7 +358,9 @@ class FittedMixture(Prior):
         self.register_buffer("loc", loc)
         self.register_buffer("log_weights", log_weights)
         self.register_buffer("log_scale", log_scale)
-        self.images, self.items = images, items
+        self._know(images)
+        self.items: Tensor | None
+        self.register_buffer("items", items, persistent=False)
 
     def forward(self, encoder: Encoder) -> IsotropicMixture:
         """The mixture, whatever the encoder."""
@@ -366,6 +376,6 @@ class FittedMixture(Prior):
 
     def points_at(self, index: Tensor) -> Tensor | None:
         """The training items behind the components at `index`; None for components found by EM."""
-        if self.images is None or self.items is None:
+        if self.pixels is None or self.items is None:
             return None
-        return self.images.scaled(self.items[index])
+        return scale(self._stored(self.items[index]), self.levels, self.loc.dtype)
