@@ -167,6 +167,30 @@ def check_a_resumed_run_goes_on(device):
     return {"worst": worst}
 
 
+def check_a_deterministic_run_is_the_same_bits(device):
+    """Run through, and stopped and gone on with: short batches, step (ii), a cache and retrieval too."""
+    kinds = [(prior, {}) for prior in PRIORS] + [("bype", {"reencode": 0.5}), ("exemplar", {"retrieve": 4})]
+    kinds += [("bype", {"arch": arch}) for arch in ("hvae", "convhvae", "celeba")]
+    for prior, built in kinds:
+        data = images(n=150).to(device)
+
+        def made(prior=prior, built=built, data=data):
+            settings = {"epochs": 3, "batch_size": 50, "coreset_interval": 2, "strategy": None}
+            if prior == "bype":
+                settings["strategy"] = Paper(steps=2)
+            graph = "retrieve" not in built  # whose points differ in number, as a line would say
+            return trainer(data, prior, built=built, deterministic=True, graph=graph, **settings)
+
+        whole, first, second = made(), made(), made()
+        lines = [info.val_loss for info in whole]
+        part = [first.run_epoch().val_loss for _ in range(2)]
+        second.load_state(*(first.state()), first.best_state)
+        assert lines == [*part, second.run_epoch().val_loss], (prior, built, lines)
+        ours, theirs = whole.model.state_dict(), second.model.state_dict()
+        assert all(torch.equal(value, theirs[name]) for name, value in ours.items()), (prior, built)
+    return {"kinds": len(kinds)}
+
+
 def check_importance_weights_are_those_of_the_cpu(device):
     """log p(x|z) p(z) / q(z|x) of a trained model at the same z, on both."""
     data = images()

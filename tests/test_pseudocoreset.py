@@ -20,6 +20,7 @@ from bype.distributions import (
     SquaredError,
     linear_in_x,
 )
+from bype.floats import running_sum_by_products
 from bype.priors import ExemplarPrior, PseudocoresetPrior
 from bype.pseudocoreset import (
     CoresetGradient,
@@ -230,6 +231,16 @@ def test_projection_agrees_with_a_quadratic_programme():
 def test_projection_in_float32_keeps_the_sum():
     w = project_to_simplex(torch.full((500,), 100.0) + torch.randn(500), 50_000)
     assert w.double().sum().item() == pytest.approx(50_000, rel=1e-6)
+
+
+def test_projection_is_the_same_by_the_sums_that_a_gpu_takes(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    for m in (1, 5, 500):
+        v = 100 + 30 * torch.randn(m, generator=generator, dtype=torch.float64)
+        expected = project_to_simplex(v, 100.0 * m)
+        with monkeypatch.context() as patched:
+            patched.setattr(bype.pseudocoreset, "running_sum", running_sum_by_products)
+            torch.testing.assert_close(project_to_simplex(v, 100.0 * m), expected, rtol=1e-12, atol=1e-9)
 
 
 # The strategies

@@ -10,7 +10,7 @@ import torch
 import bype
 from bype.errors import InputError, TrainingError
 from bype.optim import NormalizedAdam
-from bype.pseudocoreset import STRATEGIES
+from bype.pseudocoreset import STRATEGIES, Paper
 from bype.training import Trainer, validation_bound
 
 PRIORS = ["standard", "vamp", "exemplar", "bype"]
@@ -325,6 +325,42 @@ def test_training_and_scoring_leave_the_process_as_it_was(tiny):
     Trainer(model, tiny).run_epoch()
     log_likelihood(model, tiny.test, 2)
     assert sys.float_info.min / 2 > 0, "denormal numbers count again"
+
+
+def test_a_deterministic_run_asks_torch_for_the_same_bits_in_its_steps_alone(tiny, monkeypatch):
+    seen = []
+
+    class Seen(Paper):
+        def update(self, model, data, generator):
+            seen.append(torch.are_deterministic_algorithms_enabled())
+            return super().update(model, data, generator)
+
+    for deterministic in (True, False):
+        trainer = Trainer(
+            model_for(tiny), tiny, deterministic=deterministic, strategy=Seen(steps=1), coreset_interval=1
+        )
+        after_step = trainer.model.prior.after_step
+        monkeypatch.setattr(
+            trainer.model.prior,
+            "after_step",
+            lambda f=after_step: [seen.append(torch.are_deterministic_algorithms_enabled()), f()],
+        )
+        trainer.run_epoch()
+        assert len(seen) > 1
+        assert set(seen) == {deterministic}
+        assert not torch.are_deterministic_algorithms_enabled()
+        seen.clear()
+
+
+def test_an_operation_that_is_not_deterministic_is_named(tiny, monkeypatch):
+    def refuse(index, beta):
+        raise RuntimeError("cumsum_cuda_kernel does not have a deterministic implementation\nbut you set ...")
+
+    trainer = Trainer(model_for(tiny), tiny, deterministic=True)
+    monkeypatch.setattr(trainer, "network_step", refuse)
+    with pytest.raises(bype.InputError, match="got another: cumsum_cuda_kernel does not have a deterministic"):
+        trainer.run_epoch()
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 @pytest.mark.parametrize("coreset", STRATEGIES)

@@ -77,6 +77,7 @@ class Config:
         None, "Share of the points of vamp and bype encoded anew at each step, the rest cached [default: 1].", above=0
     )
     precision: str = option("fp32", "Of the networks' matrix products.", choices=PRECISIONS)
+    deterministic: bool = option(False, "The same bits each time on a GPU too, where it is slower.")
     seed: int = option(0, "Seed of everything random.", low=0)
     data_dir: str | None = option(None, "Where data sets are looked for first.")
     device: str = option("auto", "Where to compute.", choices=DEVICES)

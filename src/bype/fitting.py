@@ -50,6 +50,7 @@ def trainer_from(config: Config, model: VAE, data: Dataset) -> Trainer:
         strategy=strategy_from(config),
         coreset_interval=config.coreset_interval,
         precision=config.precision,
+        deterministic=config.deterministic,
         seed=config.seed,
     )
 

@@ -21,6 +21,7 @@ from torch.distributions import Distribution
 
 from bype.data import Images
 from bype.distributions import EqualMixture, PixelNormal, SquaredError, linear_in_x
+from bype.floats import running_sum
 from bype.graphs import Step, captured
 from bype.models import VAE
 from bype.priors import PseudocoresetPrior
@@ -135,7 +136,7 @@ def project_to_simplex(v: Tensor, total: float) -> Tensor:
     # In float64: with M = 500 weights of 100 each the threshold would otherwise lose the sum's last digits.
     ordered = v.double().sort(descending=True).values
     counts = torch.arange(1, len(v) + 1, device=v.device)
-    thresholds = (ordered.cumsum(0) - total) / counts
+    thresholds = (running_sum(ordered) - total) / counts
     last = (ordered > thresholds).sum(0, keepdim=True) - 1  # read on the device: a recorded step may not wait for it
     return (v.double() - thresholds.gather(0, last)).clamp(min=0).to(v.dtype)
 

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from bype import graphs
 from bype.config import MAX_SEED, PRECISIONS
 from bype.data import Dataset, Images
 from bype.errors import InputError, TrainingError
-from bype.floats import flush_denormals, product_precision
+from bype.floats import deterministic_algorithms, flush_denormals, product_precision
 from bype.models import VAE
 from bype.objectives import elbo, kl_by_level
 from bype.optim import NormalizedAdam
@@ -91,6 +92,8 @@ class Trainer:
         coreset_interval: Epochs k between its updates.
         precision: `fp32`, `tf32` (CUDA) or `bf16`: that of the networks' products in training. Parameters, densities
             and validation are float32 throughout.
+        deterministic: Whether a GPU must give the same bits each time, so that a run resumed ends bit-equal, as a
+            CPU's always does. It is slower there.
         seed: Seed of the order of the data and of all noise.
         graph: Whether a CUDA graph may be used; the same noise and, to rounding, the same steps without it.
 
@@ -111,6 +114,7 @@ class Trainer:
         strategy: Strategy | str | None = None,
         coreset_interval: int = 10,
         precision: str = "fp32",
+        deterministic: bool = False,
         seed: int = 0,
         graph: bool = True,
     ) -> None:
@@ -139,7 +143,7 @@ class Trainer:
         self.epochs, self.warmup, self.patience, self.batch_size = epochs, warmup, patience, batch_size
         self.strategy, self.coreset_interval = _strategy_for(model, strategy), coreset_interval
         self.strategy.graph = graph
-        self.precision, self.seed, self.graph = precision, seed, graph
+        self.precision, self.deterministic, self.seed, self.graph = precision, deterministic, seed, graph
         self.optimizer = NormalizedAdam(_groups(model), lr=lr)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.epoch = 0
@@ -177,7 +181,8 @@ class Trainer:
             TrainingError: If 10 steps in a row, or all of an epoch, had a loss or gradients that were not finite, or
                 the validation loss is not finite.
         """
-        with flush_denormals(), product_precision(tf32=False):
+        same_bits = deterministic_algorithms() if self.deterministic else nullcontext()
+        with flush_denormals(), product_precision(tf32=False), same_bits:
             return self._run_epoch()
 
     def _run_epoch(self) -> EpochInfo:

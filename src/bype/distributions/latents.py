@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bype.distributions.base import LOG_2PI, Event
-from bype.floats import product_precision
+from bype.floats import product_precision, running_sum
 
 LOG2_E = math.log2(math.e)
 
@@ -200,7 +200,7 @@ class NormalMixture(Event):
         with torch.no_grad():
             shares = (self.log_weights - self.log_weights.max()).exp()
             if shape.numel():
-                index = torch.multinomial(shares, shape.numel(), replacement=True, generator=generator)
+                index = draw_by_shares(shares, shape.numel(), generator)
             else:  # which multinomial refuses
                 index = torch.zeros(0, dtype=torch.long, device=shares.device)
             z = self.component(index).sample(generator=generator).view(*shape, self.event_shape[0])
@@ -327,3 +327,17 @@ def _logsumexp_affine(features: Tensor, coefficients: Tensor, constants: Tensor)
         out.append((log_total, bests.gather(-1, largest).squeeze(-1)))
     log_total, best = (torch.cat(t) for t in zip(*out, strict=True))
     return log_total, best
+
+
+def draw_by_shares(shares: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
+    """n indices drawn with probabilities in proportion to `shares`, (n,)."""
+    if not shares.is_cuda:
+        return torch.multinomial(shares, n, replacement=True, generator=generator)
+    return draw_by_inversion(shares, n, generator)
+
+
+def draw_by_inversion(shares: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
+    """The same where the cumulative shares pass uniform numbers, the same bits each time on a GPU too."""
+    total = running_sum(shares)
+    at = torch.rand(n, dtype=total.dtype, device=shares.device, generator=generator) * total[-1]
+    return torch.searchsorted(total, at, right=True).clamp_(max=len(shares) - 1)

@@ -27,7 +27,7 @@ def settings_of(config: Config) -> dict[str, Any]:
     An option that comes later, unused or unset in this cell, leaves the cell's name as it is.
     """
     unused = (*_PLACE, *config.unused())
-    settings = {k: v for k, v in config.to_dict().items() if k not in unused and v is not None}
+    settings = {k: v for k, v in config.to_dict().items() if k not in unused and v is not None and v is not False}
     return settings | (VAMP_POINTS if config.prior == "vamp" else {})
 
 
