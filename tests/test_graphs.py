@@ -24,6 +24,7 @@ def stand_in(monkeypatch):
 
     monkeypatch.setattr(graphs, "available", lambda device: True)
     monkeypatch.setattr(graphs, "record", record)
+    monkeypatch.setattr(cuda_checks, "is_recording", lambda step: step in recorded)
     return recorded
 
 

@@ -203,6 +203,15 @@ def _data_batch(model: VAE, data: Images, index: Tensor, generator: torch.Genera
     return torch.bernoulli(x, generator=generator) if model.binary else x
 
 
+class Prepared(NamedTuple):
+    """An inner step of `Paper`, as it is run, and what it was made for."""
+
+    key: tuple[int, ...]
+    known: tuple[object, ...]
+    run: Step
+    adam: "_Adam"
+
+
 class Paper(Strategy):
     """Strategy `paper`: Algorithm 2, some steps of it at each update.
 
@@ -227,7 +236,7 @@ class Paper(Strategy):
     ) -> None:
         self.steps, self.lr, self.n_samples, self.batch_size = steps, lr, n_samples, batch_size
         self.z1_draws = z1_draws
-        self._prepared: tuple[object, object, Step, _Adam] | None = None
+        self.prepared: Prepared | None = None
 
     @torch.no_grad()
     def update(self, model: VAE, data: Images, generator: torch.Generator) -> dict[str, float]:
@@ -236,15 +245,14 @@ class Paper(Strategy):
         # On CUDA the inner step is recorded once, for the objects it then knows (and holds: their ids stay theirs).
         known = (model, data, generator)
         key = (*map(id, known), prior.pseudo_inputs.data_ptr(), prior.weights.data_ptr())
-        if self._prepared is None or self._prepared[0] != key:
+        if self.prepared is None or self.prepared.key != key:
             step, adam = self.prepare(model, data, generator)
             moved = [prior.pseudo_inputs, prior.weights, *adam.tensors()]
             run = captured(step, moved, generator, "step (ii)") if self.graph else step
-            self._prepared = key, known, run, adam
-        _, _, run, adam = self._prepared
-        adam.reset()
+            self.prepared = Prepared(key, known, run, adam)
+        self.prepared.adam.reset()
         for _ in range(self.steps):
-            run()
+            self.prepared.run()
         return {}
 
     def prepare(self, model: VAE, data: Images, generator: torch.Generator) -> tuple[Step, "_Adam"]:
