@@ -153,7 +153,7 @@ def test_a_log_likelihood_needs_a_sample_and_images_that_fit(tiny):
         log_likelihood(model_for(tiny), bype.load("digits").test, 1)
 
 
-@pytest.mark.parametrize("call", ["log_likelihood", "evaluate_under", "evaluate"])
+@pytest.mark.parametrize("call", ["log_likelihood", "evaluate_under", "evaluate", "iwae"])
 def test_points_are_encoded_without_tf32_whatever_is_allowed(tiny, call, monkeypatch):
     model = model_for(tiny)
     seen = []
@@ -169,6 +169,8 @@ def test_points_are_encoded_without_tf32_whatever_is_allowed(tiny, call, monkeyp
             log_likelihood(model, tiny.test, 2)
         elif call == "evaluate":
             evaluate(model, tiny, n_samples=2)
+        elif call == "iwae":
+            bype.iwae(model, tiny.test.scaled(), 2)
         else:
             evaluate_under(model, tiny, model.prior, "same", n_samples=2)
     finally:

@@ -231,3 +231,17 @@ def test_coreset_as_files(cli_json, run_cli, trained, tmp_path):
     assert (tmp_path / "c" / "gallery.png").stat().st_size > 1000
     code, _, err = run_cli("coreset", trained["vamp"], "--out", tmp_path / "d")
     assert (code, "expected a run with prior bype, got VampPrior" in err) == (2, True)
+
+
+@pytest.mark.parametrize("asked", [{"points": 20}, {"em": 3}])
+def test_items_are_binarised_by_numbers_of_their_own(tiny, asked, monkeypatch):
+    model, seeds = bype.build_model(tiny, likelihood="bernoulli", n_components=6, latent_dim=3, hidden_dim=8), []
+
+    def observed(model, images, seed, *args, **options):
+        seeds.append(seed)
+        return bype.evaluation.observed(model, images, seed, *args, **options)
+
+    monkeypatch.setattr(bype.refitting, "observed", observed)
+    refit(model, tiny, seed=5, **asked)
+    assert seeds
+    assert not {0, 5} & set(seeds), "the noise is drawn from the seed itself"

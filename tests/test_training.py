@@ -360,6 +360,15 @@ def test_an_operation_that_is_not_deterministic_is_named(tiny, monkeypatch):
     monkeypatch.setattr(trainer, "network_step", refuse)
     with pytest.raises(bype.InputError, match="got another: cumsum_cuda_kernel does not have a deterministic"):
         trainer.run_epoch()
+
+    def cublas(index, beta):
+        raise RuntimeError(
+            "Deterministic behavior was enabled ... CuBLAS ... set CUBLAS_WORKSPACE_CONFIG=:4096:8, deterministic"
+        )
+
+    monkeypatch.setattr(trainer, "network_step", cublas)
+    with pytest.raises(bype.InputError, match="expected CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment before"):
+        trainer.run_epoch()
     assert not torch.are_deterministic_algorithms_enabled()
 
 

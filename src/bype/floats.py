@@ -72,6 +72,11 @@ def deterministic_algorithms() -> Iterator[None]:
     except RuntimeError as e:
         if "deterministic" not in str(e):
             raise
+        if "CUBLAS_WORKSPACE_CONFIG" in str(e):
+            raise InputError(
+                "deterministic: expected CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment before the process's first "
+                "product on a GPU, got a product before; set it and start again"
+            ) from None
         raise InputError(
             f"deterministic: expected operations that give the same bits each time, got another: {first_line(e)}"
         ) from None

@@ -23,7 +23,8 @@ PASSING_FLOATS = {"cpu": 2**25, "cuda": 2**29}
 class GatedLinear(nn.Module):
     r"""A gated dense layer, :math:`h(x) \odot \mathrm{sigmoid}(g(x))`, without any other activation.
 
-    h and g are the two halves of one affine map, so that a layer is one matrix product.
+    h and g are the two halves of one affine map, so that a layer is one matrix product, and one tensor to
+    `bype.optim.NormalizedAdam`.
 
     Args:
         in_features: The input's width.

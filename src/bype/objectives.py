@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from bype.distributions import DiagonalNormal
+from bype.floats import product_precision
 from bype.models import VAE
 
 # Rows (items times samples) decoded at once: small enough for a processor's cache, large enough to keep it busy.
@@ -71,6 +72,7 @@ def elbo(
     return ElboTerms(given.log_likelihood, kl if given.kl is None else kl + given.kl, given.kl)
 
 
+@product_precision(tf32=False)
 def iwae(
     model: VAE,
     x: Tensor,

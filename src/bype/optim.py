@@ -10,6 +10,8 @@ from torch import Tensor, nn
 class NormalizedAdam(torch.optim.Adam):
     r"""Adam on gradients divided by their own 2-norm, tensor by tensor, :math:`g / (\lVert g \rVert + 10^{-7})`.
 
+    The two halves of a gated layer are one tensor (`bype.nets.GatedLinear`) and share one norm.
+
     A step whose loss or gradients are not all finite changes nothing: neither parameters, nor moments, nor the count of
     steps. It is found out and skipped on the device, without synchronising. On CUDA, rates and counts are tensors
     there, so that a step can be recorded in a graph.

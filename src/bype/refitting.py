@@ -20,6 +20,8 @@ from bype.models import VAE
 from bype.priors import FittedMixture
 
 VALIDATION_ITEMS, VALIDATION_DRAWS = 1000, 500
+#: Offset of the seed by which items are binarised: the noise has the seed itself.
+BINARY_STREAM = 3_000_017
 MOST_CANDIDATES = 40  # of sigma, before a search that finds no top gives up
 
 Say = Callable[[str], None]
@@ -77,7 +79,9 @@ def refit(
 
 def aggregate_posterior(model: VAE, data: Dataset, generator: torch.Generator, per_item: int = 5) -> Tensor:
     """Draws from q(z|x_n), `per_item` of each training item, (N * per_item, D)."""
-    draws = [model.encoder(x).sample((per_item,), generator=generator) for x in observed(model, data.train, seed=0)]
+    draws = [
+        model.encoder(x).sample((per_item,), generator=generator) for x in observed(model, data.train, BINARY_STREAM)
+    ]
     return torch.cat([d.flatten(0, 1) for d in draws])
 
 
@@ -151,7 +155,7 @@ def choose_scale(
     """
     generator = torch.Generator(loc.device).manual_seed(seed)
     latent, rest = [], []  # z, (s, b, D), and log p(x|z) - log q(z|x), (s, b)
-    for x in observed(model, data.validation.first(VALIDATION_ITEMS), seed, batch_size=10):
+    for x in observed(model, data.validation.first(VALIDATION_ITEMS), seed + BINARY_STREAM, batch_size=10):
         q = model.encoder(x)
         z = q.sample((VALIDATION_DRAWS,), generator=generator)
         latent.append(z)

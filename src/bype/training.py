@@ -22,9 +22,9 @@ from bype.optim import NormalizedAdam
 from bype.priors import PseudocoresetPrior
 from bype.pseudocoreset import STRATEGIES, Fixed, Strategy, coreset_figures
 
-# Offsets from a run's seed: the streams of random numbers are independent of one another.
+# Offsets from a run's seed, which is itself that of the model's start and of the training noise.
 VALIDATION_STREAM = 1_000_003
-OTHER_DEVICE_STREAM = 2_000_003
+OTHER_DEVICE_STREAM = 4_000_037
 
 LEARNED_CORESET_LR = 1e-3  # of U and log w under the strategy `elbo`
 
