@@ -329,6 +329,41 @@ def test_the_cheapest_cells_run_first_and_only_those_that_fit(tmp_path, monkeypa
     assert len(estimated) == 5
 
 
+def test_what_fits_no_budget_is_done_in_parts_if_asked(tmp_path, monkeypatch):
+    cells = trial("standard", "bype", epochs=4)
+    monkeypatch.setattr(campaign, "estimate", lambda *_: campaign.Estimate(100.0, "measured"))
+    folders, calls = (tmp_path / "ledger", tmp_path / "runs"), 0
+
+    def call(partial):
+        ticks = iter(range(1000))
+        return campaign.run_cells(cells, *folders, budget=5.5, partial=partial, clock=lambda: float(next(ticks)))
+
+    assert len(call(False).not_started) == 2
+    assert not (tmp_path / "runs").exists()
+    report = call(True)
+    assert report.begun == [cells[0].id], "the cheapest"
+    assert report.not_started == [cells[1].id], "nothing is left of the budget"
+    while not report.finished:
+        report, calls = call(True), calls + 1
+        assert calls < 9
+    assert report.finished == [cells[0].id]
+
+
+def test_a_cell_whose_files_are_damaged_keeps_no_other_from_being_run(tmp_path, monkeypatch, run_cli):
+    cells = trial("standard", "bype", epochs=1)
+    folders = tmp_path / "ledger", tmp_path / "runs"
+    run = tmp_path / "runs" / cells[0].id
+    campaign.fit(cells[0].config, run)
+    (run / "last.safetensors").write_bytes(b"x" * 99)
+    report = campaign.run_cells(cells, *folders)
+    assert (report.refused, report.finished) == ([cells[0].id], [cells[1].id])
+    monkeypatch.setattr(all_cells, "cells_of", lambda what, asked: cells)
+    code, _, err = run_cli("reproduce", "trunk", "--ledger", folders[0], "--runs", folders[1])
+    assert code == 2
+    assert f"{cells[0].id}  refused: {run / 'last.safetensors'}: expected" in err
+    assert err.splitlines()[-1] == "bype: trunk: expected every cell's files to be whole, got 1 refused"
+
+
 def test_ranks_are_in_the_order_of_what_was_timed():
     """Quiet epochs of MNIST on a CPU: standard 4.1 s, bype 9.7, exemplar 9.6 and 2 to validate, vamp 12.4."""
     cells = cells_of("table1", Selection(device="cpu"))

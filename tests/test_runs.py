@@ -1,3 +1,4 @@
+import inspect
 import json
 import multiprocessing
 import os
@@ -6,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -386,9 +387,12 @@ def test_a_set_is_the_run_s_own_by_its_place_not_its_name(tmp_path, monkeypatch)
     assert run.is_set("../a/set.npy")
     assert run.load_data(name="set.npy").checksum() == bype.load("set.npy").checksum() != run.load_data().checksum()
     config = Config("set.npy", **(SMALL | {"n_components": 5, "epochs": 1}))
-    with pytest.raises(InputError, match=r"expected SET /.*/a/set\.npy, the run's own, got set\.npy"):
+    with pytest.raises(InputError, match=r"set\.npy: expected the data that .* was trained on, got other values"):
         fit(config, run.path, resume=True)
-    assert fit(replace(config, set="../a/set.npy"), run.path, resume=True).was_finished
+    assert run.is_set("../a/set.npy"), "left as it was"
+    (tmp_path / "a" / "set.npy").rename(tmp_path / "set.npy")
+    assert fit(replace(config, set="../set.npy"), run.path, resume=True).was_finished
+    assert run.is_set("../set.npy")
 
 
 def test_train_tells_each_epoch_and_leaves_the_best_when_it_is_stopped(tiny):
@@ -412,3 +416,55 @@ def test_public_names_are_there_and_documented():
         assert getattr(bype, name).__doc__, name
     assert callable(bype.refit), "not the module"
     assert callable(bype.fit)
+
+
+def test_every_option_arrives(tmp_path, monkeypatch):
+    """All fields off their defaults, in what is built of them."""
+    built = {}
+    monkeypatch.setattr(bype.build, "build_model", lambda data, **options: built.update(options))
+    model_options = {
+        "arch": "hvae", "prior": "bype", "likelihood": "gaussian", "n_components": 7, "latent_dim": 3, "hidden_dim": 9,
+        "exemplars": 11, "retrieve": 5, "coreset": "published", "init": "glorot", "reencode": 0.5, "seed": 6,
+    }  # fmt: skip
+    trainer_options = {
+        "epochs": 8, "warmup": 3, "patience": 4, "batch_size": 17, "lr": 0.02, "coreset_interval": 2,
+        "precision": "bf16", "deterministic": True, "seed": 6,
+    }  # fmt: skip
+    strategy_options = {"coreset_steps": 12, "coreset_lr": 0.03, "coreset_samples": 13, "coreset_z1": 14}
+    place = {"set": "digits", "resize": None, "data_dir": None, "device": "cpu"}
+    config = Config(**(place | model_options | trainer_options | strategy_options))
+    assert {f.name for f in fields(Config)} == {*place, *model_options, *trainer_options, *strategy_options}
+    defaults = Config("digits").to_dict()
+    for name, value in (model_options | trainer_options | strategy_options).items():
+        assert value != defaults[name] or name == "prior", name
+    bype.build.model_from(config, None)
+    assert built == model_options
+    published = bype.fitting.strategy_from(config)
+    assert (published.batch_size, published.n_samples, published.z1_draws) == (17, 13, 14)
+    paper = bype.fitting.strategy_from(replace(config, coreset="paper"))
+    assert (paper.steps, paper.lr, paper.n_samples, paper.z1_draws) == (12, 0.03, 13, 14)
+    given = {}
+    monkeypatch.setattr(bype.fitting, "Trainer", lambda model, data, **options: given.update(options))
+    bype.fitting.trainer_from(config, None, None)
+    assert {name: given[name] for name in trainer_options} == trainer_options
+    assert isinstance(given["strategy"], bype.pseudocoreset.Published)
+
+
+def test_defaults_are_the_same_from_python_and_from_the_shell():
+    own = {f.name: f.default for f in fields(Config)}
+    for made in (bype.build.build_model, bype.training.Trainer.__init__):
+        for name, parameter in inspect.signature(made).parameters.items():
+            if name in own and parameter.default is not inspect.Parameter.empty:
+                assert parameter.default == own[name], name
+    assert tuple(bype.pseudocoreset.STRATEGIES) == bype.config.STRATEGIES
+
+
+def test_fit_ends_with_the_best_epoch_s_model(tmp_path, monkeypatch):
+    losses = iter([2.0, 1.0, 3.0, 4.0])
+    monkeypatch.setattr(bype.training.Trainer, "validate", lambda self: next(losses))
+    done = fit(config("standard", epochs=4), tmp_path / "run")
+    best = done.run.load_model(done.data).state_dict()
+    assert done.run.networks()["epoch"] == 2
+    assert all(torch.equal(value, best[name]) for name, value in done.trainer.model.state_dict().items())
+    last = read_tensors(tmp_path / "run" / "last.safetensors")[0]
+    assert not all(torch.equal(value, last[f"model.{name}"]) for name, value in best.items())

@@ -34,7 +34,7 @@ def observed(model: VAE, images: Images, seed: int, batch_size: int = 500) -> It
     generator = torch.Generator(images.pixels.device).manual_seed(seed)
     # Always drawn as many at a time: a GPU's draws depend on how many there are.
     for x in images.batches(BINARISED_AT_ONCE, dtype=model.dtype):
-        yield from (torch.bernoulli(x, generator=generator) if model.binary else x).split(batch_size)
+        yield from model.observe(x, generator).split(batch_size)
 
 
 @torch.no_grad()
@@ -148,7 +148,7 @@ def likelihood_figures(
     nll = -float(in_nats(model, log_p, n_pixels))
     figures[f"nll_nats{suffix}"] = nll
     bits = nll / (n_pixels * math.log(2))
-    if type(model.decoder.likelihood).__name__ in ("Logistic", "Bernoulli"):
+    if model.decoder.likelihood.discrete:
         figures[f"bpd{suffix}"] = bits
     elif levels is not None:
         figures[f"bpd{suffix}"] = bits + math.log2(levels)

@@ -111,15 +111,12 @@ class _Writer:
 
 
 def _check_options(run: Run, config: Config) -> None:
-    """Refuses options that are not the run's own; those that say where, or that it does not use, may differ."""
+    """Refuses options that are not the run's own; those that it does not use, or that say where, may differ."""
     own = run.config()
-    free = {"device", "data_dir", *own.unused()}
+    free = {"device", "data_dir", "set", *own.unused()}
     for f in fields(Config):
         recorded, given = getattr(own, f.name), getattr(config, f.name)
-        same = given == recorded
-        if f.name == "set":  # a path can stand for files in two folders, and two paths for one
-            same, recorded = run.is_set(given), run.set_place()
-        if not same and f.name not in free:
+        if given != recorded and f.name not in free:
             raise InputError(f"--resume {run.path}: expected {flag_of(f)} {recorded}, the run's own, got {given}")
 
 
@@ -133,8 +130,8 @@ def fit(
     """Trains into a run folder, saving each epoch as it ends; on a GPU while the next one is computed.
 
     Args:
-        config: The options; with `resume` they must be those of the run, but for `device`, `data_dir` and
-            those that the run does not use.
+        config: The options; with `resume` they must be those of the run, but for `device`, those that the run does not
+            use, and `data_dir` and the path of a set, which may say that the same data lie elsewhere now.
         path: The run folder.
         resume: Go on from the folder's last checkpoint, if it has one.
         on_epoch: Called after each epoch; when this function ends, in whatever way, that epoch is saved.
@@ -152,6 +149,7 @@ def fit(
         raise RunExistsError(f"{run.path}: expected an empty or new folder, got one with files that are no run")
     if existed:
         _check_options(run, config)
+        run.follow_data(config)
     device = device_of(config.device)
     data = run.load_data(device) if existed else load(config.set, config.data_dir, resize=config.resize).to(device)
     model = model_from(config, data)

@@ -101,6 +101,10 @@ class VAE(nn.Module):
         """Whether the likelihood is of binary images, so that data are binarised."""
         return self.decoder.likelihood.binary
 
+    def observe(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Images as the model sees them, (B, c, h, w): under a binary likelihood drawn from their grey values."""
+        return torch.bernoulli(x, generator=generator) if self.binary else x
+
     @property
     def dtype(self) -> torch.dtype:
         """That of the networks' weights, and so of the images they take."""

@@ -199,8 +199,7 @@ def _coreset(model: VAE) -> PseudocoresetPrior:
 
 
 def _data_batch(model: VAE, data: Images, index: Tensor, generator: torch.Generator) -> Tensor:
-    x = data.scaled(index, dtype=_coreset(model).pseudo_inputs.dtype)
-    return torch.bernoulli(x, generator=generator) if model.binary else x
+    return model.observe(data.scaled(index, dtype=_coreset(model).pseudo_inputs.dtype), generator)
 
 
 class Prepared(NamedTuple):

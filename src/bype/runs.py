@@ -215,17 +215,24 @@ class Run:
         Raises:
             InputError: If there is no run.
         """
-        own = self.set_place()
-        return name == own if name in KNOWN or own in KNOWN else _resolved(name) == own
+        own, path = self.config().set, self._record().get("set_path")
+        if name in KNOWN or own in KNOWN or path is None:
+            return name == own
+        return _resolved(name) == path
 
-    def set_place(self) -> str:
-        """The name of the run's set, or the whole path of the user's own.
+    def follow_data(self, config: Config) -> str | None:
+        """Takes over where a config says that the run's data lie now; returns that place if it is another than before.
 
         Raises:
-            InputError: If there is no run.
+            InputError: If what is there are other data than the run was trained on.
+            RunExistsError: If a process is at work in the folder.
         """
-        name, path = self.config().set, self._record().get("set_path")
-        return path if isinstance(path, str) else name if name in KNOWN else _resolved(name)
+        given, own = config.data_dir, self.config().data_dir
+        elsewhere = given is not None and (own is None or _resolved(given) != _resolved(own))
+        if not elsewhere and self.is_set(config.set):
+            return None
+        self.move_data(config.set, given if elsewhere else None)
+        return given if elsewhere else config.set
 
     def move_data(self, name: str, data_dir: str | None = None) -> None:
         """Tells the run that its data lie elsewhere now: its own set at another path, a published one in another root.

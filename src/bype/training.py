@@ -303,9 +303,7 @@ class Trainer:
 
     def network_step(self, index: Tensor, beta: float | Tensor) -> StepInfo:
         """Step (i): one step of the optimiser on the training items at `index`."""
-        x = self.data.train.scaled(index, dtype=self.model.dtype)
-        if self.model.binary:
-            x = torch.bernoulli(x, generator=self.generator)
+        x = self.model.observe(self.data.train.scaled(index, dtype=self.model.dtype), self.generator)
         # Autocast's cache of cast weights would outlive a recorded step.
         recorded = self.device.type == "cuda"
         with torch.autocast(
@@ -410,9 +408,8 @@ def validation_bound(model: VAE, images: Images, seed: int, *, batch_size: int =
     generator = torch.Generator(images.pixels.device).manual_seed(seed)
     prior = model.prior(model.encoder)
     total = torch.zeros((), dtype=torch.float64, device=images.pixels.device)
-    for x in images.batches(batch_size, dtype=model.dtype):
-        if model.binary:
-            x = torch.bernoulli(x, generator=generator)
+    for grey in images.batches(batch_size, dtype=model.dtype):
+        x = model.observe(grey, generator)
         total += elbo(model, x, prior=prior, generator=generator).bound().sum()
     return total.item() / len(images)
 

@@ -41,6 +41,9 @@ def reproduce(
     budget: Annotated[
         str | None, typer.Option("--budget", metavar="TIME", help="Stop after so long: 90s, 9m, 1h30m.")
     ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Begin what does not fit the budget too; a later call goes on with it.")
+    ] = False,
     shard: Annotated[
         str | None, typer.Option("--shard", metavar="I/N", help="Only the I-th of N equal shares.")
     ] = None,
@@ -65,7 +68,7 @@ def reproduce(
         from bype.experiments.cells import Selection
 
         asked = Selection(dataset, arch, prior, coreset, _seeds(seeds), protocol, precision, device)
-        result |= _run_experiment(what, asked, shard, budget, list_, ledger, runs)
+        result |= _run_experiment(what, asked, shard, budget, partial, list_, ledger, runs)
     if render:
         from bype.experiments.render import render as write_page
 
@@ -74,7 +77,7 @@ def reproduce(
         print_json(result)
     else:
         if "finished" in result:
-            left = sum(len(result[kind]) for kind in ("begun", "not_started", "failed"))
+            left = sum(len(result[kind]) for kind in ("begun", "not_started", "failed", "refused"))
             print(f"{what}: {len(result['finished'])} cells run, {left} left, {ledger}")
         for name in result.get("outstanding", ()):
             print(name)
@@ -84,6 +87,8 @@ def reproduce(
         raise TrainingError(
             f"{what}: expected every cell to train to its end, got {len(result['failed'])} that gave up"
         )
+    if result.get("refused"):
+        raise InputError(f"{what}: expected every cell's files to be whole, got {len(result['refused'])} refused")
 
 
 def _run_experiment(
@@ -91,6 +96,7 @@ def _run_experiment(
     asked: "Selection",
     shard: str | None,
     budget: str | None,
+    partial: bool,
     list_: bool,
     ledger: Path,
     runs: Path,
@@ -109,7 +115,7 @@ def _run_experiment(
         for line in left_out:
             console.say(line)
         return {"outstanding": [c.id for c in campaign.outstanding(cells, done)]}
-    return campaign.run_cells(cells, ledger, runs, budget=seconds)._asdict()
+    return campaign.run_cells(cells, ledger, runs, budget=seconds, partial=partial)._asdict()
 
 
 def _shard(text: str) -> tuple[int, int]:

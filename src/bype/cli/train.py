@@ -68,10 +68,8 @@ def train(
         given = {f.name for f in dataclasses.fields(Config) if _was_given(ctx, f.name)}
         recorded = run.config()
         config = dataclasses.replace(recorded, **{name: getattr(config, name) for name in given})
-        moved = "data_dir" in given and Path(str(config.data_dir)).resolve() != Path(str(recorded.data_dir))
-        if moved or not run.is_set(config.set):
-            run.move_data(config.set, config.data_dir if moved else None)
-            console.say(f"{path}: its data are at {config.data_dir if moved else config.set} now")
+        if place := run.follow_data(config):
+            console.say(f"{path}: its data are at {place} now")
     with console.epochs(str(path), config.epochs) as show:
         trained = fit(config, path, resume=resume, on_epoch=show)
     trainer = trained.trainer

@@ -15,6 +15,8 @@ class Likelihood(nn.Module, ABC):
 
     #: Whether `log_prob` is that of a normalised density or probability, in nats.
     normalised = True
+    #: Whether it gives the stored values themselves a probability, not a density.
+    discrete = False
     #: Whether images are binarised, anew at each step in training.
     binary = False
     #: How many values a stored pixel must be able to take; None where any data will do.
@@ -90,6 +92,7 @@ class Gaussian(Likelihood):
 class Bernoulli(Likelihood):
     """Binary pixels, the decoder's output being their log-odds; data are binarised dynamically."""
 
+    discrete = True
     binary = True
 
     def forward(self, image: Tensor) -> PixelBernoulli:
@@ -106,6 +109,7 @@ class Logistic(Likelihood):
         levels: The number of bins.
     """
 
+    discrete = True
     floor = 1e-4
     levels: int
 

@@ -54,6 +54,18 @@ class Report(NamedTuple):
     begun: list[str]  # the budget ended while they ran
     not_started: list[str]  # they would not have fitted, their data are missing, or another process is at work on them
     failed: list[str]  # their training gave up
+    refused: list[str]  # a file of theirs is damaged, or their data are not what their run was trained on
+
+    def name(self, cell: Cell, error: Exception) -> None:
+        """Says why a cell cannot be run, and counts it."""
+        if isinstance(error, RunExistsError):
+            word, where = "not started", self.not_started
+        elif isinstance(error, TrainingError):
+            word, where = "failed", self.failed
+        else:
+            word, where = "refused", self.refused
+        console.say(f"{cell.id}  {word}: {error}")
+        where.append(cell.id)
 
 
 def shard(cells: Sequence[Cell], part: int, parts: int) -> list[Cell]:
@@ -73,20 +85,22 @@ def run_cells(
     runs_folder: Path,
     *,
     budget: float = math.inf,
+    partial: bool = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> Report:
     """Runs the cells that the ledger lacks, the cheapest first by a rough rank, each written as it ends.
 
-    With a budget a cell is started only if its estimate fits what is left of it. One that takes longer than estimated
-    is stopped when the budget ends; its run is kept, and goes on at the next call. A cell that cannot be run, for its
-    data are missing, its training gives up, or another process is at work on it, is named and keeps no other from
-    being run.
+    With a budget a cell is started only if its estimate fits what is left of it. One that takes longer than that is
+    stopped when the budget ends; its run is kept, and goes on at the next call. With `partial` the cheapest that does
+    not fit is begun too, and so kept. A cell that cannot be run, for its data are missing, its training gives up, a
+    file of its run is damaged, or another process is at work on it, is named and keeps no other from being run.
 
     Args:
         cells: What is asked for.
         ledger_folder: Where finished cells are.
         runs_folder: Where runs are kept.
         budget: Seconds.
+        partial: Whether to begin what does not fit.
         clock: What tells the time, in seconds.
 
     Raises:
@@ -97,7 +111,7 @@ def run_cells(
     for line in left_out:
         console.say(line)
     todo = sorted(outstanding(cells, done), key=lambda c: c.rank)
-    report = Report([], [], [], [])
+    report = Report([], [], [], [], [])
     todo = _with_data(todo, report)
     too_dear = math.inf
     for c in todo:
@@ -108,11 +122,10 @@ def run_cells(
             if known:
                 try:
                     guess = estimate(c, done, runs_folder)
-                except TrainingError as e:
-                    console.say(f"{c.id}  failed: {e}")
-                    report.failed.append(c.id)
+                except (TrainingError, InputError) as e:
+                    report.name(c, e)
                     continue
-            if not known or guess.seconds > left:
+            if not known or (guess.seconds > left and not partial):
                 about = f"about {duration(guess.seconds)} ({guess.source})" if known else "dearer than one that did not"
                 console.say(f"{c.id}  not started: {about}, {duration(left)} left")
                 report.not_started.append(c.id)
@@ -125,13 +138,8 @@ def run_cells(
             console.say(f"{c.id}  stopped: the budget is spent; what is trained is kept in {runs_folder / c.id}")
             report.begun.append(c.id)
             continue
-        except RunExistsError as e:
-            console.say(f"{c.id}  not started: {e}")
-            report.not_started.append(c.id)
-            continue
-        except TrainingError as e:
-            console.say(f"{c.id}  failed: {e}")
-            report.failed.append(c.id)
+        except (RunExistsError, TrainingError, InputError) as e:
+            report.name(c, e)
             continue
         console.say(f"{ledger_folder / c.id}.json")
         report.finished.append(c.id)
