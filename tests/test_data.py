@@ -93,6 +93,11 @@ def test_mnist_from_idx_files(tmp_path, write_idx, suffix):
     d = bype.load("mnist", tmp_path)
     assert [len(s) for s in d.splits.values()] == [50_000, 10_000, 10_000]
     assert d.shape == (1, 28, 28)
+    rng = np.random.default_rng(0)  # as they were written
+    for parts, n in (((d.train, d.validation), 60_000), ((d.test,), 10_000)):
+        pixels, labels = rng.integers(0, 256, n).astype(np.uint8), rng.integers(0, 10, n)
+        assert np.array_equal(torch.cat([p.pixels[:, 0, 0, 0] for p in parts]).numpy(), pixels)
+        assert np.array_equal(torch.cat([p.labels for p in parts]).numpy(), labels)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "magic", "longer", "no gzip", "cut gzip", "missing", "label"])
@@ -130,8 +135,10 @@ def _cifar_rows(n=10_000):
 def test_cifar10_binary_version(tmp_path, archived):
     folder = tmp_path / "cifar10" / data.CIFAR10_FOLDER
     folder.mkdir(parents=True)
-    for name in [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]:
-        (folder / name).write_bytes(_cifar_rows())
+    for i, name in enumerate([f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]):
+        rows = bytearray(_cifar_rows())
+        rows[3073 - 1] = 100 + i  # the last value of the first image
+        (folder / name).write_bytes(rows)
     if archived:
         with tarfile.open(tmp_path / "cifar10" / data.CIFAR10_ARCHIVE, "w:gz", compresslevel=1) as tar:
             tar.add(folder, data.CIFAR10_FOLDER)
@@ -141,6 +148,8 @@ def test_cifar10_binary_version(tmp_path, archived):
     d = bype.load("cifar10", tmp_path)
     assert [len(s) for s in d.splits.values()] == [40_000, 10_000, 10_000]
     assert d.shape == (3, 32, 32)
+    assert [int(d.train.pixels[i * 10_000, 2, -1, -1]) for i in range(4)] == [100, 101, 102, 103]
+    assert (int(d.validation.pixels[0, 2, -1, -1]), int(d.test.pixels[0, 2, -1, -1])) == (104, 105)
     image = d.test.pixels[0]
     assert image[:, 0, 0].tolist() == [1, 2, 3]
     assert image[0, 0, 1] == 4

@@ -202,3 +202,25 @@ def test_binarised_items_do_not_depend_on_how_many_are_taken_at_once(tiny, monke
     assert torch.equal(torch.cat(parts), whole)
     assert draws == sizes, "a GPU's draws depend on how many there are"
     assert max(map(len, parts)) == 3
+
+
+@pytest.mark.parametrize("likelihood", ["mse", "gaussian"])
+def test_the_bound_in_nats_is_that_of_the_normal_that_mse_stands_for(tiny, likelihood):
+    figures = evaluate(model_for(tiny, likelihood=likelihood), tiny, n_samples=2)
+    bound = -figures["reconstruction"] - figures["kl"]
+    constant = 0.5 * 20 * math.log(math.pi) if likelihood == "mse" else 0.0
+    assert figures["elbo_nats"] == pytest.approx(bound - constant)
+    assert figures.get("elbo_paper", bound) == pytest.approx(bound)
+
+
+def test_a_likelihood_of_one_s_own_has_bits_of_its_kind(tiny):
+    class Mine(bype.conditionals.Logistic):
+        pass
+
+    figures = {}
+    for kind in (bype.conditionals.Logistic, Mine):
+        model = model_for(tiny, likelihood="logistic")
+        model.decoder.likelihood = kind(tiny.shape)
+        figures[kind] = evaluate(model, tiny, n_samples=2)
+    assert figures[Mine]["bpd"] == figures[bype.conditionals.Logistic]["bpd"]
+    assert figures[Mine]["bpd"] == pytest.approx(figures[Mine]["nll_nats"] / (20 * math.log(2)))

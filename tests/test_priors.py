@@ -532,3 +532,18 @@ def test_vamp_s_points_stay_where_every_value_goes_on_learning(tiny):
     loss = -elbo(model, x).bound().mean()
     (grad,) = torch.autograd.grad(loss, points)
     assert (grad != 0).float().mean() > 0.9
+
+
+def test_a_plate_s_samples_are_of_its_own_point():
+    data = from_arrays(torch.randint(0, 256, (40, 4, 5), generator=torch.Generator().manual_seed(0)).byte())
+    model = build_model(data, n_components=8, latent_dim=3, hidden_dim=16)
+    with torch.no_grad():
+        model.prior.log_scale.fill_(-10.0)
+        model.prior.weights.copy_(torch.tensor([0.0, 0.0, 1.0, 1.0, 10.0, 10.0, 6.0, 4.0]))
+    plates = model.plates(2, 5, generator=torch.Generator().manual_seed(1))
+    assert not {0, 1} & set(plates.components.tolist())
+    torch.testing.assert_close(plates.points, model.prior.pseudo_inputs[plates.components])
+    expected = model.reconstruct(plates.points)
+    for samples in plates.images.unbind(1):
+        torch.testing.assert_close(samples, expected, rtol=0, atol=1e-3)
+    assert (expected[:, None] - expected).flatten(2).norm(dim=-1).fill_diagonal_(1).min() > 0.01, "points differ"

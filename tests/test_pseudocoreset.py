@@ -179,15 +179,17 @@ def test_truth_3_mixture_draws_give_a_biased_gradient_of_eq_17():
 
 
 def test_truth_4_the_data_themselves_are_a_fixed_point(tiny):
-    model = small(tiny, n_components=48)
-    x = tiny.train.scaled()
-    prior = PseudocoresetPrior(x, len(x))
-    torch.testing.assert_close(prior.weights, torch.ones(48))
-    p = model.decoder(torch.randn(20, 3, generator=torch.Generator().manual_seed(0)))
+    model = small(tiny, n_components=48).double()
+    x = tiny.train.scaled(dtype=torch.float64)
+    prior = PseudocoresetPrior(x, len(x)).double()
+    torch.testing.assert_close(prior.weights, torch.ones(48, dtype=torch.float64))
+    p = model.decoder(torch.randn(20, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
     gradient = coreset_gradient(p, x, prior.pseudo_inputs, prior.weights, len(x))
-    assert gradient.pseudo_inputs.abs().max() < 1e-4
-    z = torch.randn(30, 3)
-    exemplar = ExemplarPrior(tiny.train, 10)
+    elsewhere = coreset_gradient(p, x, 0.9 * prior.pseudo_inputs, prior.weights, len(x))
+    for here, there in zip(gradient, elsewhere, strict=True):
+        assert here.abs().max() < 1e-9 * there.abs().max()
+    z = torch.randn(30, 3, dtype=torch.float64)
+    exemplar = ExemplarPrior(tiny.train, 10).double()
     torch.testing.assert_close(prior(model.encoder).log_prob(z), exemplar(model.encoder).log_prob(z))
 
 
@@ -317,6 +319,37 @@ def test_published_moves_every_point_by_one_vector_of_zero_pixel_mean(tiny):
     assert model.prior.weights.min() >= 0
     assert model.prior.weights.sum().item() == pytest.approx(48, rel=1e-5)
     assert coreset_figures(model.prior, tiny.train)["coreset_outside"] > 0, "U is unbounded"
+
+
+def test_published_shifts_its_weights_keeps_its_moments_and_takes_variance_1(tiny, monkeypatch):
+    scales = []
+
+    def spy(likelihoods, *args):
+        scales.append(likelihoods.scale)
+        return coreset_gradient(likelihoods, *args)
+
+    monkeypatch.setattr(bype.pseudocoreset, "coreset_gradient", spy)
+    kept, cleared = ((small(tiny, likelihood="gaussian"), Published(batch_size=24)) for _ in range(2))
+    for model, strategy in (kept, cleared):
+        g = generator()
+        strategy.update(model, tiny.train, g)
+        shifted = strategy.stored + 48 / len(strategy.stored) - strategy.stored.mean()
+        used = shifted.clamp(min=0)
+        torch.testing.assert_close(model.prior.weights, used * (48 / used.sum()))
+        if strategy is cleared[1]:
+            strategy.moments = {}
+        strategy.update(model, tiny.train, g)
+    assert all(torch.equal(s, torch.ones_like(s)) for s in scales)
+    assert not torch.equal(kept[0].prior.pseudo_inputs, cleared[0].prior.pseudo_inputs)
+
+
+def test_paper_s_rate_on_the_weights_is_n_over_m_times_that_on_the_points(tiny):
+    model = small(tiny)
+    step, adam = Paper(steps=1, lr=1e-3).prepare(model, tiny.train, generator())
+    rates = []
+    adam.step = lambda gradient, given: rates.append(given)
+    step()
+    assert rates == [pytest.approx([1e-3, 1e-3 * 48 / len(model.prior.weights)])]
 
 
 def test_elbo_moves_points_and_weights_in_every_network_step(tiny):

@@ -3,6 +3,7 @@ import csv
 import json
 import math
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -245,3 +246,25 @@ def test_items_are_binarised_by_numbers_of_their_own(tiny, asked, monkeypatch):
     refit(model, tiny, seed=5, **asked)
     assert seeds
     assert not {0, 5} & set(seeds), "the noise is drawn from the seed itself"
+
+
+@pytest.mark.parametrize("asked", [{}, {"em": 3}])
+def test_a_refit_never_sees_the_test_items(tiny, asked):
+    model = bype.build_model(tiny, n_components=6, latent_dim=3, hidden_dim=8)
+
+    def fitted(**changes):
+        other = {name: replace(getattr(tiny, name), pixels=255 - getattr(tiny, name).pixels) for name in changes}
+        return refit(model, replace(tiny, **other), **asked).state_dict()
+
+    own = fitted()
+    assert all(torch.equal(value, own[name]) for name, value in fitted(test=True).items())
+    assert fitted(validation=True)["log_scale"] != own["log_scale"], "sigma is chosen on validation items"
+    assert not torch.equal(fitted(train=True)["loc"], own["loc"])
+
+
+def test_some_points_are_the_items_they_say(tiny):
+    model = bype.build_model(tiny, n_components=6, latent_dim=3, hidden_dim=8)
+    fitted = refit(model, tiny, points=20)
+    index = torch.tensor([0, 7, 19])
+    assert fitted.items.tolist() != list(range(20))
+    torch.testing.assert_close(model.encoder(fitted.points_at(index)).loc, fitted.loc[index])

@@ -9,8 +9,9 @@ import torch
 
 import bype
 from bype.errors import InputError, TrainingError
+from bype.objectives import elbo
 from bype.optim import NormalizedAdam
-from bype.pseudocoreset import STRATEGIES, Paper
+from bype.pseudocoreset import STRATEGIES, Paper, Strategy
 from bype.training import Trainer, validation_bound
 
 PRIORS = ["standard", "vamp", "exemplar", "bype"]
@@ -79,6 +80,19 @@ def test_dense_weights_start_as_asked():
         assert encoder.hidden[0].affine.weight.var().item() == pytest.approx(variance, rel=0.02)
 
 
+def test_every_dense_layer_of_two_levels_starts_as_asked():
+    data = bype.from_arrays(torch.zeros(20, 20, 20).byte().numpy())
+    layers = {}
+    for init in ("he", "glorot"):
+        model = bype.build_model(data, arch="hvae", prior="standard", init=init)
+        layers[init] = {name: m for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    assert any(name.startswith("lower") for name in layers["he"])
+    for name, he in layers["he"].items():
+        n_in, n_out = he.in_features, he.out_features // (2 if name.endswith("affine") else 1)
+        assert he.weight.var().item() == pytest.approx(2 / n_in, rel=0.1), name
+        assert layers["glorot"][name].weight.var().item() == pytest.approx(2 / (n_in + n_out), rel=0.1), name
+
+
 def test_one_seed_gives_the_same_networks_under_every_prior_and_leaves_global_randomness_alone(tiny):
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -99,6 +113,56 @@ def test_pseudo_inputs_start_at_distinct_training_items(tiny):
         torch.cdist(model_for(tiny, "vamp").prior.pseudo_inputs.detach().flatten(1), items).amin(1) / 20**0.5
     ).mean()
     assert 0.007 < noise < 0.013, "the pseudo-inputs of vamp carry noise of 0.01"
+
+
+def test_binary_items_are_drawn_anew_in_training_and_the_same_in_validation(tiny, monkeypatch):
+    seen = {True: [], False: []}
+
+    def spy(model, x, **options):
+        seen[model.training].append(x)
+        return elbo(model, x, **options)
+
+    monkeypatch.setattr(bype.training, "elbo", spy)
+    trainer = Trainer(model_for(tiny, likelihood="bernoulli"), tiny, batch_size=48, seed=3)
+    for _ in range(2):
+        trainer.run_epoch()
+    for x in seen[True] + seen[False]:
+        assert set(x.unique().tolist()) == {0.0, 1.0}
+    first, second = (x.flatten(1).sum(1).sort().values for x in seen[True])
+    assert not torch.equal(first, second)
+    assert torch.equal(*seen[False])
+
+
+def test_the_loss_before_an_update_is_that_of_the_points_before_it(tiny):
+    class Blacken(Strategy):
+        def update(self, model, data, generator):
+            self.before = trainer.validate()
+            model.prior.pseudo_inputs.zero_()
+            return {}
+
+    trainer = Trainer(model_for(tiny), tiny, strategy=Blacken(), coreset_interval=1)
+    info = trainer.run_epoch()
+    assert info.coreset["val_loss_before_update"] == trainer.strategy.before != info.val_loss
+
+
+def test_the_epoch_s_means_leave_skipped_items_out(tiny, monkeypatch):
+    trainer = Trainer(model_for(tiny, "standard"), tiny, batch_size=16, lr=0.0, seed=1)
+    sums, steps = [], []
+    network_step = trainer.network_step
+
+    def spoiled(index, beta):
+        info = network_step(index, beta)
+        if len(steps) == 1:
+            trainer.optimizer.found_inf.fill_(1)
+        else:
+            sums.append(info)
+        steps.append(index)
+        return info
+
+    monkeypatch.setattr(trainer, "network_step", spoiled)
+    info = trainer.run_epoch()
+    assert info.skipped_steps == 1
+    assert info.kl == pytest.approx(sum(s.kl.item() for s in sums) / 32, rel=1e-5)
 
 
 @pytest.mark.parametrize("prior", PRIORS)
