@@ -2,6 +2,7 @@ import inspect
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import torch
 import bype
 from bype.checkpoints import read_tensors, write_tensors
 from bype.config import Config
+from bype.devices import source_tree, versions
 from bype.errors import InputError, RunExistsError
 from bype.experiments.ledger import cell_id, settings_hash
 from bype.files import write_text
@@ -468,3 +470,15 @@ def test_fit_ends_with_the_best_epoch_s_model(tmp_path, monkeypatch):
     assert all(torch.equal(value, best[name]) for name, value in done.trainer.model.state_dict().items())
     last = read_tensors(tmp_path / "run" / "last.safetensors")[0]
     assert not all(torch.equal(value, last[f"model.{name}"]) for name, value in best.items())
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git here")
+def test_a_run_s_source_is_named_as_git_names_it(tmp_path):
+    for name in ("a.py", "a/b.py", "a/z/c.py", "py.typed", "b/none.txt", "a.b.py"):
+        (tmp_path / "src" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "src" / name).write_text(name)
+    for command in (["init", "-q"], ["add", "src/*.py", "src/py.typed"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    listed = subprocess.run(["git", "write-tree", "--prefix=src/"], cwd=tmp_path, check=True, capture_output=True)
+    assert source_tree(tmp_path / "src") == listed.stdout.decode().strip()
+    assert len(versions()["source"]) == 40

@@ -1,5 +1,6 @@
 """Where things are computed, and what a result depends on."""
 
+import hashlib
 import platform
 from pathlib import Path
 
@@ -35,12 +36,39 @@ def device_model(device: torch.device) -> str:
     return f"{platform.machine()}, {torch.get_num_threads()} threads"
 
 
+def source_tree(folder: Path) -> str:
+    """What git calls a folder with these Python files, so that the commits it belongs to can be found.
+
+    `git log -t --find-object=ID` names them.
+    """
+
+    def named(kind: str, content: bytes) -> bytes:
+        return hashlib.sha1(f"{kind} {len(content)}\0".encode() + content, usedforsecurity=False).digest()
+
+    def tree(path: Path) -> bytes:
+        entries = []
+        for part in path.iterdir():
+            if part.is_dir() and any(part.glob("*.py")):
+                entries.append((f"{part.name}/", b"40000 ", tree(part)))
+            elif part.suffix == ".py" or part.name == "py.typed":
+                entries.append((part.name, b"100644 ", named("blob", part.read_bytes())))
+        lines = (mode + name.rstrip("/").encode() + b"\0" + id for name, mode, id in sorted(entries))
+        return named("tree", b"".join(lines))
+
+    return tree(folder).hex()
+
+
+#: Of this process: what lies on the disk may be replaced while it runs.
+_SOURCE = source_tree(Path(bype.__file__).parent)
+
+
 def versions() -> dict[str, str]:
-    """The versions a result depends on."""
+    """The versions a result depends on; `source` is what git calls the package's folder."""
     import numpy
 
     return {
         "bype": bype.__version__,
+        "source": _SOURCE,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,
