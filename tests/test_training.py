@@ -2,6 +2,7 @@ import copy
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -486,13 +487,18 @@ def test_data_that_do_not_fit_the_model_are_refused_by_name(tiny):
     floats = bype.from_arrays(torch.rand(60, 4, 5, generator=g), name="floats")
     wide = bype.from_arrays(torch.rand(60, 5, 4, generator=g), name="wide")
     more = bype.from_arrays(torch.rand(90, 4, 5, generator=g), name="more")
+    turned = replace(tiny, train=replace(tiny.train, pixels=tiny.train.pixels.flip(0)))
     for model, data, message in (
         (model_for(tiny), wide, r"wide: expected images \(1, 4, 5\), got \(1, 5, 4\)"),
         (model_for(tiny, likelihood="logistic"), floats, "expected data of 256 levels, got floats in floats"),
         (model_for(tiny), more, "more: expected the 48 training items of the prior, got 72"),
+        (model_for(tiny, "exemplar"), more, "more: expected the 48 training items of the prior, got 72 others"),
+        (model_for(tiny, "exemplar"), turned, "tiny: expected the 48 training items of the prior, got 48 others"),
     ):
         with pytest.raises(InputError, match=message):
             Trainer(model, data)
+    Trainer(model_for(tiny, "exemplar"), replace(tiny, train=tiny.train.first(20)))
+    Trainer(model_for(floats, "exemplar").double(), replace(floats, train=replace(floats.train)))
     with pytest.raises(InputError, match="expected data of 256 levels, got floats in floats"):
         bype.evaluate(model_for(tiny, likelihood="logistic"), floats, n_samples=1)
     for option in ({"latent_dim": 0}, {"hidden_dim": 0}, {"init": "zeros"}):

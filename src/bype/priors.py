@@ -7,6 +7,7 @@ argument, so that the model alone owns it. For a training step the prior first s
 
 import zlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -63,6 +64,9 @@ class Prior(nn.Module, ABC):
     def facts(self) -> dict[str, Any]:
         """What p(z) depends on beside the tensors of its `state_dict`, as JSON can hold it."""
         return {}
+
+    def check_items(self, images: Images) -> None:
+        """Raises a ValueError if the prior cannot be trained on these items."""
 
     def begin_epoch(self, encoder: Encoder) -> None:
         """Called before each epoch of training."""
@@ -216,6 +220,11 @@ class PseudocoresetPrior(_SharedVariance, _PointPrior):
             return Points(self.pseudo_inputs, self.log_weights.log_softmax(0))
         return Points(self.pseudo_inputs, (self.weights / self.n_data).log())
 
+    def check_items(self, images: Images) -> None:
+        """Raises a ValueError if they are more than the weights stand for."""
+        if len(images) > self.n_data:
+            raise ValueError(f"expected the {self.n_data} training items of the prior, got {len(images)}")
+
     def facts(self) -> dict[str, Any]:
         """What the weights sum to."""
         return {"n_data": self.n_data}
@@ -281,11 +290,20 @@ class ExemplarPrior(_SharedVariance, _ItemPrior):
 
     def facts(self) -> dict[str, Any]:
         """How many training items it is made of, and which."""
-        total = 0
-        for start in range(0, self.n_data, self.chunk):
-            part = self._stored(slice(start, start + self.chunk))
-            total = zlib.crc32(part.cpu().contiguous().numpy().data, total)
-        return {"n_data": self.n_data, "training_items": f"{total:08x}"}
+        return {"n_data": self.n_data, "training_items": _checksum(self._stored, self.n_data, self.chunk)}
+
+    def check_items(self, images: Images) -> None:
+        """Raises a ValueError if they are not its own, in its order: a batch leaves its own out by their places."""
+        if images.pixels is self.pixels and images.rows is self.rows:
+            return
+        n = len(images)
+
+        def own(index: slice) -> Tensor:
+            return self._stored(index).to(images.pixels.dtype)  # floats follow the model's
+
+        same = n <= self.n_data and images.levels == self.levels
+        if not same or _checksum(images.stored, n, self.chunk) != _checksum(own, n, self.chunk):
+            raise ValueError(f"expected the {self.n_data} training items of the prior, got {n} others")
 
     @property
     def fixed_shapes(self) -> bool:
@@ -379,3 +397,12 @@ class FittedMixture(_ItemPrior):
         if self.pixels is None or self.items is None:
             return None
         return scale(self._stored(self.items[index]), self.levels, self.loc.dtype)
+
+
+def _checksum(stored: Callable[[slice], Tensor], n: int, chunk: int) -> str:
+    """Of the first n stored images."""
+    total = 0
+    for start in range(0, n, chunk):
+        part = stored(slice(start, min(n, start + chunk)))
+        total = zlib.crc32(part.cpu().contiguous().numpy().data, total)
+    return f"{total:08x}"

@@ -121,9 +121,10 @@ class Trainer:
         self.model, self.data = model, data
         self.device = data.train.pixels.device
         model.check_data(data)
-        n_data = getattr(model.prior, "n_data", len(data.train))
-        if len(data.train) > n_data:
-            raise InputError(f"{data.name}: expected the {n_data} training items of the prior, got {len(data.train)}")
+        try:
+            model.prior.check_items(data.train)
+        except ValueError as e:
+            raise InputError(f"{data.name}: {e}") from None
         if precision not in PRECISIONS:
             raise InputError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
         if precision == "tf32" and self.device.type != "cuda":
