@@ -1,4 +1,4 @@
-"""What a command says while it works: a live bar on a terminal, plain lines elsewhere; always on stderr."""
+"""What a command says: while it works on stderr, a live bar on a terminal, plain lines elsewhere; tables on stdout."""
 
 import sys
 import time

@@ -1,5 +1,6 @@
 """The alternating loop: network steps with a pseudocoreset that stands still, then step (ii), then validation."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,8 @@ OTHER_DEVICE_STREAM = 4_000_037
 LEARNED_CORESET_LR = 1e-3  # of U and log w under the strategy `elbo`
 
 GIVE_UP_AFTER = 10  # steps in a row with a non-finite loss or gradient
+
+log = logging.getLogger("bype")
 
 
 @dataclass
@@ -250,7 +253,7 @@ class Trainer:
         if self._warned or torch.stack(torch._foreach_norm(grads)).any():
             return
         self._warned = True
-        graphs.log.warning(
+        log.warning(
             "epoch %d: the decoder's gradients are all zero; if its images stand at the ends of their range, start "
             "again with a lower --lr",
             epoch,
@@ -287,9 +290,7 @@ class Trainer:
             return step
         if not self.model.prior.fixed_shapes:
             if graphs.available(self.device):
-                graphs.log.warning(
-                    "training: no CUDA graph, step by step instead (the prior's points differ in number)"
-                )
+                log.warning("training: no CUDA graph, step by step instead (the prior's points differ in number)")
             return step
         cache = [] if self.model.cached_features is None else [self.model.cached_features]
         moved = [*self.model.state_dict().values(), *cache, *self.optimizer.prepare(), self._steps, self._step]
@@ -387,9 +388,7 @@ class Trainer:
         if len(state) == len(self.generator.get_state()):
             self.generator.set_state(state)
         else:
-            graphs.log.warning(
-                "the checkpoint is of another kind of device: its random numbers cannot go on, others do"
-            )
+            log.warning("the checkpoint is of another kind of device: its random numbers cannot go on, others do")
             self.generator.manual_seed(self.seed + OTHER_DEVICE_STREAM + int(counters["epoch"]))
         self.epoch, self.best_epoch = int(counters["epoch"]), int(counters["best_epoch"])
         self.best_val_loss = float(counters["best_val_loss"])

@@ -1,0 +1,84 @@
+"""What is shown while a command works, on a terminal and elsewhere."""
+
+import io
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from bype import console
+from bype.training import EpochInfo
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def begin():  # in the test itself: between the phases of a test its runner sets stderr
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        return sys.stderr
+
+    return begin
+
+
+def info(epoch, skipped=0):
+    return EpochInfo(epoch, 0.5, 30.25, 29.0, 2.5, 31.75, True, 1.5, 0.1, skipped)
+
+
+def test_epochs_are_a_bar_on_a_terminal(terminal, capsys):
+    err = terminal()
+    with console.epochs("runs/one", 3) as show:
+        for epoch in (1, 2):
+            show(info(epoch), SimpleNamespace(best_val_loss=31.75, best_epoch=epoch))
+    text = err.getvalue()
+    assert text.startswith("runs/one\n")
+    assert "\x1b[" in text, "drawn in place"
+    last = [line for line in text.splitlines() if "/3" in line][-1]
+    assert "2/3" in last
+    assert "val 31.75 best 31.75 @ 2 1.50 s" in last
+    assert capsys.readouterr().out == ""
+
+
+def test_items_and_downloads_are_bars_on_a_terminal(terminal):
+    err = terminal()
+    with console.items("runs/one") as show:
+        show(5, 10)
+    with console.downloads() as show:
+        show("a.gz", 1, 4)
+        show("b.gz", 2, 2)
+        show("a.gz", 3, 4)
+    text = err.getvalue()
+    for shown in ("5/10", "runs/one", "3/4", "a.gz", "2/2", "b.gz"):
+        assert shown in text
+
+
+def test_elsewhere_they_are_lines(capsys):
+    with console.epochs("runs/one", 3) as show:
+        show(info(2, skipped=4), SimpleNamespace(best_val_loss=31.75, best_epoch=2))
+    with console.downloads() as show:
+        for done in (1, 2, 100, 101, 1000):
+            show("a.gz", 1000 * done, 1_000_000)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "runs/one  epoch 2/3  beta 0.50  loss 30.25  val 31.75  best 31.75 @ 2  1.50 s/epoch  skipped 4",
+        "a.gz  0.0 of 1.0 MB",
+        "a.gz  0.1 of 1.0 MB",
+        "a.gz  1.0 of 1.0 MB",
+    ]
+
+
+def test_a_table_is_not_cut_where_nobody_reads_along(capsys):
+    console.table([{"prior": "standard", "nll": 1.23456}, {"prior": "b" * 150}], "digits")
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "1.235" in out
+    assert "b" * 150 in out
