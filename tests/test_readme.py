@@ -52,3 +52,18 @@ def test_the_examples_that_take_a_run(trained, tmp_path, monkeypatch, capsys):
         with pytest.raises(SystemExit, match="2"):
             runpy.run_path(str(folder / example), run_name="__main__")
         assert "the following arguments are required: RUN" in capsys.readouterr().err
+
+
+def test_the_example_of_step_two_writes_its_table_and_picture(trained, tmp_path, monkeypatch, capsys):
+    example = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "step_two.py"))
+    example["main"].__globals__["SETTINGS"] = [(0, 1e-3), (3, 1e-3)]
+    monkeypatch.setattr(sys, "argv", ["step_two.py", str(trained["bype"]), str(tmp_path / "out")])
+    example["main"]()
+    lines = (tmp_path / "out" / "step-two-probe.md").read_text().splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == [
+        "| paper, 0 steps at 0.001", "| paper, 3 steps at 0.001", "| published, one pass",
+    ]  # fmt: skip
+    still, moved = ([float(v) for v in line.strip("| ").split(" | ")[1:]] for line in lines[2:4])
+    assert still[3:] == [0.0, 0.0, 0.0], "no step moves no point"
+    assert moved[3] > 0
+    assert (tmp_path / "out" / "step-two-points.png").exists()
