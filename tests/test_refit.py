@@ -2,6 +2,7 @@ import copy
 import csv
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 from itertools import pairwise
@@ -268,3 +269,16 @@ def test_some_points_are_the_items_they_say(tiny):
     index = torch.tensor([0, 7, 19])
     assert fitted.items.tolist() != list(range(20))
     torch.testing.assert_close(model.encoder(fitted.points_at(index)).loc, fitted.loc[index])
+
+
+def test_em_and_the_choice_of_sigma_see_other_noise():
+    """Else components sit on the very draws that sigma is chosen by, and the bound is one that no other draws give."""
+    from bype.evaluation import log_likelihood
+
+    data = bype.from_arrays(torch.randint(0, 256, (120, 5, 4), generator=torch.Generator().manual_seed(0)).byte())
+    model = bype.build_model(data, n_components=6, latent_dim=12, hidden_dim=8)
+    lines = []
+    fitted = refit(model, data, em=90, say=lines.append)
+    told = float(re.search(r"bound (\S+)", lines[-1])[1])
+    again = log_likelihood(model, data.validation, 500, prior=fitted(model.encoder), seed=9).mean().item()
+    assert told == pytest.approx(again, abs=0.5)

@@ -146,6 +146,31 @@ def test_the_loss_before_an_update_is_that_of_the_points_before_it(tiny):
     assert info.coreset["val_loss_before_update"] == trainer.strategy.before != info.val_loss
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr": 200.0}, r"epoch 1: expected a finite validation loss, got nan, before step \(ii\)"),
+        (
+            {"strategy": Paper(steps=3, lr=math.inf)},
+            r"epoch 1, step \(ii\): expected finite numbers, got others in prior",
+        ),
+    ],
+)
+def test_step_two_of_what_has_diverged_gives_up_by_name(tiny, options, message):
+    trainer = Trainer(model_for(tiny, likelihood="gaussian"), tiny, coreset_interval=1, epochs=9, **options)
+    with pytest.raises(TrainingError, match=message):
+        list(trainer)
+
+
+def test_a_huge_rate_of_step_two_leaves_points_and_weights_in_their_range(tiny):
+    trainer = Trainer(model_for(tiny), tiny, coreset_interval=1, strategy=Paper(steps=5, lr=1e20))
+    trainer.run_epoch()
+    weights, points = trainer.model.prior.weights, trainer.model.prior.pseudo_inputs
+    assert weights.sum().item() == pytest.approx(48)
+    assert weights.min() >= 0
+    assert 0 <= points.min() <= points.max() <= 1
+
+
 def test_the_epoch_s_means_leave_skipped_items_out(tiny, monkeypatch):
     trainer = Trainer(model_for(tiny, "standard"), tiny, batch_size=16, lr=0.0, seed=1)
     sums, steps = [], []
@@ -206,6 +231,17 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(tiny, prior):
     a, b, c = run(0), run(0), run(1)
     assert same(a, b)
     assert not same(a, c)
+
+
+def test_validation_is_minus_the_bound_of_the_validation_items(tiny):
+    model = model_for(tiny)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        bound = elbo(
+            model.eval(), tiny.validation.scaled(), prior=model.prior(model.encoder), generator=generator
+        ).bound()
+    assert validation_bound(model, tiny.validation, 5) == pytest.approx(bound.mean().item(), rel=1e-6)
+    assert Trainer(model, tiny).validate() == -validation_bound(model, tiny.validation, bype.training.VALIDATION_STREAM)
 
 
 def test_validation_noise_is_fixed(tiny):
@@ -461,9 +497,9 @@ def test_a_trainer_takes_a_strategy_by_name_if_it_fits_the_prior(tiny):
     ("option", "message"),
     [
         ({"precision": "fp16"}, "precision: expected one of fp32, tf32, bf16, got 'fp16'"),
-        ({"coreset_interval": 0}, "coreset_interval: expected a whole number of at least 1, got 0"),
-        ({"patience": 0}, "patience: expected a whole number of at least 1"),
-        ({"epochs": 2.5}, "epochs: expected a whole number of at least 1, got 2.5"),
+        ({"coreset_interval": 0}, "coreset_interval: expected a whole number from 1 to 2.31, got 0"),
+        ({"patience": 0}, "patience: expected a whole number from 1"),
+        ({"epochs": 2.5}, "epochs: expected a whole number from 1 to 2.31, got 2.5"),
         ({"epochs": True}, "epochs: expected a whole number"),
         ({"seed": 2**64}, "seed: expected a whole number"),
         ({"lr": "1e-3"}, "lr: expected a number of at least 0, got '1e-3'"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bype.errors import InputError
+from bype.files import path_of
 
 ARCHS = ("vae", "hvae", "convhvae", "celeba")
 TWO_LEVELS = ("hvae", "convhvae")
@@ -20,8 +21,8 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 
 
-#: Seeds go up to here: offsets are added to them, and a generator of random numbers takes 64 bits.
-MAX_SEED = 2**62
+#: Whole numbers go up to here. Of seeds a CPU's generator of random numbers takes 32 bits, and offsets are added.
+MOST = 2**31
 
 
 def option(
@@ -147,7 +148,7 @@ def stem_of(set_: str) -> str:
     >>> stem_of("mnist"), stem_of("a/faces.npz"), stem_of("scans.v2/")
     ('mnist', 'faces', 'scans.v2')
     """
-    path = Path(set_).expanduser()
+    path = path_of(set_)
     path = path if path.name not in ("", "..") else path.resolve()
     return path.stem if path.suffix.lower() in (".npy", ".npz", ".zip") else path.name
 
@@ -199,5 +200,5 @@ def _check(f: "dataclasses.Field[Any]", value: Any) -> None:
         raise InputError(f"{flag}: expected at least {rules['low']}, got {value}")
     if rules["above"] is not None and not rules["above"] < value < float("inf"):
         raise InputError(f"{flag}: expected above {rules['above']}, got {value}")
-    if f.name == "seed" and value > MAX_SEED:
-        raise InputError(f"{flag}: expected at most 2^62, got {value}")
+    if isinstance(value, int) and value > MOST:
+        raise InputError(f"{flag}: expected at most 2^31, got {value}")

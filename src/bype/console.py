@@ -87,7 +87,8 @@ def _bar() -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = [MofNCompleteColumn(), BarColumn(bar_width=20), TextColumn("{task.description}"), TimeRemainingColumn()]
+    told = TextColumn("{task.description}", markup=False)  # a name in brackets is a name
+    columns = [MofNCompleteColumn(), BarColumn(bar_width=20), told, TimeRemainingColumn()]
     return Progress(*columns, console=Console(stderr=True))
 
 
@@ -95,13 +96,14 @@ def table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> None:
     """A table on stdout, a column for each key; a key that a row lacks is left blank."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     keys = list(dict.fromkeys(k for row in rows for k in row))
-    out = Table(title=title, title_justify="left")
+    out = Table(title=None if title is None else Text(title), title_justify="left")
     for key in keys:
-        out.add_column(key, justify="left" if isinstance(rows[0].get(key), str) else "right")
+        out.add_column(Text(key), justify="left" if isinstance(rows[0].get(key), str) else "right")
     for row in rows:
-        out.add_row(*(_cell(row[k]) if k in row else "" for k in keys))
+        out.add_row(*(Text(_cell(row[k])) if k in row else "" for k in keys))
     # Where nobody reads along, nothing is cut to a terminal's width.
     Console(width=None if sys.stdout.isatty() else 200).print(out)
 

@@ -1,5 +1,6 @@
 """`bype demo`: four priors on 8x8 digits, side by side, in about a minute."""
 
+import re
 import shutil
 import statistics
 from collections.abc import Sequence
@@ -11,13 +12,17 @@ import torch
 
 from bype import console, pictures
 from bype.config import PRIORS, Config
-from bype.errors import RunExistsError
+from bype.errors import InputError, RunExistsError
 from bype.evaluation import evaluate
-from bype.files import locked, write_json
+from bype.files import is_partial, locked, read_json, write_json
 from bype.fitting import TrainedRun, fit
 from bype.runs import Run
 
 MARK = "demo.json"
+#: What bype writes into a run's folder.
+RUN_FILES = re.compile(
+    r"config\.json|metrics\.jsonl|last\.(safetensors|json)|best\.safetensors|evaluation\.json|refit-.*\.(safetensors|json)|lock"
+)
 EPOCHS, WARMUP, SAMPLES = 60, 20, 500
 
 
@@ -30,9 +35,9 @@ def run_demo(out: Path, device: str = "auto") -> list[dict[str, Any]]:
         RunExistsError: If `out` holds anything else, or a process is at work in it.
         InputError: If it cannot be written.
     """
-    if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
-        raise RunExistsError(f"{out}: expected a new folder or an earlier demo, got one with other files")
-    write_json(out / MARK, {})
+    if out.exists():
+        _check_earlier(out)
+    write_json(out / MARK, {"demo": "bype"})
     with locked(out, f"{out}: expected a free folder, got a demo in use by a process"):
         _remove_runs([out / prior for prior in PRIORS if (out / prior).is_dir()])
         return _run_demo(out, device)
@@ -61,8 +66,26 @@ def _run_demo(out: Path, device: str) -> list[dict[str, Any]]:
         )
         runs[prior] = trained
     draw(out, runs)
-    write_json(out / MARK, {"rows": rows})
+    write_json(out / MARK, {"demo": "bype", "rows": rows})
     return rows
+
+
+def _check_earlier(out: Path) -> None:
+    """Refuses a folder that a demo did not make, or whose runs hold what it did not put there."""
+    try:
+        names = {p.name for p in out.iterdir()}
+        mark = read_json(out / MARK) if MARK in names else {}
+        marked = not names or mark.get("demo") == "bype" or isinstance(mark.get("rows"), list)
+    except (OSError, InputError):
+        marked = False
+    if not marked:
+        raise RunExistsError(f"{out}: expected a new folder or an earlier demo, got one with other files")
+    for folder in (out / prior for prior in PRIORS):
+        kept = sorted(p.name for p in folder.glob("*") if not (RUN_FILES.fullmatch(p.name) or is_partial(p)))
+        if kept:
+            raise RunExistsError(
+                f"{folder}: expected a demo's own files, got {kept[0]} too; move it, or choose another --out"
+            )
 
 
 def _remove_runs(folders: Sequence[Path]) -> None:

@@ -11,6 +11,11 @@ from typing import Any
 from bype.errors import InputError, RunExistsError
 
 
+def path_of(name: str | Path) -> Path:
+    """A path, its `~` or `~user` as that home where there is one; `Path.expanduser` raises where there is none."""
+    return Path(os.path.expanduser(name))
+
+
 def write(path: Path, fill: Callable[[Path], None]) -> None:
     """Lets `fill` write a temporary file in the same folder, flushes it and moves it to `path`.
 

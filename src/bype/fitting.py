@@ -22,6 +22,14 @@ from bype.training import EpochInfo, Snapshot, Trainer
 SAVES_IN_THREAD = ("cuda",)
 
 
+_saved = 0
+
+
+def saved() -> bool:
+    """Whether this process has saved an epoch."""
+    return _saved > 0
+
+
 def strategy_from(config: Config) -> Strategy:
     """The strategy that a config describes."""
     if config.coreset == "paper":
@@ -89,6 +97,8 @@ class _Writer:
         try:
             self.run.append_metrics(info)
             self.run.save(epoch)
+            global _saved
+            _saved += 1
         except BaseException:
             self.failed = True
             raise

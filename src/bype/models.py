@@ -17,6 +17,7 @@ from bype.conditionals.two_level import LowerEncoder, LowerPrior
 from bype.data import Dataset, Images
 from bype.distributions import DiagonalNormal, EqualMixture, IsotropicMixture, NormalMixture
 from bype.errors import InputError
+from bype.files import path_of
 from bype.nets import full_precision
 from bype.priors import Prior
 
@@ -116,7 +117,7 @@ class VAE(nn.Module):
         Raises:
             InputError: If the file cannot be written.
         """
-        write_tensors(Path(path).expanduser(), self.state_dict(), {"model": self._facts()})
+        write_tensors(path_of(path), self.state_dict(), {"model": self._facts()})
 
     def load(self, path: str | Path) -> Self:
         """Takes over what `save` wrote, into a model built alike, and returns it.
@@ -127,7 +128,7 @@ class VAE(nn.Module):
         Raises:
             InputError: If the file is missing, damaged, or of a model built otherwise; the model is then as it was.
         """
-        state, counters = read_tensors(Path(path).expanduser())
+        state, counters = read_tensors(path_of(path))
         facts, own = counters.get("model"), self._facts()
         if not isinstance(facts, dict):
             raise InputError(f"{path}: expected a model that VAE.save wrote, got another file")

@@ -133,12 +133,15 @@ def project_to_simplex(v: Tensor, total: float) -> Tensor:
     >>> project_to_simplex(torch.tensor([3.0, 1.0, -5.0]), 2.0)
     tensor([2., 0., 0.])
     """
-    # In float64: with M = 500 weights of 100 each the threshold would otherwise lose the sum's last digits.
-    ordered = v.double().sort(descending=True).values
+    # In float64, and less the largest, which changes nothing: a sum of large numbers would lose the total's digits.
+    v, dtype = v.double(), v.dtype
+    v = v - v.max()
+    ordered = v.sort(descending=True).values
     counts = torch.arange(1, len(v) + 1, device=v.device)
     thresholds = (running_sum(ordered) - total) / counts
-    last = (ordered > thresholds).sum(0, keepdim=True) - 1  # read on the device: a recorded step may not wait for it
-    return (v.double() - thresholds.gather(0, last)).clamp(min=0).to(v.dtype)
+    # Read on the device, for a recorded step may not wait for it. There is always one, unless v has a NaN.
+    last = (ordered > thresholds).sum(0, keepdim=True).clamp(min=1) - 1
+    return (v - thresholds.gather(0, last)).clamp(min=0).to(dtype)
 
 
 class Strategy(ABC):

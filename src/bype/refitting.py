@@ -22,6 +22,8 @@ from bype.priors import FittedMixture
 VALIDATION_ITEMS, VALIDATION_DRAWS = 1000, 500
 #: Offset of the seed by which items are binarised: the noise has the seed itself.
 BINARY_STREAM = 3_000_017
+#: That of the draws which EM is fitted to: sigma is chosen on other noise, or components that sit on it look good.
+EM_STREAM = 5_000_011
 MOST_CANDIDATES = 40  # of sigma, before a search that finds no top gives up
 
 Say = Callable[[str], None]
@@ -62,6 +64,7 @@ def refit(
     generator = torch.Generator(device).manual_seed(seed)
     with torch.no_grad(), flush_denormals(), product_precision(tf32=False):
         if em is not None:
+            generator = generator.manual_seed(seed + EM_STREAM)
             loc, log_weights, scale = fit_em(aggregate_posterior(model, data, generator), em, generator, say=say)
             items = None
         else:

@@ -5,6 +5,7 @@ nothing of time, path or process: the same training gives the same bytes.
 """
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from bype.config import Config
 from bype.data import KNOWN, Dataset, is_album, load
 from bype.devices import device_model, versions
 from bype.errors import InputError, RunExistsError, first_line
-from bype.files import is_partial, locked, read_json, write_json, write_text
+from bype.files import is_partial, locked, path_of, read_json, write_json, write_text
 from bype.models import VAE, take_tensors
 from bype.priors import FittedMixture
 from bype.training import EpochInfo, Snapshot, Trainer
@@ -35,7 +36,7 @@ class Run:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
+        self.path = path_of(path)
 
     @property
     def exists(self) -> bool:
@@ -199,7 +200,7 @@ class Run:
             return load(str(name), config.data_dir, resize=resize).to(device)
         path = record.get("set_path")
         place = path if isinstance(path, str) and os.path.exists(path) else config.set
-        if isinstance(path, str) and not os.path.exists(Path(place).expanduser()):
+        if isinstance(path, str) and not os.path.exists(path_of(place)):
             raise InputError(
                 f"{path}: expected the data that {self.path} was trained on, got nothing there; if it has moved, "
                 f"`bype train NEWPLACE --out {self.path} --resume` tells the run"
@@ -296,8 +297,10 @@ class Run:
             raise InputError(f"{where}: expected a list of figures under 'scored', got another file; remove it")
         return scored
 
-    def add_figures(self, figures: dict[str, Any], networks: dict[str, Any]) -> None:
-        """Puts figures into evaluation.json, beside those of other splits, seeds and refits.
+    def add_figures(self, figures: dict[str, Any], networks: dict[str, Any]) -> bool:
+        """Puts figures into evaluation.json, beside those of other splits, seeds and refits; returns whether it did.
+
+        Figures of more samples and items are not replaced by those of fewer: they may have taken hours.
 
         Args:
             figures: With the keys `split` and `seed`; what has another value under a name already is replaced.
@@ -314,7 +317,10 @@ class Run:
                     own = entry
                 else:
                     rest.append(entry)
+            if _scored(own, figures) > _scored(figures, figures):
+                return False
             self._write_figures([*rest, own | figures], networks)
+        return True
 
     def _check_networks(self, networks: dict[str, Any]) -> None:
         if networks != self.networks():
@@ -414,4 +420,11 @@ class Run:
 
 
 def _resolved(name: str) -> str:
-    return str(Path(name).expanduser().resolve())
+    return str(path_of(name).resolve())
+
+
+def _scored(entry: dict[str, Any], like: dict[str, Any]) -> int:
+    """How many samples were scored in all, for the figures' own prior or the refit that they are under."""
+    suffix = next((key.removeprefix("samples") for key in like if key.startswith("samples")), "")
+    counts = [entry.get(f"{name}{suffix}") for name in ("samples", "items")]
+    return math.prod(count if isinstance(count, int) else 0 for count in counts)

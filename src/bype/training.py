@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bype import graphs
-from bype.config import MAX_SEED, PRECISIONS
+from bype.config import MOST, PRECISIONS
 from bype.data import Dataset, Images
 from bype.errors import InputError, TrainingError
 from bype.floats import deterministic_algorithms, flush_denormals, product_precision
@@ -21,7 +21,7 @@ from bype.models import VAE
 from bype.objectives import elbo, kl_by_level
 from bype.optim import NormalizedAdam
 from bype.priors import PseudocoresetPrior
-from bype.pseudocoreset import STRATEGIES, Fixed, Strategy, coreset_figures
+from bype.pseudocoreset import STRATEGIES, Fixed, Paper, Strategy, coreset_figures
 
 # Offsets from a run's seed, which is itself that of the model's start and of the training noise.
 VALIDATION_STREAM = 1_000_003
@@ -140,8 +140,8 @@ class Trainer:
             ("coreset_interval", coreset_interval, 1),
             ("seed", seed, 0),
         ):
-            if not _is_whole(value) or not low <= value <= MAX_SEED:
-                raise InputError(f"{name}: expected a whole number of at least {low}, got {value!r}")
+            if not _is_whole(value) or not low <= value <= MOST:
+                raise InputError(f"{name}: expected a whole number from {low} to 2^31, got {value!r}")
         if not _is_number(lr) or not 0 <= lr < math.inf:
             raise InputError(f"lr: expected a number of at least 0, got {lr!r}")
         self.epochs, self.warmup, self.patience, self.batch_size = epochs, warmup, patience, batch_size
@@ -200,10 +200,7 @@ class Trainer:
         val_loss = self.validate()
         seconds_validation = self._now() - start
         if not math.isfinite(val_loss):
-            raise TrainingError(
-                f"epoch {epoch}: expected a finite validation loss, got {val_loss}, after the epoch's last step; the "
-                f"learning rate may be too high: try a lower --lr{' or --coreset-lr' if coreset else ''}"
-            )
+            raise self._no_validation(epoch, val_loss, "after the epoch's last step")
         best = val_loss < self.best_val_loss
         if best:
             self.best_epoch, self.best_val_loss = epoch, val_loss
@@ -332,15 +329,37 @@ class Trainer:
             return {}
         figures = {}
         if not self.strategy.learned:
-            figures["val_loss_before_update"] = self.validate()
+            figures["val_loss_before_update"] = before_update = self.validate()
+            if not math.isfinite(before_update):  # points would be moved by what is no gradient
+                raise self._no_validation(epoch, before_update, "before step (ii)")
             start = self._now()
             self.model.eval()
             before = graphs.broken()
-            figures |= self.strategy.update(self.model, self.data.train, self.generator)
+            try:
+                figures |= self.strategy.update(self.model, self.data.train, self.generator)
+            except RuntimeError:
+                self._check_coreset(epoch)  # which a draw from shares that are not numbers can be
+                raise
+            self._check_coreset(epoch)
             if graphs.broken() != before:
                 self._replay = None
             figures["seconds_coreset"] = self._now() - start
         return figures | coreset_figures(prior, self.data.train)
+
+    def _check_coreset(self, epoch: int) -> None:
+        for name in ("pseudo_inputs", "weights"):
+            if not getattr(self.model.prior, name).isfinite().all():
+                more = ": try a lower --coreset-lr" if isinstance(self.strategy, Paper) else ""
+                raise TrainingError(
+                    f"epoch {epoch}, step (ii): expected finite numbers, got others in prior.{name}{more}"
+                )
+
+    def _no_validation(self, epoch: int, value: float, when: str) -> TrainingError:
+        """What to raise where the validation loss is not finite."""
+        return TrainingError(
+            f"epoch {epoch}: expected a finite validation loss, got {value}, {when}; the learning rate may be too "
+            "high: try a lower --lr"
+        )
 
     def validate(self) -> float:
         """Minus the evidence lower bound at beta = 1 over the validation items, the same noise at every call."""

@@ -1,5 +1,6 @@
 """The command line. torch is imported by the commands that compute, not here: `bype --help` is quick."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -21,12 +22,18 @@ from bype.errors import BypeError, first_line
 def main() -> None:
     """Runs a command and ends with its exit code: an error is one line on stderr."""
     signal.signal(signal.SIGTERM, _stop)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who called
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        if hasattr(stream := getattr(sys, name), "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # names of files may hold any bytes
     # What a usage error is called differs between typer's versions; it is always what BadParameter derives from.
     usage_error: type[Exception] = typer.BadParameter.__mro__[2]
     try:
         # A command returns nothing; an interrupt is caught below us and comes back as a code.
         if app(args=sys.argv[1:] or ["--help"], prog_name="bype", standalone_mode=False) == 130:
             raise KeyboardInterrupt
+        sys.stdout.flush()  # a pipe that broke or a disk that is full is known only then
     except BypeError as e:
         _fail(str(e), e.exit_code)
     except usage_error as e:
@@ -42,10 +49,17 @@ def main() -> None:
             raise
         _fail(f"expected enough memory for this command, got {first_line(e)}", 2)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         sys.exit(1)
-    except OSError as e:  # what no reader or writer saw coming
+    except OSError as e:  # what no reader or writer saw coming, a full disk under stdout among it
+        _give_up_stdout()
         _fail(f"{e.filename or 'a file'}: expected to use it, got {e.strerror or e}", 2)
+
+
+def _give_up_stdout() -> None:
+    """Leaves what is still to be written nowhere to fail again when the process ends."""
+    with contextlib.suppress(OSError, ValueError):  # a stream that is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Stopped(BaseException):
@@ -57,8 +71,9 @@ def _stop(number: int, frame: types.FrameType | None) -> NoReturn:
 
 
 def _what_is_kept() -> str:
-    trains = sys.argv[1:2] in (["train"], ["demo"], ["reproduce"])
-    return "stopped; the last finished epoch is saved" if trains else "stopped"
+    fitting = sys.modules.get("bype.fitting")
+    saved = fitting is not None and fitting.saved()
+    return "stopped; the last finished epoch is saved" if saved else "stopped"
 
 
 def _usage(error: Any) -> str:

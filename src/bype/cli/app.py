@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bype.config import DEVICES, MAX_SEED
+from bype.config import DEVICES, MOST
 from bype.errors import InputError
+from bype.files import path_of
 
 if TYPE_CHECKING:
     import torch
@@ -39,8 +40,8 @@ Device = Annotated[str, typer.Option("--device", metavar="|".join(DEVICES), call
 
 
 def _seed(value: int) -> int:
-    if not 0 <= value <= MAX_SEED:
-        raise InputError(f"--seed: expected a number from 0 to 2^62, got {value}")
+    if not 0 <= value <= MOST:
+        raise InputError(f"--seed: expected a number from 0 to 2^31, got {value}")
     return value
 
 
@@ -48,7 +49,13 @@ Seed = Annotated[int, typer.Option("--seed", callback=_seed, help="Seed of the r
 DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Where to look first.")]
 
 
+def expanded(path: Path | None) -> Path | None:
+    """A path with its `~` as a home, which a shell leaves alone in `--out=~/x`."""
+    return None if path is None else path_of(path)
+
+
 def _png(out: Path) -> Path:
+    out = path_of(out)
     if out.suffix != ".png":
         raise InputError(f"--out: expected a name that ends in .png, got {out}")
     return out

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from bype.cli.app import DataDir, Device, Json, data_app, print_json
+from bype.errors import InputError
 
 
 @data_app.command("list")
@@ -73,8 +74,13 @@ def data_check(
 
     names = [n for n, known in data.KNOWN.items() if not known.files or data.find(n, data_dir)]
     rows: list[dict[str, Any]] = []
+    damaged: list[InputError] = []
     for n in names if name is None else [name]:
-        found, compared = fetch.check(n, data_dir, resize=resize)
+        try:
+            found, compared = fetch.check(n, data_dir, resize=resize)
+        except InputError as e:  # the others are checked all the same
+            damaged.append(e)
+            continue
         labels = found.train.labels
         rows.append(
             {
@@ -88,6 +94,8 @@ def data_check(
                 "sum": found.checksum(),
             }
         )
+    if damaged and not rows:
+        raise damaged[0]
     if as_json:
         print_json({"sets": rows})
     else:
@@ -96,3 +104,7 @@ def data_check(
         for row in rows:
             if row["class_names"]:
                 print(f"{row['set']}: classes {', '.join(row['class_names'])}")
+    for error in damaged[:-1]:
+        console.say(str(error))
+    if damaged:
+        raise damaged[-1]

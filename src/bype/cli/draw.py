@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bype.cli.app import Device, Json, PngOut, RunPath, Seed, app, done, generator_of, load, print_json
+from bype.cli.app import Device, Json, PngOut, RunPath, Seed, app, done, expanded, generator_of, load, print_json
+from bype.config import MOST
 from bype.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,11 +18,15 @@ if TYPE_CHECKING:
 @app.command()
 def sample(
     run: RunPath,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE.png|FILE.npz", help="Where the images go.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE.png|FILE.npz", callback=expanded, help="Where the images go.")
+    ],
     n: Annotated[
-        int | None, typer.Option("--n", min=1, help="How many [default: 64; 16 for each of --plates].")
+        int | None, typer.Option("--n", min=1, max=MOST, help="How many [default: 64; 16 for each of --plates].")
     ] = None,
-    component: Annotated[int | None, typer.Option("--component", min=0, help="From this component alone.")] = None,
+    component: Annotated[
+        int | None, typer.Option("--component", min=0, max=MOST, help="From this component alone.")
+    ] = None,
     like: Annotated[
         str | None, typer.Option("--like", metavar="IMAGE", help="Around an image: a file, or a test item's number.")
     ] = None,
@@ -98,7 +103,7 @@ def _image(like: str, data: "Dataset", resize: str | None) -> "Tensor":
 def reconstruct(
     run: RunPath,
     out: PngOut,
-    n: Annotated[int, typer.Option("--n", min=1, help="How many test items.")] = 32,
+    n: Annotated[int, typer.Option("--n", min=1, max=MOST, help="How many test items.")] = 32,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -123,8 +128,10 @@ def interpolate(
         tuple[int, int] | None,
         typer.Option("--between", metavar="I J", help="From item I to item J [default: --rows random pairs]."),
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=2, help="Images from one end to the other.")] = 11,
-    rows: Annotated[int, typer.Option("--rows", min=1, help="Random pairs, where --between is not given.")] = 8,
+    steps: Annotated[int, typer.Option("--steps", min=2, max=1000, help="Images from one end to the other.")] = 11,
+    rows: Annotated[
+        int, typer.Option("--rows", min=1, max=1000, help="Random pairs, where --between is not given.")
+    ] = 8,
     points: Annotated[bool, typer.Option("--points", help="Between points of the prior, not test items.")] = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -165,7 +172,7 @@ def interpolate(
 @app.command()
 def coreset(
     run: RunPath,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the files go.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", callback=expanded, help="Where the files go.")],
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:

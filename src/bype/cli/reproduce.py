@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bype.cli.app import Device, Json, app, print_json
-from bype.config import MAX_SEED
+from bype.cli.app import Device, Json, app, expanded, print_json
+from bype.config import MOST
 from bype.errors import InputError, TrainingError
 from bype.experiments.cells import EXPERIMENTS
 
@@ -51,12 +51,12 @@ def reproduce(
     render: Annotated[
         bool, typer.Option("--render", help="Write README.md and pictures beside the ledger, from it alone.")
     ] = False,
-    ledger: Annotated[Path, typer.Option("--ledger", metavar="DIR", help="Where finished cells go.")] = Path(
-        "results/ledger"
-    ),
-    runs: Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where the runs are kept.")] = Path(
-        "runs/reproduce"
-    ),
+    ledger: Annotated[
+        Path, typer.Option("--ledger", metavar="DIR", callback=expanded, help="Where finished cells go.")
+    ] = Path("results/ledger"),
+    runs: Annotated[
+        Path, typer.Option("--runs", metavar="DIR", callback=expanded, help="Where the runs are kept.")
+    ] = Path("runs/reproduce"),
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -132,6 +132,6 @@ def _seeds(text: str | None) -> list[int] | None:
         return None
     first, dash, last = text.partition("-")
     given = first.isdecimal() and (last.isdecimal() if dash else True)
-    if not given or not 0 <= (count := int(last or first) - int(first)) < MOST_SEEDS or int(first) > MAX_SEED:
+    if not given or not 0 <= (count := int(last or first) - int(first)) < MOST_SEEDS or int(first) > MOST:
         raise InputError(f"--seeds: expected a number or a range like 0-4 of at most {MOST_SEEDS}, got {text!r}")
     return list(range(int(first), int(first) + count + 1))

@@ -1,10 +1,12 @@
 """`evaluate` and `refit`."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from bype.cli.app import Device, Json, RunPath, Seed, app, load, print_json
+from bype.config import MOST
 from bype.errors import InputError
 
 
@@ -12,8 +14,8 @@ from bype.errors import InputError
 def evaluate(
     run: RunPath,
     set_: Annotated[str | None, typer.Argument(metavar="[SET]", help="Another data set than the run's.")] = None,
-    samples: Annotated[int, typer.Option("--samples", min=1, help="Importance samples S per item.")] = 5000,
-    items: Annotated[int | None, typer.Option("--items", min=1, help="Score only the first N items.")] = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, max=MOST, help="Importance samples S per item.")] = 5000,
+    items: Annotated[int | None, typer.Option("--items", min=1, max=MOST, help="Score only the first N items.")] = None,
     split: Annotated[str, typer.Option("--split", metavar="train|validation|test|all", help="Which items.")] = "test",
     with_: Annotated[
         str | None, typer.Option("--with", metavar="NAME", help="Log-likelihood under this refit of the run's prior.")
@@ -51,15 +53,23 @@ def evaluate(
             refitted = place.load_refit(with_, own)
             figures = evaluate_under(model, data, refitted, with_, **options, progress=progress)
     what = {"set": data.name, "split": split, "seed": seed}
+    try:
+        _show(run, what, figures, as_json=as_json)
+    finally:  # recorded even where nobody can be shown them, and shown even where they cannot be recorded
+        if data is own and not place.add_figures({**what, **figures}, networks):
+            console.say(f"{run}: its record is of more samples and items, and stays as it is")
+
+
+def _show(run: Path, what: dict[str, Any], figures: dict[str, Any], *, as_json: bool) -> None:
+    from bype import console
+
     if as_json:
         print_json({"run": str(run), **what, **figures})
     else:
         knn = {f"knn, K = {key} (%)": value for key, value in figures.get("knn", {}).items()}
         rows = {name: value for name, value in figures.items() if name != "knn"} | knn
-        title = f"{run} on {data.name} ({split})"
+        title = f"{run} on {what['set']} ({what['split']})"
         console.table([{"figure": name, "value": value} for name, value in rows.items()], title)
-    if data is own:  # last, so that figures are seen even where they cannot be written
-        place.add_figures({**what, **figures}, networks)
 
 
 @app.command()

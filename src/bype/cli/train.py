@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bype.cli.app import Device, Json, app, print_json
+from bype.cli.app import Device, Json, app, expanded, print_json
 from bype.config import Config, flag_of
 
 
@@ -95,7 +95,9 @@ def _was_given(ctx: typer.Context, name: str) -> bool:
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where runs and pictures go.")] = Path("runs/demo"),
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", callback=expanded, help="Where runs and pictures go.")
+    ] = Path("runs/demo"),
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:

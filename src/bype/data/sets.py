@@ -15,6 +15,7 @@ from bype.data.arrays import load_npy, load_npz
 from bype.data.images import Dataset, scale
 from bype.data.photos import load_album, load_photo
 from bype.errors import InputError
+from bype.files import path_of
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ KNOWN = {
 def roots(data_dir: str | Path | None = None) -> list[Path]:
     """Where sets are looked for, in order: `data_dir`, $BYPE_DATA, ~/.cache/bype."""
     named = [data_dir, os.environ.get("BYPE_DATA")]
-    return [Path(p).expanduser() for p in named if p] + [Path("~/.cache/bype").expanduser()]
+    return [path_of(p) for p in named if p] + [path_of("~/.cache/bype")]
 
 
 def find(name: str, data_dir: str | Path | None = None) -> Path | None:
@@ -59,7 +60,7 @@ def is_album(name: str) -> bool:
     """Whether `load` would read a folder or zip of images, which `resize` is for."""
     if name in KNOWN:
         return False
-    path = Path(name).expanduser()
+    path = path_of(name)
     try:
         return path.suffix.lower() == ".zip" or path.is_dir()
     except (OSError, ValueError):  # a name too long, or with a zero byte in it
@@ -80,7 +81,7 @@ def like(path: str | Path, data: Dataset, *, resize: int | str | Sequence[int] |
         InputError: If it is no image, or not of the set's size.
     """
     fit = published.aligned_face if data.name == "celeba" else None
-    values = load_photo(Path(path).expanduser(), data.shape, None if resize is None else size_of(resize), fit=fit)
+    values = load_photo(path_of(path), data.shape, None if resize is None else size_of(resize), fit=fit)
     return scale(torch.from_numpy(values.copy()), 256).to(data.train.pixels.device)
 
 
@@ -120,7 +121,7 @@ def load(
 
 
 def _load_own(name: str, resize: int | str | Sequence[int] | None) -> Dataset:
-    path = Path(name).expanduser()
+    path = path_of(name)
     suffix = path.suffix.lower()
     try:
         there, is_folder = path.exists(), path.is_dir()

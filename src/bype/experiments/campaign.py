@@ -20,7 +20,7 @@ from bype.errors import InputError, RunExistsError, TrainingError
 from bype.evaluation import evaluate, evaluate_under, likelihood_figures, log_likelihood
 from bype.experiments import ledger
 from bype.experiments.cells import FIFTH, SHORT_ITEMS, SHORT_SAMPLES, Cell
-from bype.files import locked
+from bype.files import locked, write_text
 from bype.fitting import TrainedRun, fit, trainer_from
 from bype.floats import flush_denormals
 from bype.objectives import iwae
@@ -104,13 +104,16 @@ def run_cells(
         clock: What tells the time, in seconds.
 
     Raises:
-        InputError: If no cell's data are found.
+        InputError: If no cell's data are found, or the ledger cannot be written.
     """
     start = clock()
     done, left_out = ledger.read(ledger_folder)
     for line in left_out:
         console.say(line)
     todo = sorted(outstanding(cells, done), key=lambda c: c.rank)
+    if todo:  # before hours of work
+        write_text(ledger_folder / ".writable", "")
+        (ledger_folder / ".writable").unlink(missing_ok=True)
     report = Report([], [], [], [], [])
     todo = _with_data(todo, report)
     too_dear = math.inf

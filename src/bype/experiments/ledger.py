@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import math
 import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bype.config import Config, stem_of
+from bype.config import ARCHS, PRIORS, STRATEGIES, Config, stem_of
 from bype.errors import InputError
 from bype.files import read_json, write_json
 
@@ -131,6 +130,18 @@ def write_cell(folder: Path, value: Mapping[str, Any], name: str) -> Path:
     return path
 
 
+#: No figure of ours is larger in absolute value.
+LARGEST = 1e15
+#: The figures that the results page shows of a cell, by its experiment and protocol.
+_SHOWN = {
+    ("table1", "paper"): ("nll_paper", "epochs"),
+    ("table1", "short"): ("nll_paper_short", "val_loss"),
+    ("trunk", "short"): ("nll_paper_short",),
+    ("step-two", "short"): ("nll_paper_short", "val_loss"),
+    ("step-two-settings", "short"): ("nll_paper_short", "val_loss"),
+    ("reencode", "short"): ("nll_paper_short", "val_loss"),
+}
+
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "experiment": str, "set": str, "arch": str, "prior": str, "coreset": (str, type(None)), "precision": str,
     "seed": int, "protocol": str, "settings": dict, "settings_hash": str, "versions": dict, "device": str,
@@ -152,8 +163,19 @@ def read_cell(path: Path) -> dict[str, Any]:
             raise InputError(f"{path}: expected a cell of the ledger, got {key!r} {value[key]!r:.60}")
     for key in ("figures", "curve"):
         numbers = value[key].values() if isinstance(value[key], dict) else value[key]
-        if not all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers):
+        if not all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) < LARGEST for n in numbers):
             raise InputError(f"{path}: expected finite numbers in {key!r}, got others")
+    for key, known in (("arch", ARCHS), ("prior", PRIORS), ("coreset", (None, *STRATEGIES))):
+        if value[key] not in known:
+            raise InputError(
+                f"{path}: expected {key!r} to be one of {', '.join(map(str, known))}, got {value[key]!r:.60}"
+            )
+    shown = _SHOWN.get((value["experiment"], value["protocol"]))
+    for name in shown or ():
+        if name not in value["figures"]:
+            raise InputError(f"{path}: expected the figure {name!r}, got a cell without")
+    if shown and not value["curve"]:
+        raise InputError(f"{path}: expected the losses of a run's epochs as its curve, got none")
     if _hash(value["settings"]) != value["settings_hash"]:
         raise InputError(f"{path}: expected settings of hash {value['settings_hash']}, got {_hash(value['settings'])}")
     parts = ("experiment", "set", "arch", "prior", "coreset", "precision", "protocol", "seed", "settings_hash")
@@ -163,7 +185,13 @@ def read_cell(path: Path) -> dict[str, Any]:
 
 
 def read(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """All finished cells of a ledger by name, and a line for each file that is damaged or foreign and left out."""
+    """All finished cells of a ledger by name, and a line for each file that is damaged or foreign and left out.
+
+    Raises:
+        InputError: If it is no folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: expected a folder of finished cells, got a file")
     cells, left_out = [], []
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
         try:
