@@ -364,6 +364,43 @@ def test_a_cell_whose_files_are_damaged_keeps_no_other_from_being_run(tmp_path, 
     assert err.splitlines()[-1] == "bype: trunk: expected every cell's files to be whole, got 1 refused"
 
 
+def test_a_ledger_that_cannot_be_written_is_refused_before_anything_is_trained(tmp_path, run_cli):
+    (tmp_path / "ledger").write_text("a file")
+    for words in (["--list"], []):
+        code, _, err = run_cli("reproduce", "trunk", "--ledger", tmp_path / "ledger", "--runs", tmp_path / "r", *words)
+        assert code == 2
+        assert "ledger: expected a folder of finished cells, got a file" in err
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o555)
+    if os.access(folder, os.W_OK):
+        folder = Path("/proc/self/ledger")  # where root cannot write either
+    with pytest.raises(InputError, match="expected to write it"):
+        campaign.run_cells(trial("standard", epochs=1), folder, tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prior": "foo"}, {"arch": "mlp"}, {"coreset": "bar"}, {"curve": []}, {"curve": [1e308]},
+        {"figures": {}}, {"figures": {"nll_paper_short": 10**400, "epochs": 1, "val_loss": 1.0}},
+    ],
+)  # fmt: skip
+def test_an_odd_cell_is_left_out_of_the_page(tmp_path, change):
+    from bype.experiments.render import render
+
+    folder = tmp_path / "results" / "ledger"
+    config_, figures = config(prior="standard"), {"nll_paper_short": 1.0, "epochs": 4, "val_loss": 2.0}
+    value = ledger.cell(
+        "trunk", config_, "short", metrics=[{"epoch": 1, "val_loss": 2.0, "best": True, "seconds": 1.0,
+        "seconds_validation": 1.0}], figures=figures, versions={}, device="here", seconds=1.0,
+    )  # fmt: skip
+    value = json.loads(json.dumps(value)) | change
+    parts = ("experiment", "set", "arch", "prior", "coreset", "precision", "protocol", "seed", "settings_hash")
+    ledger.write_cell(folder, value, ledger._name(*(value[key] for key in parts)))
+    assert "Left out, damaged or foreign: trunk-digits" in render(folder).read_text()
+
+
 def test_ranks_are_in_the_order_of_what_was_timed():
     """Quiet epochs of MNIST on a CPU: standard 4.1 s, bype 9.7, exemplar 9.6 and 2 to validate, vamp 12.4."""
     cells = cells_of("table1", Selection(device="cpu"))

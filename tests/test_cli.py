@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -116,8 +117,8 @@ def test_module_and_lazy_names():
         (["reproduce", "trunk", "--seeds", "²"], 2, "got '²'"),
         (["reproduce", "trunk", "--shard", "1/²"], 2, "--shard: expected I/N with I from 1 to N, got '1/²'"),
         (["refit", "STANDARD", "--name", "a", "--points", "²"], 2, "--points: expected all or a number, got '²'"),
-        (["sample", "STANDARD", "--out", "x.png", "--seed", "9" * 20], 2, "--seed: expected a number from 0 to 2^62"),
-        (["sample", "STANDARD", "--out", "x.png", "--seed", "-1"], 2, "--seed: expected a number from 0 to 2^62"),
+        (["sample", "STANDARD", "--out", "x.png", "--seed", "9" * 20], 2, "--seed: expected a number from 0 to 2^31"),
+        (["sample", "STANDARD", "--out", "x.png", "--seed", "-1"], 2, "--seed: expected a number from 0 to 2^31"),
         (
             ["reproduce", "trunk", "--coreset", "elbo"],
             2,
@@ -365,7 +366,7 @@ def test_a_demo_at_work_is_left_alone(run_cli, tmp_path):
     from bype.files import locked
     from bype.runs import Run
 
-    (tmp_path / "demo.json").write_text("{}")
+    (tmp_path / "demo.json").write_text('{"demo": "bype"}')
     for prior in ("standard", "vamp"):
         Run(tmp_path / prior).path.mkdir()
         (tmp_path / prior / "config.json").write_text("{}")
@@ -384,3 +385,111 @@ def test_demo(cli_json, tmp_path):
     assert all(r["active_units"] > 5 for r in rows)
     pictures = {p.stem for p in (tmp_path / "demo").glob("*.png")}
     assert {"samples-bype", "pseudo-points", "plates", "curves", "reconstructions"} <= pictures
+
+
+def test_a_demo_leaves_what_it_did_not_make(run_cli, tmp_path):
+    mine = tmp_path / "proj"
+    (mine / "standard").mkdir(parents=True)
+    (mine / "demo.json").write_text('{"mine": 1}')
+    (mine / "standard" / "thesis.txt").write_text("years")
+    code, _, err = run_cli("demo", "--out", mine)
+    assert code == 4
+    assert "expected a new folder or an earlier demo" in err
+    (mine / "demo.json").write_text('{"demo": "bype"}')
+    code, _, err = run_cli("demo", "--out", mine)
+    assert code == 4
+    assert "standard: expected a demo's own files, got thesis.txt too" in err
+    assert (mine / "standard" / "thesis.txt").read_text() == "years"
+
+
+def test_figures_are_recorded_though_nobody_can_be_shown_them(run_cli, trained, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    shutil.copytree(trained["standard"], run)
+
+    def broken(*args):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("bype.console.table", broken)
+    code, _, _ = run_cli("evaluate", run, "--samples", "2", "--items", "3", "--seed", "44")
+    assert code == 1
+    (entry,) = json.loads((run / "evaluation.json").read_text())["scored"]
+    assert (entry["seed"], entry["samples"]) == (44, 2)
+    monkeypatch.undo()
+    code, _, err = run_cli("evaluate", run, "--samples", "1", "--items", "3", "--seed", "44")
+    assert code == 0
+    assert "its record is of more samples and items, and stays as it is" in err
+    assert json.loads((run / "evaluation.json").read_text())["scored"] == [entry]
+
+
+@pytest.mark.parametrize("name", ["a[/y]", "z[red]", "caf\udcff"])
+def test_names_of_any_kind_are_names(name, tmp_path):
+    odd = tmp_path / f"{name}.npy"
+    try:
+        odd.parent.mkdir(exist_ok=True)
+        np.save(odd, np.random.default_rng(0).integers(0, 256, (30, 3, 4), dtype=np.uint8))
+    except OSError:
+        pytest.skip("a file system of other names")
+    done = bype_process("data", "check", odd)
+    assert done.returncode == 0, done.stderr
+    shown = name.encode("utf-8", "backslashreplace").decode()
+    assert f"{shown}.npy" in done.stdout
+
+
+def bype_process(*args, **options):
+    given = {"capture_output": True, "text": True, "timeout": 120, "check": False} | options
+    return subprocess.run([sys.executable, "-m", "bype", *map(os.fspath, args)], **given)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "~x.npy"), ("evaluate", "~x"), ("sample", "~x", "--out", "a.png"),
+        ("data", "check", "digits", "--data-dir", "~nobody/x"),
+    ],
+)  # fmt: skip
+def test_a_tilde_of_nobody_is_a_name(words, run_cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run_cli(*words)
+    assert (code, "Traceback" in err) == (0 if words[0] == "data" else 2, False), err
+
+
+def test_a_tilde_in_an_output_is_a_home(run_cli, trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code, _, err = run_cli("sample", trained["standard"], "--out=~/a/b.png", "--n", "4")
+    assert code == 0, err
+    assert (tmp_path / "a" / "b.png").exists()
+
+
+def test_streams_that_are_closed_or_full_end_in_a_code_of_ours():
+    shell = f"{sys.executable} -m bype data list"
+    for redirected, code in ((">&-", 0), ("2>&-", 0), ("--json > /dev/full", 2)):
+        done = subprocess.run(["sh", "-c", f"{shell} {redirected}"], capture_output=True, timeout=120, check=False)
+        assert done.returncode == code, (redirected, done.stderr)
+        assert b"Traceback" not in done.stderr
+        assert b"Exception ignored" not in done.stderr
+    done = subprocess.run(
+        ["sh", "-c", f"({shell} --json; echo $? >&2) | true"], capture_output=True, timeout=120, check=False
+    )
+    assert done.stderr in (b"1\n", b"0\n"), "0 where all was written before the pipe broke"
+
+
+def test_a_set_that_is_damaged_keeps_no_other_from_being_checked(run_cli, tmp_path, write_idx, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("BYPE_DATA", raising=False)
+    for stem, n in (("train", 60_000), ("t10k", 10_000)):
+        write_idx(tmp_path / "mnist" / f"{stem}-images-idx3-ubyte", np.zeros((n, 1, 1), np.uint8))
+        write_idx(tmp_path / "mnist" / f"{stem}-labels-idx1-ubyte", np.zeros(n, np.uint8))
+    code, out, err = run_cli("data", "check", "--data-dir", tmp_path)
+    assert code == 2
+    assert "digits" in out
+    assert "mnist" in err
+
+
+def test_stopped_before_an_epoch_was_saved_promises_nothing(monkeypatch, run_cli):
+    import bype.cli
+    import bype.fitting
+
+    monkeypatch.setattr(bype.fitting, "_saved", 0)
+    assert bype.cli._what_is_kept() == "stopped"
+    monkeypatch.setattr(bype.fitting, "_saved", 1)
+    assert bype.cli._what_is_kept() == "stopped; the last finished epoch is saved"

@@ -19,7 +19,8 @@ from bype.errors import InputError
         ({"lr": 0.0}, "--lr: expected above 0, got 0.0"),
         ({"lr": float("inf")}, "--lr: expected above 0, got inf"),
         ({"coreset_lr": float("nan")}, "--coreset-lr: expected at least 0"),
-        ({"seed": 2**63}, r"--seed: expected at most 2\^62"),
+        ({"seed": 2**31 + 1}, r"--seed: expected at most 2\^31"),
+        ({"batch_size": 4 * 10**18}, r"--batch-size: expected at most 2\^31"),
         ({"seed": -1}, "--seed: expected at least 0"),
         ({"precision": "fp16"}, "--precision: expected one of fp32, tf32, bf16"),
     ],
@@ -40,4 +41,4 @@ def test_paths_and_sizes_may_come_as_what_they_are():
 
 
 def test_whole_numbers_do_where_others_are_expected():
-    assert Config("digits", lr=1, seed=2**62).lr == 1
+    assert Config("digits", lr=1, seed=2**31).lr == 1

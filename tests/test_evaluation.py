@@ -224,3 +224,7 @@ def test_a_likelihood_of_one_s_own_has_bits_of_its_kind(tiny):
         figures[kind] = evaluate(model, tiny, n_samples=2)
     assert figures[Mine]["bpd"] == figures[bype.conditionals.Logistic]["bpd"]
     assert figures[Mine]["bpd"] == pytest.approx(figures[Mine]["nll_nats"] / (20 * math.log(2)))
+
+
+def test_scoring_keeps_no_graph(tiny):
+    assert not log_likelihood(model_for(tiny), tiny.test, 2).requires_grad

@@ -482,3 +482,24 @@ def test_a_run_s_source_is_named_as_git_names_it(tmp_path):
     listed = subprocess.run(["git", "write-tree", "--prefix=src/"], cwd=tmp_path, check=True, capture_output=True)
     assert source_tree(tmp_path / "src") == listed.stdout.decode().strip()
     assert len(versions()["source"]) == 40
+
+
+def test_figures_of_more_samples_are_not_replaced_by_those_of_fewer(tmp_path):
+    run = Run(tmp_path / "run")
+    fit(config(epochs=1), run.path)
+    networks, what = run.networks(), {"split": "test", "seed": 0}
+
+    def add(samples, items, suffix=""):
+        scored = {f"nll_nats{suffix}": float(samples), f"samples{suffix}": samples, f"items{suffix}": items}
+        return run.add_figures(what | scored, networks)
+
+    assert add(100, 20)
+    assert not add(2, 20)
+    assert not add(100, 10)
+    assert add(50, 20, "@all"), "under a refit they are of its own"
+    assert not add(2, 20, "@all")
+    assert add(100, 20)
+    (entry,) = run.figures()
+    assert (entry["nll_nats"], entry["nll_nats@all"], entry["items"]) == (100.0, 50.0, 20)
+    assert add(200, 20)
+    assert run.figures()[0]["nll_nats"] == 200.0
