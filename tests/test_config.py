@@ -17,17 +17,19 @@ from bype.errors import InputError
         ({"n_components": 2.0}, "--components: expected int | None, got 2.0"),
         ({"prior": None}, "--prior: expected str, got None"),
         ({"lr": 0.0}, "--lr: expected above 0, got 0.0"),
-        ({"lr": float("inf")}, "--lr: expected above 0, got inf"),
-        ({"coreset_lr": float("nan")}, "--coreset-lr: expected at least 0"),
+        ({"lr": float("inf")}, "--lr: expected a finite number, got inf"),
+        ({"coreset_lr": float("nan")}, "--coreset-lr: expected a finite number"),
         ({"seed": 2**31 + 1}, r"--seed: expected at most 2\^31"),
         ({"batch_size": 4 * 10**18}, r"--batch-size: expected at most 2\^31"),
         ({"seed": -1}, "--seed: expected at least 0"),
+        ({"set": ""}, "SET: expected a name or a path, got an empty one"),
+        ({"data_dir": ""}, "--data-dir: expected a name or a path"),
         ({"precision": "fp16"}, "--precision: expected one of fp32, tf32, bf16"),
     ],
 )
 def test_an_option_of_another_kind_or_range_is_refused_by_its_flag(option, message):
     with pytest.raises(InputError, match=message.replace("|", r"\|")):
-        Config("digits", **option)
+        Config(**({"set": "digits"} | option))
 
 
 def test_paths_and_sizes_may_come_as_what_they_are():

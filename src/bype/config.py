@@ -1,6 +1,7 @@
 """Every option of a run, once: the command line, run folders and experiments are all made from these fields."""
 
 import dataclasses
+import math
 import re
 import typing
 from collections.abc import Sequence
@@ -139,7 +140,10 @@ class Config:
         for key, value in values.items():
             if not _has_type(value, fields[key].type):
                 raise InputError(f"{where}: expected {key!r} to be {_name(fields[key].type)}, got {value!r}")
-        return cls(**values)
+        try:
+            return cls(**values)
+        except InputError as e:
+            raise InputError(f"{where}: {e}") from None
 
 
 def stem_of(set_: str) -> str:
@@ -194,11 +198,15 @@ def _check(f: "dataclasses.Field[Any]", value: Any) -> None:
         raise InputError(f"{flag}: expected {_name(f.type)}, got {value!r}")
     if value is None:
         return
+    if f.name in ("set", "data_dir") and not value:
+        raise InputError(f"{flag}: expected a name or a path, got an empty one")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{flag}: expected a finite number, got {value}")
     if rules["choices"] and value not in rules["choices"]:
         raise InputError(f"{flag}: expected one of {', '.join(rules['choices'])}, got {value!r}")
-    if rules["low"] is not None and not rules["low"] <= value < float("inf"):
+    if rules["low"] is not None and value < rules["low"]:
         raise InputError(f"{flag}: expected at least {rules['low']}, got {value}")
-    if rules["above"] is not None and not rules["above"] < value < float("inf"):
+    if rules["above"] is not None and value <= rules["above"]:
         raise InputError(f"{flag}: expected above {rules['above']}, got {value}")
     if isinstance(value, int) and value > MOST:
         raise InputError(f"{flag}: expected at most 2^31, got {value}")

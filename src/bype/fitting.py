@@ -127,7 +127,8 @@ def _check_options(run: Run, config: Config) -> None:
     for f in fields(Config):
         recorded, given = getattr(own, f.name), getattr(config, f.name)
         if given != recorded and f.name not in free:
-            raise InputError(f"--resume {run.path}: expected {flag_of(f)} {recorded}, the run's own, got {given}")
+            own_value = f"no {flag_of(f)}" if recorded is None else f"{flag_of(f)} {recorded}"
+            raise InputError(f"--resume {run.path}: expected {own_value}, the run's own, got {given}")
 
 
 def fit(

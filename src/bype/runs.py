@@ -229,7 +229,8 @@ class Run:
             RunExistsError: If a process is at work in the folder.
         """
         given, own = config.data_dir, self.config().data_dir
-        elsewhere = given is not None and (own is None or _resolved(given) != _resolved(own))
+        in_a_root = config.set in KNOWN and bool(KNOWN[config.set].files)
+        elsewhere = in_a_root and given is not None and (own is None or _resolved(given) != _resolved(own))
         if not elsewhere and self.is_set(config.set):
             return None
         self.move_data(config.set, given if elsewhere else None)

@@ -102,10 +102,12 @@ def _run_experiment(
     runs: Path,
 ) -> dict[str, Any]:
     from bype import console
+    from bype.devices import device_of
     from bype.experiments import campaign
     from bype.experiments.cells import cells_of
     from bype.experiments.ledger import read
 
+    device_of(asked.device)
     seconds = campaign.parse_duration(budget) if budget is not None else float("inf")
     cells = cells_of(what, asked)
     if shard is not None:

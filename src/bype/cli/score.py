@@ -15,7 +15,9 @@ def evaluate(
     run: RunPath,
     set_: Annotated[str | None, typer.Argument(metavar="[SET]", help="Another data set than the run's.")] = None,
     samples: Annotated[int, typer.Option("--samples", min=1, max=MOST, help="Importance samples S per item.")] = 5000,
-    items: Annotated[int | None, typer.Option("--items", min=1, max=MOST, help="Score only the first N items.")] = None,
+    items: Annotated[
+        int | None, typer.Option("--items", min=1, max=MOST, help="Importance-weight the first N items alone.")
+    ] = None,
     split: Annotated[str, typer.Option("--split", metavar="train|validation|test|all", help="Which items.")] = "test",
     with_: Annotated[
         str | None, typer.Option("--with", metavar="NAME", help="Log-likelihood under this refit of the run's prior.")
@@ -35,6 +37,8 @@ def evaluate(
         ks = None if k is None else [int(part) for part in k.split(",")]
     except ValueError:
         raise InputError(f"--k: expected whole numbers with commas between, got {k!r}") from None
+    if ks is not None and with_ is not None:
+        raise InputError(f"--k: expected it without --with, under which neighbours are the same, got --with {with_}")
 
     from bype import console
     from bype.evaluation import evaluate as figures_of

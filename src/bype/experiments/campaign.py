@@ -371,8 +371,8 @@ def parse_duration(text: str) -> float:
     Raises:
         InputError: If it is none.
     """
-    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text)
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?|(\d+)", text)
     if match is None or not any(match.groups()):
         raise InputError(f"--budget: expected a time like 90s, 9m or 1h30m, got {text!r}")
-    hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return 3600.0 * hours + 60 * minutes + seconds
+    hours, minutes, seconds, alone = (int(part or 0) for part in match.groups())
+    return 3600.0 * hours + 60 * minutes + seconds + alone

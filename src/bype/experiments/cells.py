@@ -168,6 +168,9 @@ def cells_of(what: str, asked: Selection) -> list[Cell]:
     """
     if what not in EXPERIMENTS:
         raise InputError(f"reproduce: expected one of {', '.join(EXPERIMENTS)}, got {what!r}")
+    for name in ("protocol", "precision"):
+        if what != "table1" and (given := getattr(asked, name)) is not None:
+            raise InputError(f"--{name}: expected it with table1 alone, got {given!r} with {what}")
     cells = [c for c in EXPERIMENTS[what](asked) if asked.admits(c)]
     if not cells:
         given = {k: v for k, v in vars(asked).items() if v is not None and k != "device"}

@@ -49,6 +49,8 @@ def render(ledger: Path) -> Path:
     Raises:
         InputError: If there is no such folder, or the README.md beside it is none that was made so.
     """
+    if ledger.name in ("", ".."):  # `.` has no name to be linked by, and no folder above it
+        ledger = ledger.resolve()
     if not ledger.is_dir():
         raise InputError(f"--ledger {ledger}: expected a folder of finished cells, got none there")
     page = ledger.parent / "README.md"
