@@ -76,6 +76,16 @@ def test_elsewhere_they_are_lines(capsys):
     ]
 
 
+def test_the_time_left_is_of_the_scoring_under_way(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    with console.items("run") as show:
+        for done, at in ((5, 40), (10, 80), (4, 120), (8, 121), (10, 160)):
+            now[0] = at
+            show(done, 10)
+    assert capsys.readouterr().err.splitlines() == ["run  5/10 items  40 s left", "run  4/10 items  60 s left"]
+
+
 def test_a_table_is_not_cut_where_nobody_reads_along(capsys):
     console.table([{"prior": "standard", "nll": 1.23456}, {"prior": "b" * 150}], "digits")
     out, err = capsys.readouterr()

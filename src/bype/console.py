@@ -47,13 +47,19 @@ def items(title: str) -> Iterator[Callable[[int, int], None]]:
             yield lambda done, total: bar.update(task, completed=done, total=total)
         return
     started = last = time.monotonic()
+    before = 0
 
     def call(done: int, total: int) -> None:
-        nonlocal last
+        nonlocal started, last, before
         now = time.monotonic()
+        if done <= before:  # another scoring of the same run: its time counts from the end of the last
+            started = last
+        before = done
         if now - last > 30 and done < total:
             last = now
             say(f"{title}  {done}/{total} items  {(now - started) / done * (total - done):.0f} s left")
+        if done >= total:
+            last = now
 
     yield call
 
