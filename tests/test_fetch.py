@@ -11,7 +11,7 @@ from bype.data import fetch
 from bype.errors import InputError, RunExistsError
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 300_000, dtype=np.uint8).tobytes()
-FILE = fetch.Published("file.gz", len(CONTENT), hashlib.sha256(CONTENT).hexdigest(), ())
+FILE = fetch.PublishedFile("file.gz", len(CONTENT), hashlib.sha256(CONTENT).hexdigest(), ())
 
 
 class _Server(http.server.ThreadingHTTPServer):

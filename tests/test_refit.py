@@ -201,17 +201,18 @@ def test_a_refit_belongs_to_the_networks_it_was_made_for(cli_json, run_cli, tmp_
 
 
 def test_figures_of_a_refit_that_is_made_anew_are_dropped(trained, tmp_path):
+    from bype.results import Results
     from bype.runs import Run
 
     shutil.copytree(trained["bype"], tmp_path / "run")
     run = Run(tmp_path / "run")
-    data = run.load_data()
+    data, results = run.load_data(), Results(run)
     prior = refit(run.load_model(data), data, points=20)
-    run.save_refit("few", prior, run.networks(), method="points", seed=0)
-    run.add_figures({"split": "test", "seed": 0, "nll_nats": 1.0, "nll_nats@few": 2.0}, run.networks())
+    results.save_refit("few", prior, method="points", seed=0)
+    results.add_figures({"split": "test", "seed": 0, "nll_nats": 1.0, "nll_nats@few": 2.0})
     (run.path / "refit-few.json").unlink()
-    run.save_refit("few", prior, run.networks(), method="points", seed=0)
-    assert run.figures() == [{"split": "test", "seed": 0, "nll_nats": 1.0}]
+    results.save_refit("few", prior, method="points", seed=0)
+    assert results.figures() == [{"split": "test", "seed": 0, "nll_nats": 1.0}]
 
 
 def test_coreset_as_files(cli_json, run_cli, trained, tmp_path):

@@ -22,6 +22,7 @@ from bype.errors import InputError, RunExistsError
 from bype.experiments.ledger import cell_id, settings_hash
 from bype.files import write_text
 from bype.fitting import fit
+from bype.results import Results
 from bype.runs import Run
 
 SMALL = {"n_components": 20, "exemplars": 30, "latent_dim": 6, "hidden_dim": 24, "warmup": 2, "device": "cpu"}
@@ -346,23 +347,23 @@ def test_a_best_epoch_that_was_not_written_is_in_the_last_checkpoint(tmp_path, t
 def test_two_at_once_lose_no_figures(tmp_path):
     run = Run(tmp_path / "run")
     fit(config(epochs=1), run.path)
-    networks = run.networks()
+    results = Results(run)
 
     def add(seed):
-        run.add_figures({"split": "test", "seed": seed, "nll_nats": 1.0}, networks)
+        results.add_figures({"split": "test", "seed": seed, "nll_nats": 1.0})
 
     threads = [threading.Thread(target=add, args=(seed,)) for seed in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [e["seed"] for e in run.figures()] == sorted(range(12), key=str)
+    assert [e["seed"] for e in results.figures()] == sorted(range(12), key=str)
 
 
 def test_what_was_made_for_earlier_networks_is_not_recorded(tmp_path):
     run = Run(tmp_path / "run")
     data = fit(config(epochs=1), run.path).data
-    networks = run.networks()
+    results = Results(run)
     prior = bype.refit(run.load_model(data), data, points=20)
     record = json.loads((run.path / "config.json").read_text())
     record["options"]["epochs"] = 3
@@ -370,10 +371,10 @@ def test_what_was_made_for_earlier_networks_is_not_recorded(tmp_path):
     fit(config(epochs=3), run.path, resume=True)
     assert run.networks()["epoch"] > 1
     with pytest.raises(InputError, match="expected the networks of epoch 1, which this was made for, got later ones"):
-        run.save_refit("all", prior, networks, method="points", seed=0)
+        results.save_refit("all", prior, method="points", seed=0)
     with pytest.raises(InputError, match="nothing is recorded"):
-        run.add_figures({"split": "test", "seed": 0}, networks)
-    assert not run.has_refit("all")
+        results.add_figures({"split": "test", "seed": 0})
+    assert not Results(run).has_refit("all")
 
 
 def test_a_set_is_the_run_s_own_by_its_place_not_its_name(tmp_path, monkeypatch):
@@ -458,7 +459,7 @@ def test_defaults_are_the_same_from_python_and_from_the_shell():
         for name, parameter in inspect.signature(made).parameters.items():
             if name in own and parameter.default is not inspect.Parameter.empty:
                 assert parameter.default == own[name], name
-    assert tuple(bype.pseudocoreset.STRATEGIES) == bype.config.STRATEGIES
+    assert tuple(bype.pseudocoreset.STRATEGIES) == bype.config.CORESETS
 
 
 def test_fit_ends_with_the_best_epoch_s_model(tmp_path, monkeypatch):
@@ -487,11 +488,11 @@ def test_a_run_s_source_is_named_as_git_names_it(tmp_path):
 def test_figures_of_more_samples_are_not_replaced_by_those_of_fewer(tmp_path):
     run = Run(tmp_path / "run")
     fit(config(epochs=1), run.path)
-    networks, what = run.networks(), {"split": "test", "seed": 0}
+    results, what = Results(run), {"split": "test", "seed": 0}
 
     def add(samples, items, suffix=""):
         scored = {f"nll_nats{suffix}": float(samples), f"samples{suffix}": samples, f"items{suffix}": items}
-        return run.add_figures(what | scored, networks)
+        return results.add_figures(what | scored)
 
     assert add(100, 20)
     assert not add(2, 20)
@@ -499,7 +500,7 @@ def test_figures_of_more_samples_are_not_replaced_by_those_of_fewer(tmp_path):
     assert add(50, 20, "@all"), "under a refit they are of its own"
     assert not add(2, 20, "@all")
     assert add(100, 20)
-    (entry,) = run.figures()
+    (entry,) = results.figures()
     assert (entry["nll_nats"], entry["nll_nats@all"], entry["items"]) == (100.0, 50.0, 20)
     assert add(200, 20)
-    assert run.figures()[0]["nll_nats"] == 200.0
+    assert results.figures()[0]["nll_nats"] == 200.0

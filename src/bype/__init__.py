@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bype.priors import StandardPrior as StandardPrior
     from bype.priors import VampPrior as VampPrior
     from bype.refitting import refit as refit
+    from bype.results import Results as Results
     from bype.runs import Run as Run
     from bype.training import Trainer as Trainer
     from bype.training import train as train
@@ -44,6 +45,7 @@ _PLACES = {
     "objectives": ("elbo", "iwae"),
     "priors": ("ExemplarPrior", "Prior", "PseudocoresetPrior", "StandardPrior", "VampPrior"),
     "refitting": ("refit",),
+    "results": ("Results",),
     "runs": ("Run",),
     "training": ("Trainer", "train"),
 }

@@ -23,7 +23,7 @@ from bype.conditionals import (
 )
 from bype.conditionals.conv import conv_image
 from bype.conditionals.two_level import dense_image
-from bype.config import ARCHS, INITS, STRATEGIES, Config
+from bype.config import ARCHS, CORESETS, INITS, Config
 from bype.data import Dataset
 from bype.errors import InputError
 from bype.models import VAE, TwoLevelVAE
@@ -81,8 +81,8 @@ def build_model(
         raise InputError(f"init: expected one of {', '.join(INITS)}, got {init!r}")
     if reencode is not None and not 0 < reencode <= 1:
         raise InputError(f"reencode: expected above 0 and at most 1, got {reencode}")
-    if coreset not in STRATEGIES:
-        raise InputError(f"coreset: expected one of {', '.join(STRATEGIES)}, got {coreset!r}")
+    if coreset not in CORESETS:
+        raise InputError(f"coreset: expected one of {', '.join(CORESETS)}, got {coreset!r}")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds every GPU as well
         pixels = _likelihood(likelihood, data)

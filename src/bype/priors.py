@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from bype.conditionals.base import Encoder
-from bype.config import STRATEGIES
+from bype.config import CORESETS
 from bype.data import Images, scale
 from bype.distributions import DiagonalMixture, DiagonalNormal, IsotropicMixture
 
@@ -197,8 +197,8 @@ class PseudocoresetPrior(_SharedVariance, _PointPrior):
         m = len(pseudo_inputs)
         if not 1 <= m <= n_data:
             raise ValueError(f"Expected between 1 and n_data={n_data} pseudo-inputs, but got {m}.")
-        if coreset not in STRATEGIES:
-            raise ValueError(f"Expected `coreset` to be one of {', '.join(STRATEGIES)}, but got {coreset!r}.")
+        if coreset not in CORESETS:
+            raise ValueError(f"Expected `coreset` to be one of {', '.join(CORESETS)}, but got {coreset!r}.")
         self.n_data, self.coreset = n_data, coreset
         self.pseudo_inputs: Tensor
         self.weights: Tensor

@@ -1,13 +1,11 @@
-"""Run folders: a config, a line of metrics an epoch, the last and the best checkpoint, and figures.
+"""Run folders: a config, a line of metrics an epoch, the last and the best checkpoint.
 
 Checkpoints are safetensors with a JSON beside them; nothing is pickled. A checkpoint holds one epoch boundary, and
 nothing of time, path or process: the same training gives the same bytes.
 """
 
 import json
-import math
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,10 +19,9 @@ from bype.checkpoints import FORMAT, read_checkpoint, read_tensors, write_tensor
 from bype.config import Config
 from bype.data import KNOWN, Dataset, is_album, load
 from bype.devices import device_model, versions
-from bype.errors import InputError, RunExistsError, first_line
+from bype.errors import InputError, first_line
 from bype.files import is_partial, locked, path_of, read_json, write_json, write_text
 from bype.models import VAE, take_tensors
-from bype.priors import FittedMixture
 from bype.training import EpochInfo, Snapshot, Trainer
 
 
@@ -233,16 +230,11 @@ class Run:
         elsewhere = in_a_root and given is not None and (own is None or _resolved(given) != _resolved(own))
         if not elsewhere and self.is_set(config.set):
             return None
-        self.move_data(config.set, given if elsewhere else None)
+        self._move_data(config.set, given if elsewhere else None)
         return given if elsewhere else config.set
 
-    def move_data(self, name: str, data_dir: str | None = None) -> None:
-        """Tells the run that its data lie elsewhere now: its own set at another path, a published one in another root.
-
-        Raises:
-            InputError: If what is there are other data than the run was trained on.
-            RunExistsError: If a process is at work in the folder.
-        """
+    def _move_data(self, name: str, data_dir: str | None) -> None:
+        """Records another place of the data: an own set's path, or the root of a published one."""
         config, record = self.config(), self._record()
         if name != config.set and (name in KNOWN or config.set in KNOWN):
             raise InputError(f"--resume {self.path}: expected SET {config.set}, the run's own, got {name}")
@@ -279,153 +271,6 @@ class Run:
         _, counters, total = read_checkpoint(self.path / "best.safetensors")
         return {"epoch": counters.get("epoch"), "sum": total}
 
-    # Figures
-
-    def figures(self) -> list[dict[str, Any]]:
-        """What evaluation.json says of the networks as they are now: an entry for each split and seed.
-
-        Raises:
-            InputError: If the file is damaged.
-        """
-        where = self.path / "evaluation.json"
-        if not where.exists():
-            return []
-        record = read_json(where)
-        if record.get("networks") != self.networks():
-            return []  # of an earlier best epoch: training went on since
-        scored = record.get("scored")
-        if not isinstance(scored, list) or not all(isinstance(entry, dict) for entry in scored):
-            raise InputError(f"{where}: expected a list of figures under 'scored', got another file; remove it")
-        return scored
-
-    def add_figures(self, figures: dict[str, Any], networks: dict[str, Any]) -> bool:
-        """Puts figures into evaluation.json, beside those of other splits, seeds and refits; returns whether it did.
-
-        Figures of more samples and items are not replaced by those of fewer: they may have taken hours.
-
-        Args:
-            figures: With the keys `split` and `seed`; what has another value under a name already is replaced.
-            networks: What was scored, as `networks()` said before; if training has gone on since, nothing is written.
-
-        Raises:
-            InputError: If the file is damaged or cannot be written, or the networks are others by now.
-        """
-        with locked(self.path):
-            self._check_networks(networks)
-            rest, own = [], {}
-            for entry in self.figures():
-                if (entry.get("split"), entry.get("seed")) == (figures["split"], figures["seed"]):
-                    own = entry
-                else:
-                    rest.append(entry)
-            if _scored(own, figures) > _scored(figures, figures):
-                return False
-            self._write_figures([*rest, own | figures], networks)
-        return True
-
-    def _check_networks(self, networks: dict[str, Any]) -> None:
-        if networks != self.networks():
-            raise InputError(
-                f"{self.path}: expected the networks of epoch {networks['epoch']}, which this was made for, got later "
-                "ones; nothing is recorded"
-            )
-
-    def _write_figures(self, scored: list[dict[str, Any]], networks: dict[str, Any]) -> None:
-        scored = sorted(scored, key=lambda e: (str(e.get("split")), str(e.get("seed"))))
-        write_json(self.path / "evaluation.json", {"format": FORMAT, "networks": networks, "scored": scored})
-
-    # Refitted priors
-
-    def save_refit(
-        self, name: str, prior: FittedMixture, networks: dict[str, Any], *, method: str, seed: int
-    ) -> dict[str, Any]:
-        """Writes refit-NAME.safetensors and refit-NAME.json, and returns what the latter says.
-
-        Args:
-            name: What to call it.
-            prior: The prior.
-            networks: What it was made for, as `networks()` said before the model was loaded.
-            method: `points` or `em`.
-            seed: The seed it was made with.
-
-        Raises:
-            RunExistsError: If the run has a refit of that name.
-            InputError: If the name is not letters, digits, `.`, `_` and `-`, or the networks are others by now.
-        """
-        tensors = dict(prior.state_dict())
-        if prior.items is not None:
-            tensors["items"] = prior.items
-        sigma = prior.log_scale.exp().item()
-        record = {"name": name, "components": len(prior.loc), "method": method, "sigma": sigma, "seed": seed}
-        with locked(self.path):
-            self.check_refit_name(name)
-            self._check_networks(networks)
-            # Figures under an earlier refit of that name go first.
-            kept = [{k: v for k, v in entry.items() if not k.endswith(f"@{name}")} for entry in self.figures()]
-            if kept:
-                self._write_figures(kept, networks)
-            write_tensors(self.path / f"refit-{name}.safetensors", tensors, {"networks": networks})
-            write_json(self.path / f"refit-{name}.json", {"format": FORMAT, **record, "networks": networks})
-        return record
-
-    def has_refit(self, name: str) -> bool:
-        """Whether the run has a refit of that name, made for the networks as they are; its record is written last.
-
-        Raises:
-            InputError: If the record or the best checkpoint is damaged.
-        """
-        where = self.path / f"refit-{name}.json"
-        return where.exists() and read_json(where).get("networks") == self.networks()
-
-    def check_refit_name(self, name: str) -> None:
-        """Refuses a name that makes no file name, or is taken; a refit of earlier networks may be replaced.
-
-        Raises:
-            RunExistsError: If the name is taken.
-            InputError: If it makes no file name.
-        """
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-            raise InputError(f"--name: expected letters, digits, '.', '_' and '-', got {name!r}")
-        if self.has_refit(name):
-            raise RunExistsError(f"{self.path}: expected no refit {name!r} there, got one; choose another --name")
-
-    def load_refit(self, name: str, data: Dataset) -> FittedMixture:
-        """The refit of that name, on the device of the data.
-
-        Raises:
-            InputError: If there is none, its file is damaged, or it was made for the networks of an earlier best epoch.
-        """
-        where = self.path / f"refit-{name}.safetensors"
-        if not where.exists():
-            have = sorted(p.name[len("refit-") : -len(".json")] for p in self.path.glob("refit-*.json"))
-            raise InputError(
-                f"--with: expected one of the run's refits ({', '.join(have) or 'none yet'}), got {name!r}"
-            )
-        tensors, counters = read_tensors(where)
-        own, made = self.networks(), counters.get("networks")
-        if made != own:
-            got = f"one of epoch {made.get('epoch')}" if isinstance(made, dict) else "one that does not say of which"
-            raise InputError(
-                f"{where}: expected a refit of the networks of epoch {own['epoch']}, got {got}; make it again with "
-                f"refit --name {name}"
-            )
-        items, device = tensors.pop("items", None), data.train.pixels.device
-        try:
-            images = None if items is None else data.train
-            if items is not None and (items.min() < 0 or items.max() >= len(data.train)):
-                raise ValueError("items out of range")
-            prior = FittedMixture(**tensors, images=images, items=None if items is None else items.to(device))
-        except (TypeError, ValueError, RuntimeError) as e:
-            raise InputError(f"{where}: expected a refitted prior, got other tensors ({first_line(e)})") from None
-        return prior.to(device)
-
 
 def _resolved(name: str) -> str:
     return str(path_of(name).resolve())
-
-
-def _scored(entry: dict[str, Any], like: dict[str, Any]) -> int:
-    """How many samples were scored in all, for the figures' own prior or the refit that they are under."""
-    suffix = next((key.removeprefix("samples") for key in like if key.startswith("samples")), "")
-    counts = [entry.get(f"{name}{suffix}") for name in ("samples", "items")]
-    return math.prod(count if isinstance(count, int) else 0 for count in counts)

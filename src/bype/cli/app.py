@@ -67,13 +67,14 @@ PngOut = Annotated[Path, typer.Option("--out", metavar="FILE.png", callback=_png
 def load(path: Path, device: str, refit: str | None = None) -> "tuple[Run, Dataset, VAE]":
     """A run, its data and its best model, under a refit of its prior if one is named."""
     from bype.devices import device_of
+    from bype.results import Results
     from bype.runs import Run
 
     run = Run(path)
     data = run.load_data(device_of(device))
     model = run.load_model(data)
     if refit is not None:
-        model.prior = run.load_refit(refit, data)
+        model.prior = Results(run).load_refit(refit, data)
     return run, data, model
 
 

@@ -43,24 +43,25 @@ def evaluate(
     from bype import console
     from bype.evaluation import evaluate as figures_of
     from bype.evaluation import evaluate_under
+    from bype.results import Results
     from bype.runs import Run
 
-    networks = Run(run).networks()  # before they are loaded: what is recorded can only be of these
+    results = Results(Run(run))
+    results.figures()  # a damaged record is refused before anything is scored
     place, own, model = load(run, device)
-    place.figures()  # a damaged record is refused before anything is scored
     data = own if set_ is None or place.is_set(set_) else place.load_data(own.train.pixels.device, set_)
     options: dict[str, Any] = {"split": split, "n_samples": samples, "n_items": items, "seed": seed}
     with console.items(str(run)) as progress:
         if with_ is None:
             figures = figures_of(model, data, **options, ks=ks, trained_on=data is own, progress=progress)
         else:
-            refitted = place.load_refit(with_, own)
+            refitted = results.load_refit(with_, own)
             figures = evaluate_under(model, data, refitted, with_, **options, progress=progress)
     what = {"set": data.name, "split": split, "seed": seed}
     try:
         _show(run, what, figures, as_json=as_json)
     finally:  # recorded even where nobody can be shown them, and shown even where they cannot be recorded
-        if data is own and not place.add_figures({**what, **figures}, networks):
+        if data is own and not results.add_figures({**what, **figures}):
             console.say(f"{run}: its record is of more samples and items, and stays as it is")
 
 
@@ -94,14 +95,15 @@ def refit(
 
     from bype import console
     from bype.refitting import refit as refit_prior
+    from bype.results import Results
     from bype.runs import Run
 
-    networks = Run(run).networks()
-    place, data, model = load(run, device)
-    place.check_refit_name(name)
+    results = Results(Run(run))
+    results.check_refit_name(name)
+    _, data, model = load(run, device)
     count = None if points == "all" else int(points)
     prior = refit_prior(model, data, points=count, em=em, seed=seed, say=lambda line: console.say(f"{name}: {line}"))
-    record = place.save_refit(name, prior, networks, method="em" if em is not None else "points", seed=seed)
+    record = results.save_refit(name, prior, method="em" if em is not None else "points", seed=seed)
     if as_json:
         print_json({"run": str(run), **record})
     else:

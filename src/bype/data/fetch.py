@@ -25,11 +25,11 @@ PAUSE = 1.0  # seconds before the second attempt, twice as many before each that
 BLOCK = 2**18
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # errors of the disk, not of the network
 
-Progress = Callable[[str, int, int], None]  # file, bytes there, bytes in all
+FileProgress = Callable[[str, int, int], None]  # file, bytes there, bytes in all
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedFile:
     """A file as its publisher has it."""
 
     name: str
@@ -39,9 +39,9 @@ class Published:
     content: str = ""  # SHA-256 of what is inside a .gz, for those who keep it unpacked
 
 
-def _idx(hosts: tuple[str, ...], *files: tuple[str, int, str, str]) -> tuple[Published, ...]:
+def _idx(hosts: tuple[str, ...], *files: tuple[str, int, str, str]) -> tuple[PublishedFile, ...]:
     return tuple(
-        Published(name, size, sha, tuple(h + name for h in hosts), inside) for name, size, sha, inside in files
+        PublishedFile(name, size, sha, tuple(h + name for h in hosts), inside) for name, size, sha, inside in files
     )
 
 
@@ -50,7 +50,7 @@ def _idx(hosts: tuple[str, ...], *files: tuple[str, int, str, str]) -> tuple[Pub
 # bb300cfd...). MNIST's own page no longer serves them: torchvision's mirror and Google's have the same bytes.
 # CIFAR10's archive: the size, the MD5 c32a1d4ab5d03f1284b67883e8d87530 of its page, and the SHA-256 that TensorFlow
 # Datasets has for it.
-FILES: dict[str, tuple[Published, ...]] = {
+FILES: dict[str, tuple[PublishedFile, ...]] = {
     "mnist": _idx(
         ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
         (
@@ -106,7 +106,7 @@ FILES: dict[str, tuple[Published, ...]] = {
         ),
     ),
     "cifar10": (
-        Published(
+        PublishedFile(
             CIFAR10_ARCHIVE,
             170_052_171,
             "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
@@ -131,7 +131,9 @@ CELEBA = (
 )
 
 
-def fetch(name: str, data_dir: str | Path | None = None, *, mirror: str | None = None, progress: Progress) -> list[str]:
+def fetch(
+    name: str, data_dir: str | Path | None = None, *, mirror: str | None = None, progress: FileProgress
+) -> list[str]:
     """Fetches a set's files into ROOT/NAME, ROOT the first place where sets are looked for.
 
     Args:
@@ -163,7 +165,7 @@ def fetch(name: str, data_dir: str | Path | None = None, *, mirror: str | None =
     return paths
 
 
-def download(file: Published, folder: Path, urls: tuple[str, ...], progress: Progress) -> Path:
+def download(file: PublishedFile, folder: Path, urls: tuple[str, ...], progress: FileProgress) -> Path:
     """One file, from the first address that has it; what came before a break stays as `.NAME.part` and is gone on from.
 
     Raises:
@@ -204,7 +206,7 @@ def _hold(out: IO[bytes], partial: Path) -> None:
         raise RunExistsError(f"{partial}: expected a file of our own, got one that a process is fetching") from None
 
 
-def _from(url: str, file: Published, out: IO[bytes], progress: Progress) -> str | None:
+def _from(url: str, file: PublishedFile, out: IO[bytes], progress: FileProgress) -> str | None:
     """Fetches from one address, attempt after attempt; returns what went wrong in the end, None if nothing did."""
     problem, fruitless, most = "", 0, out.seek(0, os.SEEK_END)
     while fruitless < ATTEMPTS:
@@ -249,7 +251,7 @@ def _from(url: str, file: Published, out: IO[bytes], progress: Progress) -> str 
     return problem
 
 
-def _receive(url: str, file: Published, out: IO[bytes], progress: Progress) -> None:
+def _receive(url: str, file: PublishedFile, out: IO[bytes], progress: FileProgress) -> None:
     """Appends what the server sends, beginning where the part ends; stops a byte beyond the file's size."""
     there = out.seek(0, os.SEEK_END)
     headers = {"User-Agent": "bype", "Accept-Encoding": "identity"} | ({"Range": f"bytes={there}-"} if there else {})

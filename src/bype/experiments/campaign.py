@@ -26,6 +26,7 @@ from bype.floats import flush_denormals
 from bype.objectives import iwae
 from bype.priors import FittedMixture
 from bype.refitting import VALIDATION_DRAWS, VALIDATION_ITEMS, refit
+from bype.results import Results
 from bype.runs import Run
 
 # What an estimate takes for the epochs of a run that stops early, until the ledger knows better.
@@ -251,12 +252,11 @@ def _run_cell(
 
 def _refit_at_all(trained: TrainedRun, check: Callable[..., None]) -> FittedMixture:
     """The run's refit at all training items: made now, or by an earlier call that was stopped after it."""
-    run, data = trained.run, trained.data
-    if run.has_refit("all"):
-        return run.load_refit("all", data)
-    networks = run.networks()
+    results, data = Results(trained.run), trained.data
+    if results.has_refit("all"):
+        return results.load_refit("all", data)
     prior = refit(trained.trainer.model, data, say=check)
-    run.save_refit("all", prior, networks, method="points", seed=0)
+    results.save_refit("all", prior, method="points", seed=0)
     return prior
 
 

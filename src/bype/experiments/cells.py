@@ -115,7 +115,7 @@ def reencode(asked: Selection) -> list[Cell]:
     ]
 
 
-SETS, ARCHS = ("mnist", "fashion-mnist", "cifar10"), ("vae", "hvae", "convhvae")
+TABLE1_SETS, TABLE1_ARCHS = ("mnist", "fashion-mnist", "cifar10"), ("vae", "hvae", "convhvae")
 
 
 def table1(asked: Selection) -> list[Cell]:
@@ -136,8 +136,8 @@ def table1(asked: Selection) -> list[Cell]:
     coreset = asked.coreset or "paper"
     cells = []
     for seed in asked.seeds or (0,):
-        for arch in ARCHS:
-            for name in SETS:
+        for arch in TABLE1_ARCHS:
+            for name in TABLE1_SETS:
                 for prior in PRIORS:
                     config = Config(
                         name, arch=arch, prior=prior, coreset=coreset if prior == "bype" else "paper",

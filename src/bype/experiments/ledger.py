@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bype.config import ARCHS, PRIORS, STRATEGIES, Config, stem_of
+from bype.config import ARCHS, CORESETS, PRIORS, Config, stem_of
 from bype.errors import InputError
 from bype.files import read_json, write_json
 
@@ -165,7 +165,7 @@ def read_cell(path: Path) -> dict[str, Any]:
         numbers = value[key].values() if isinstance(value[key], dict) else value[key]
         if not all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) < LARGEST for n in numbers):
             raise InputError(f"{path}: expected finite numbers in {key!r}, got others")
-    for key, known in (("arch", ARCHS), ("prior", PRIORS), ("coreset", (None, *STRATEGIES))):
+    for key, known in (("arch", ARCHS), ("prior", PRIORS), ("coreset", (None, *CORESETS))):
         if value[key] not in known:
             raise InputError(
                 f"{path}: expected {key!r} to be one of {', '.join(map(str, known))}, got {value[key]!r:.60}"
