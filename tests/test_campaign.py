@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import bype
+from bype.checkpoints import read_tensors, write_tensors
 from bype.config import Config
 from bype.errors import InputError, TrainingError
 from bype.evaluation import log_likelihood
@@ -267,6 +268,12 @@ def test_an_estimate_is_the_ledger_s_where_it_has_a_like(tmp_path, monkeypatch):
     run.mkdir()
     (run / "metrics.jsonl").write_text('{"epoch": 1}\n' * 4)
     assert campaign.estimate(cell, like[:1], tmp_path) == (90.0, "ledger")
+    # Nor is what it took to score what is kept.
+    write_tensors(run / "scoring-test-5-s0.safetensors", {}, {"seconds": 12.0})
+    (run / "scoring-test-8-s0.safetensors").write_text("damaged")
+    assert campaign.estimate(cell, like[:1], tmp_path) == (78.0, "ledger")
+    write_tensors(run / "scoring-test-8-s0.safetensors", {}, {"seconds": 40.0})
+    assert campaign.estimate(cell, like[:1], tmp_path) == (60.0, "ledger")
 
 
 def test_an_estimate_is_measured_where_the_ledger_has_none(tmp_path, monkeypatch):
@@ -327,6 +334,33 @@ def test_the_cheapest_cells_run_first_and_only_those_that_fit(tmp_path, monkeypa
     campaign.run_cells(cells, tmp_path, tmp_path)
     assert ran[3:] == ["standard", "bype", "vamp", "exemplar"], "without a budget nothing is estimated"
     assert len(estimated) == 5
+
+
+def test_a_cell_stopped_while_it_is_scored_goes_on_from_there(tmp_path, monkeypatch):
+    """Each call has a budget for four batches of ten items; the whole is forty-odd."""
+    monkeypatch.setattr(campaign, "estimate", lambda *_: campaign.Estimate(0.0, "measured"))
+    monkeypatch.setattr("bype.evaluation.NOISE_ELEMENTS", 8 * 4 * 10)
+    cell = Cell("trial", config(prior="standard", epochs=1), "short", samples=8, refit=True)
+    expected = campaign.run_cell(cell, tmp_path / "unbroken", tmp_path / "runs-unbroken")
+    folders, scored, calls = (tmp_path / "ledger", tmp_path / "runs"), [], 0
+    iwae = bype.evaluation.iwae
+
+    def counted(model, x, *args, **options):
+        now[0] += 1.0
+        scored.append(len(x))
+        return iwae(model, x, *args, **options)
+
+    monkeypatch.setattr(bype.evaluation, "iwae", counted)
+    now = [0.0]
+    while not (report := campaign.run_cells([cell], *folders, budget=3.5, clock=lambda: now[0])).finished:
+        assert report.begun == [cell.id]
+        calls, now[0] = calls + 1, 0.0
+        assert calls < 99
+    n = len(bype.load("digits").test)
+    assert sum(scored) == 20 + n + 20 + n, "nothing twice"
+    assert calls == 2 * (2 + -(-n // 10)) // 4
+    assert without_times(ledger.read_cell(folders[0] / f"{cell.id}.json")) == without_times(expected)
+    assert not list((folders[1] / cell.id).glob("scoring-*"))
 
 
 def test_what_fits_no_budget_is_done_in_parts_if_asked(tmp_path, monkeypatch):
@@ -426,14 +460,27 @@ def test_a_cell_that_outlasts_the_budget_goes_on_at_the_next_call(tmp_path, monk
 
 
 SCRIPT = """
-import sys
+import os, signal, sys
 from pathlib import Path
 import torch
+import bype.evaluation, bype.scoring
 torch.set_num_threads(1)  # too small to share, and on a busy machine threads wait for one another
 from bype.experiments import campaign
 from bype.config import Config
 from bype.experiments.cells import Cell
 campaign.SHORT_SAMPLES, campaign.SHORT_ITEMS = 5, 20
+bype.evaluation.NOISE_ELEMENTS = 50 * 4 * 10  # ten items at once
+if sys.argv[3:] == ["scoring"]:
+    bype.scoring.SAVED_EVERY = 0
+    save, saved = bype.scoring.Scoring.save, []
+
+    def save_and_die(self):
+        save(self)
+        saved.append(self)
+        if len(saved) == 15:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    bype.scoring.Scoring.save = save_and_die
 options = dict(n_components=20, latent_dim=4, hidden_dim=16, epochs=30, warmup=2, batch_size=100, coreset="none")
 cells = [Cell("trial", Config("digits", prior=p, **options), "short", samples=50) for p in ("bype", "standard")]
 campaign.estimate = lambda *_: campaign.Estimate(0.0, "measured")
@@ -442,8 +489,8 @@ campaign.run_cells(cells, Path(sys.argv[1]), Path(sys.argv[2]))
 
 
 def test_killed_in_a_cell_and_started_again_the_ledger_is_that_of_an_unbroken_run(tmp_path):
-    def start(name):
-        command = [sys.executable, "-c", SCRIPT, str(tmp_path / name), str(tmp_path / f"runs-{name}")]
+    def start(name, *killed):
+        command = [sys.executable, "-c", SCRIPT, str(tmp_path / name), str(tmp_path / f"runs-{name}"), *killed]
         return subprocess.Popen(command, env=dict(os.environ), stderr=subprocess.DEVNULL)
 
     def finish(process):
@@ -460,7 +507,11 @@ def test_killed_in_a_cell_and_started_again_the_ledger_is_that_of_an_unbroken_ru
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert finish(process) == -signal.SIGKILL, "it must be killed on its way"
+    assert finish(start("killed", "scoring")) == -signal.SIGKILL
+    (part,) = tmp_path.glob("runs-killed/*/scoring-test-50-s0.safetensors")
+    assert 0 < len(read_tensors(part)[0]["values"]) < 179
     assert finish(start("killed")) == 0
+    assert not list(tmp_path.glob("runs-killed/*/scoring-*"))
     ours, theirs = (ledger.read(tmp_path / name) for name in ("killed", "unbroken"))
     assert ours[1] == theirs[1] == []
     assert list(map(without_times, ours[0])) == list(map(without_times, theirs[0]))

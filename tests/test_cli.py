@@ -492,8 +492,10 @@ def test_a_set_that_is_damaged_keeps_no_other_from_being_checked(run_cli, tmp_pa
 def test_stopped_before_an_epoch_was_saved_promises_nothing(monkeypatch, run_cli):
     import bype.cli
     import bype.fitting
+    import bype.scoring
 
-    monkeypatch.setattr(bype.fitting, "_saved", 0)
+    for module in (bype.fitting, bype.scoring):
+        monkeypatch.setattr(module, "_saved", False)
     assert bype.cli._what_is_kept() == "stopped"
-    monkeypatch.setattr(bype.fitting, "_saved", 1)
+    monkeypatch.setattr(bype.fitting, "_saved", True)
     assert bype.cli._what_is_kept() == "stopped; the last finished epoch is saved"

@@ -50,6 +50,7 @@ def test_epochs_are_a_bar_on_a_terminal(terminal, capsys):
 def test_items_and_downloads_are_bars_on_a_terminal(terminal):
     err = terminal()
     with console.items("runs/one") as show:
+        show(0, 10)
         show(5, 10)
     with console.downloads() as show:
         show("a.gz", 1, 4)
@@ -80,10 +81,19 @@ def test_the_time_left_is_of_the_scoring_under_way(capsys, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     with console.items("run") as show:
-        for done, at in ((5, 40), (10, 80), (4, 120), (8, 121), (10, 160)):
+        # The second scoring is of as many items; the third one of more, of which an earlier process did 30.
+        for done, total, at in (
+            (0, 10, 0), (5, 10, 40), (10, 10, 80),
+            (0, 10, 80), (4, 10, 120), (8, 10, 121), (10, 10, 160),
+            (30, 50, 160), (35, 50, 200),
+        ):  # fmt: skip
             now[0] = at
-            show(done, 10)
-    assert capsys.readouterr().err.splitlines() == ["run  5/10 items  40 s left", "run  4/10 items  60 s left"]
+            show(done, total)
+    assert capsys.readouterr().err.splitlines() == [
+        "run  5/10 items  40 s left",
+        "run  4/10 items  60 s left",
+        "run  35/50 items  120 s left",
+    ]
 
 
 def test_a_table_is_not_cut_where_nobody_reads_along(capsys):

@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -54,15 +55,15 @@ def test_an_item_s_figure_depends_on_its_row_and_the_seed_alone(tiny):
 
 
 def test_figures_and_their_units(tiny):
-    d = 20
-    model = model_for(tiny)
-    figures = likelihood_figures(model, -10.0, d, 256)
+    d, log_p = 20, torch.tensor([-4.0, -16.0])
+    model, data = model_for(tiny), SimpleNamespace(shape=(1, 4, 5), levels=256)
+    figures = likelihood_figures(model, log_p, data)
     assert figures["nll_paper"] == 10
     assert figures["nll_nats"] == pytest.approx(10 + d / 2 * math.log(math.pi))
     assert figures["bpd"] == pytest.approx(figures["nll_nats"] / d / math.log(2) + 8)
-    assert "bpd" not in likelihood_figures(model, -10.0, d, None)
+    assert "bpd" not in likelihood_figures(model, log_p, SimpleNamespace(shape=(1, 4, 5), levels=None))
     for likelihood in ("bernoulli", "logistic"):
-        figures = likelihood_figures(model_for(tiny, likelihood=likelihood), -10.0, d, 256)
+        figures = likelihood_figures(model_for(tiny, likelihood=likelihood), log_p, data)
         assert figures == {"nll_nats": 10, "bpd": pytest.approx(10 / d / math.log(2))}
 
 

@@ -41,25 +41,37 @@ def epochs(title: str, total: int) -> Iterator[Callable[["EpochInfo", "Trainer"]
 @contextmanager
 def items(title: str) -> Iterator[Callable[[int, int], None]]:
     """Shows how many items of a long evaluation are done; yields what to call."""
+    before = (0, -1)  # done, in all
+    started = last = time.monotonic()
+    first = 0
+
+    def begins(done: int, total: int) -> bool:
+        """Whether another scoring begins, of this run or of the next one; a part of it may be done already."""
+        nonlocal before
+        new = total != before[1] or done <= before[0]
+        before = (done, total)
+        return new
+
     if sys.stderr.isatty():
         with _bar() as bar:
             task = bar.add_task(title, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+            def move(done: int, total: int) -> None:
+                if begins(done, total):
+                    bar.reset(task, completed=done, total=total)
+                bar.update(task, completed=done)
+
+            yield move
         return
-    started = last = time.monotonic()
-    before = 0
 
     def call(done: int, total: int) -> None:
-        nonlocal started, last, before
+        nonlocal started, last, first
         now = time.monotonic()
-        if done <= before:  # another scoring of the same run: its time counts from the end of the last
-            started = last
-        before = done
-        if now - last > 30 and done < total:
+        if begins(done, total):
+            started, first = now, done
+        elif now - last > 30 and done < total:
             last = now
-            say(f"{title}  {done}/{total} items  {(now - started) / done * (total - done):.0f} s left")
-        if done >= total:
-            last = now
+            say(f"{title}  {done}/{total} items  {(now - started) / (done - first) * (total - done):.0f} s left")
 
     yield call
 

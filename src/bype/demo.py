@@ -21,7 +21,7 @@ from bype.runs import Run
 MARK = "demo.json"
 #: What bype writes into a run's folder.
 RUN_FILES = re.compile(
-    r"config\.json|metrics\.jsonl|last\.(safetensors|json)|best\.safetensors|evaluation\.json|refit-.*\.(safetensors|json)|lock"
+    r"config\.json|metrics\.jsonl|last\.(safetensors|json)|best\.safetensors|evaluation\.json|(refit|scoring)-.*\.(safetensors|json)|lock"
 )
 EPOCHS, WARMUP, SAMPLES = 60, 20, 500
 

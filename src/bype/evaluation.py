@@ -16,6 +16,7 @@ from bype.floats import flush_denormals, product_precision
 from bype.models import VAE
 from bype.objectives import elbo, iwae, kl_by_level
 from bype.priors import Prior, PseudocoresetPrior
+from bype.scoring import Scoring
 
 KNN = (3, 5, 7, 9, 11, 13, 15)
 ACTIVE_VARIANCE = 0.01
@@ -46,6 +47,7 @@ def log_likelihood(
     *,
     prior: Distribution | None = None,
     seed: int = 0,
+    scoring: Scoring | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
     """The importance-weighted bound on log p(x) of every image, (n,), in the unit of the likelihood.
@@ -59,7 +61,8 @@ def log_likelihood(
         n_samples: Importance samples S per item.
         prior: p(z), by default the model's.
         seed: Seed of the noise.
-        progress: Called with the items done and the items in all.
+        scoring: Where the part that is done is kept; one that was stopped goes on from there, to the same bits.
+        progress: Called with the items done and the items in all, before the first one and after each batch.
 
     Raises:
         InputError: If the images do not fit the model (`VAE.check_images`), or there is not one sample.
@@ -71,12 +74,28 @@ def log_likelihood(
     generator = torch.Generator(images.pixels.device).manual_seed(seed + EVALUATION_STREAM)
     p = model.prior(model.encoder) if prior is None else prior
     size = max(1, min(500, NOISE_ELEMENTS // (n_samples * (model.encoder.latent_dim + model.lower_dim))))
-    bounds: list[Tensor] = []
-    for x in observed(model, images, seed, size):
-        with flush_denormals():
-            bounds.append(iwae(model, x, n_samples, prior=p, generator=generator))
+    given = {"samples": n_samples, "seed": seed, "items": len(images), "at_once": size}
+    earlier = None if scoring is None else scoring.load(generator, given)
+    bounds: list[Tensor] = [] if earlier is None else [earlier]
+    done = 0 if earlier is None else len(earlier)
+    seen = 0
+    try:
         if progress is not None:
-            progress(sum(map(len, bounds)), len(images))
+            progress(done, len(images))
+        for x in observed(model, images, seed, size):
+            seen += len(x)
+            if seen <= done:
+                continue
+            with flush_denormals():
+                bounds.append(iwae(model, x, n_samples, prior=p, generator=generator))
+            done = seen
+            if scoring is not None:
+                scoring.keep(bounds, generator)
+            if progress is not None:
+                progress(done, len(images))
+    finally:
+        if scoring is not None:
+            scoring.save()
     return torch.cat(bounds)
 
 
@@ -138,20 +157,19 @@ def in_nats(model: VAE, log_p: float | Tensor, n_pixels: int) -> Any:
     return log_p if model.decoder.likelihood.normalised else log_p - 0.5 * n_pixels * math.log(math.pi)
 
 
-def likelihood_figures(
-    model: VAE, log_p: float, n_pixels: int, levels: int | None, suffix: str = ""
-) -> dict[str, float]:
-    """`nll_nats`, under `mse` also `nll_paper`, and `bpd` where the data have levels."""
+def likelihood_figures(model: VAE, log_p: Tensor, data: Dataset, suffix: str = "") -> dict[str, float]:
+    """`nll_nats`, under `mse` also `nll_paper`, and `bpd` where the data have levels, of the items' log-likelihoods."""
     figures = {}
+    mean, n_pixels = log_p.double().mean().item(), math.prod(data.shape)
     if not model.decoder.likelihood.normalised:
-        figures[f"nll_paper{suffix}"] = -log_p
-    nll = -float(in_nats(model, log_p, n_pixels))
+        figures[f"nll_paper{suffix}"] = -mean
+    nll = -float(in_nats(model, mean, n_pixels))
     figures[f"nll_nats{suffix}"] = nll
     bits = nll / (n_pixels * math.log(2))
     if model.decoder.likelihood.discrete:
         figures[f"bpd{suffix}"] = bits
-    elif levels is not None:
-        figures[f"bpd{suffix}"] = bits + math.log2(levels)
+    elif data.levels is not None:
+        figures[f"bpd{suffix}"] = bits + math.log2(data.levels)
     return figures
 
 
@@ -167,6 +185,7 @@ def evaluate(
     ks: Sequence[int] | None = None,
     seed: int = 0,
     trained_on: bool = True,
+    scoring: Scoring | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Every figure of a model on one split; one that does not apply is absent.
@@ -180,6 +199,7 @@ def evaluate(
         ks: Numbers of neighbours; by default 3, 5, ..., 15, as far as there are so many to look among.
         seed: Seed of the noise.
         trained_on: Whether the model was trained on this data; `kl_prior` is left out where it was not.
+        scoring: Where the part of the log-likelihoods that is done is kept, as `log_likelihood` has it.
         progress: Called with the items done and the items in all.
 
     Raises:
@@ -190,12 +210,11 @@ def evaluate(
     rest = [data.splits[name] for name in ("train", "validation") if split not in (name, "all")]
     if ks is not None:  # before hours of scoring
         _check_ks(ks, sum(map(len, rest)))
-    n_pixels = math.prod(data.shape)
     p = model.eval().prior(model.encoder)
-    log_p = log_likelihood(model, scored, n_samples, prior=p, seed=seed, progress=progress).double().mean().item()
-    figures: dict[str, Any] = likelihood_figures(model, log_p, n_pixels, data.levels)
+    log_p = log_likelihood(model, scored, n_samples, prior=p, seed=seed, scoring=scoring, progress=progress)
+    figures: dict[str, Any] = likelihood_figures(model, log_p, data)
     figures |= {"samples": n_samples, "items": len(scored)}
-    figures |= bound_figures(model, images, p, n_pixels, seed)
+    figures |= bound_figures(model, images, p, math.prod(data.shape), seed)
     means = latents(model, images, seed)
     if len(means) > 1:  # of one item there is no variance
         figures["active_units"] = active_units(means)
@@ -222,6 +241,7 @@ def evaluate_under(
     n_samples: int = 5000,
     n_items: int | None = None,
     seed: int = 0,
+    scoring: Scoring | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """The log-likelihood under another prior than the model's: `nll_nats@NAME` and its like.
@@ -235,6 +255,7 @@ def evaluate_under(
         n_samples: Importance samples S per item.
         n_items: Only the first so many items, all by default.
         seed: Seed of the noise: that of `evaluate` gives both priors the same draws.
+        scoring: Where the part that is done is kept, as `log_likelihood` has it.
         progress: Called with the items done and the items in all.
 
     Raises:
@@ -242,8 +263,8 @@ def evaluate_under(
     """
     scored = _checked_part(model, data, split, n_samples, n_items).first(n_items)
     p = prior(model.eval().encoder)
-    log_p = log_likelihood(model, scored, n_samples, prior=p, seed=seed, progress=progress).double().mean().item()
-    figures: dict[str, Any] = likelihood_figures(model, log_p, math.prod(data.shape), data.levels, f"@{name}")
+    log_p = log_likelihood(model, scored, n_samples, prior=p, seed=seed, scoring=scoring, progress=progress)
+    figures: dict[str, Any] = likelihood_figures(model, log_p, data, f"@{name}")
     return figures | {f"samples@{name}": n_samples, f"items@{name}": len(scored)}
 
 

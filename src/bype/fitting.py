@@ -22,12 +22,12 @@ from bype.training import EpochInfo, Snapshot, Trainer
 SAVES_IN_THREAD = ("cuda",)
 
 
-_saved = 0
+_saved = False
 
 
 def saved() -> bool:
     """Whether this process has saved an epoch."""
-    return _saved > 0
+    return _saved
 
 
 def strategy_from(config: Config) -> Strategy:
@@ -98,7 +98,7 @@ class _Writer:
             self.run.append_metrics(info)
             self.run.save(epoch)
             global _saved
-            _saved += 1
+            _saved = True
         except BaseException:
             self.failed = True
             raise

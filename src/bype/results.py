@@ -4,12 +4,14 @@ import math
 import re
 from typing import Any
 
-from bype.checkpoints import FORMAT, read_tensors, write_tensors
+from bype.checkpoints import FORMAT, read_checkpoint, read_tensors, write_tensors
 from bype.data import Dataset
+from bype.devices import versions
 from bype.errors import InputError, RunExistsError, first_line
 from bype.files import locked, read_json, write_json
 from bype.priors import FittedMixture
 from bype.runs import Run
+from bype.scoring import Scoring
 
 
 class Results:
@@ -68,6 +70,16 @@ class Results:
                 return False
             self._write_figures([*rest, own | figures])
         return True
+
+    def scoring(self, split: str, *, samples: int, seed: int = 0, every: int = 1, refit: str | None = None) -> Scoring:
+        """Where the part of a scoring that is done is kept, of these networks, this code and, if named, that refit."""
+        made_for: dict[str, Any] = {"networks": self.networks, "source": versions()["source"]}
+        made_for |= {"split": split, "every": every, "refit": refit}
+        name = f"scoring-{split}-{samples}-s{seed}"
+        if refit is not None:
+            name += f"@{refit}"
+            made_for["refit_sum"] = read_checkpoint(self.path / f"refit-{refit}.safetensors")[2]
+        return Scoring(self.path / f"{name}.safetensors", made_for)
 
     def _check_networks(self) -> None:
         if self.networks != self.run.networks():

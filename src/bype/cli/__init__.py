@@ -71,9 +71,12 @@ def _stop(number: int, frame: types.FrameType | None) -> NoReturn:
 
 
 def _what_is_kept() -> str:
-    fitting = sys.modules.get("bype.fitting")
-    saved = fitting is not None and fitting.saved()
-    return "stopped; the last finished epoch is saved" if saved else "stopped"
+    kept = {
+        "bype.fitting": "the last finished epoch is saved",
+        "bype.scoring": "what is scored is kept, and the same command goes on from there",
+    }
+    told = [text for name, text in kept.items() if name in sys.modules and sys.modules[name].saved()]
+    return "; ".join(["stopped", *told])
 
 
 def _usage(error: Any) -> str:

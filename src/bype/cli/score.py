@@ -50,19 +50,22 @@ def evaluate(
     results.figures()  # a damaged record is refused before anything is scored
     place, own, model = load(run, device)
     data = own if set_ is None or place.is_set(set_) else place.load_data(own.train.pixels.device, set_)
-    options: dict[str, Any] = {"split": split, "n_samples": samples, "n_items": items, "seed": seed}
+    refitted = None if with_ is None else results.load_refit(with_, own)
+    scoring = results.scoring(split, samples=samples, seed=seed, refit=with_) if data is own else None
+    options: dict[str, Any] = {"split": split, "n_samples": samples, "n_items": items, "seed": seed, "scoring": scoring}
     with console.items(str(run)) as progress:
-        if with_ is None:
+        if refitted is None:
             figures = figures_of(model, data, **options, ks=ks, trained_on=data is own, progress=progress)
         else:
-            refitted = results.load_refit(with_, own)
-            figures = evaluate_under(model, data, refitted, with_, **options, progress=progress)
+            figures = evaluate_under(model, data, refitted, str(with_), **options, progress=progress)
     what = {"set": data.name, "split": split, "seed": seed}
     try:
         _show(run, what, figures, as_json=as_json)
     finally:  # recorded even where nobody can be shown them, and shown even where they cannot be recorded
         if data is own and not results.add_figures({**what, **figures}):
             console.say(f"{run}: its record is of more samples and items, and stays as it is")
+        if scoring is not None:
+            scoring.remove()
 
 
 def _show(run: Path, what: dict[str, Any], figures: dict[str, Any], *, as_json: bool) -> None:

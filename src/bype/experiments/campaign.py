@@ -21,13 +21,15 @@ from bype.evaluation import evaluate, evaluate_under, likelihood_figures, log_li
 from bype.experiments import ledger
 from bype.experiments.cells import FIFTH, SHORT_ITEMS, SHORT_SAMPLES, Cell
 from bype.files import locked, write_text
-from bype.fitting import TrainedRun, fit, trainer_from
+from bype.fitting import fit, trainer_from
 from bype.floats import flush_denormals
+from bype.models import VAE
 from bype.objectives import iwae
 from bype.priors import FittedMixture
 from bype.refitting import VALIDATION_DRAWS, VALIDATION_ITEMS, refit
 from bype.results import Results
 from bype.runs import Run
+from bype.scoring import Scoring, seconds_spent
 
 # What an estimate takes for the epochs of a run that stops early, until the ledger knows better.
 EPOCHS_GUESSED = 400
@@ -38,7 +40,7 @@ MANY_COMPONENTS = 10_000
 
 
 class BudgetSpent(Exception):  # noqa: N818 (nothing went wrong)
-    """The time is over; what is trained so far is saved, and the next call goes on from there."""
+    """The time is over; what is trained and scored so far is saved, and the next call goes on from there."""
 
 
 class Estimate(NamedTuple):
@@ -139,7 +141,7 @@ def run_cells(
         try:
             run_cell(c, ledger_folder, runs_folder, deadline=start + budget, clock=clock)
         except BudgetSpent:
-            console.say(f"{c.id}  stopped: the budget is spent; what is trained is kept in {runs_folder / c.id}")
+            console.say(f"{c.id}  stopped: the budget is spent; what is done is kept in {runs_folder / c.id}")
             report.begun.append(c.id)
             continue
         except (RunExistsError, TrainingError, InputError) as e:
@@ -208,32 +210,40 @@ def _run_cell(
         trained = fit(cell.config, runs_folder / cell.id, resume=True, on_epoch=within(show))
     model, data, metrics = trained.trainer.model, trained.data, trained.run.metrics()
     figures = ledger.training_figures(metrics)
-    scoring = time.perf_counter()
+    start, results = time.perf_counter(), Results(trained.run)
+    parts: list[Scoring] = []
+
+    def kept(samples: int, **of: Any) -> Scoring:
+        parts.append(results.scoring("test", samples=samples, **of))
+        return parts[-1]
+
     with console.items(cell.id) as show_items:
         progress = within(show_items)
         short: dict[str, Any] = {"n_samples": SHORT_SAMPLES, "n_items": SHORT_ITEMS, "progress": progress}
-        scored = ledger.flat(evaluate(model, data, **short))
+        scored = ledger.flat(evaluate(model, data, **short, scoring=kept(SHORT_SAMPLES)))
         figures["nll_paper_short"] = scored.pop("nll_paper")
         # What is named without `short` is of the contract's full evaluation alone.
         figures |= {k: v for k, v in scored.items() if k not in ("nll_nats", "bpd", "samples", "items")}
         if cell.samples is not None:
             images = data.test.every(cell.every)
-            log_p = log_likelihood(model, images, cell.samples, progress=progress).double()
-            figures |= likelihood_figures(model, log_p.mean().item(), math.prod(data.shape), data.levels)
+            log_p = log_likelihood(
+                model, images, cell.samples, scoring=kept(cell.samples, every=cell.every), progress=progress
+            )
+            figures |= likelihood_figures(model, log_p, data)
             figures |= {"nll_paper_samples": cell.samples, "nll_paper_items": len(images)}
             figures["nll_paper_every"] = cell.every
             if cell.every == 1:  # to stand beside a cell of which no more were scored
-                figures["nll_paper_fifth"] = -log_p[::FIFTH].mean().item()
+                figures["nll_paper_fifth"] = -log_p[::FIFTH].double().mean().item()
         if cell.refit:
-            prior = _refit_at_all(trained, check)
-            under = evaluate_under(model, data, prior, "all", **short)
+            prior = _refit_at_all(results, model, data, check)
+            under = evaluate_under(model, data, prior, "all", **short, scoring=kept(SHORT_SAMPLES, refit="all"))
             figures |= {
                 key.replace("@", "_short@"): value for key, value in under.items() if key.startswith("nll_paper")
             }
             if cell.samples is not None and not _costly(data, len(prior.loc)):
-                full: dict[str, Any] = {"n_samples": cell.samples, "progress": progress}
-                figures |= evaluate_under(model, data, prior, "all", **full)
-    figures["seconds_evaluation"] = time.perf_counter() - scoring
+                whole: dict[str, Any] = {"n_samples": cell.samples, "progress": progress}
+                figures |= evaluate_under(model, data, prior, "all", **whole, scoring=kept(cell.samples, refit="all"))
+    figures["seconds_evaluation"] = time.perf_counter() - start + sum(p.earlier for p in parts)
     # Training may have been done in pieces; what the epochs took is in their lines.
     training = sum(m["seconds"] + m["seconds_validation"] + m.get("seconds_coreset", 0.0) for m in metrics)
     value = ledger.cell(
@@ -247,15 +257,16 @@ def _run_cell(
         seconds=training + figures["seconds_evaluation"],
     )
     ledger.write_cell(ledger_folder, value, cell.id)
+    for part in parts:
+        part.remove()
     return value
 
 
-def _refit_at_all(trained: TrainedRun, check: Callable[..., None]) -> FittedMixture:
+def _refit_at_all(results: Results, model: VAE, data: Dataset, check: Callable[..., None]) -> FittedMixture:
     """The run's refit at all training items: made now, or by an earlier call that was stopped after it."""
-    results, data = Results(trained.run), trained.data
     if results.has_refit("all"):
         return results.load_refit("all", data)
-    prior = refit(trained.trainer.model, data, say=check)
+    prior = refit(model, data, say=check)
     results.save_refit("all", prior, method="points", seed=0)
     return prior
 
@@ -271,8 +282,8 @@ def _costly(data: Dataset, components: int) -> bool:
 def estimate(cell: Cell, done: Sequence[dict[str, Any]], runs_folder: Path) -> Estimate:
     """What a cell will take here: by its like of the ledger from such a device, else by a few steps and samples of it.
 
-    Epochs that its run has already are not counted again. How many there will be is, under early stopping, the
-    median of the ledger's runs of that protocol, or a guess.
+    Epochs that its run has already and scoring that is kept are not counted again. How many there will be is, under
+    early stopping, the median of the ledger's runs of that protocol, or a guess.
     """
     device = device_model(device_of(cell.config.device))
     protocol = [d["figures"]["epochs"] for d in done if d["protocol"] == cell.protocol and "epochs" in d["figures"]]
@@ -292,8 +303,9 @@ def estimate(cell: Cell, done: Sequence[dict[str, Any]], runs_folder: Path) -> E
     else:
         epoch, evaluation = measure(cell)
         epochs = min(cell.config.epochs, statistics.median(protocol) if protocol else EPOCHS_GUESSED)
-    left = max(0.0, epochs - len(Run(runs_folder / cell.id).metrics()))
-    return Estimate(left * epoch + evaluation, "ledger" if like else "measured")
+    run = Run(runs_folder / cell.id)
+    left = max(0.0, epochs - len(run.metrics())) * epoch + max(0.0, evaluation - seconds_spent(run.path))
+    return Estimate(left, "ledger" if like else "measured")
 
 
 _measured: dict[tuple[str, ...], tuple[float, float]] = {}

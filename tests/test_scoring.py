@@ -1,0 +1,176 @@
+"""A scoring that is stopped goes on from where it was, to the same bits, and from nothing else."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+import bype
+import bype.evaluation
+from bype.checkpoints import read_tensors
+from bype.evaluation import evaluate, evaluate_under, log_likelihood
+from bype.priors import FittedMixture
+from bype.scoring import Scoring, seconds_spent
+
+
+class Stopped(BaseException):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    monkeypatch.setattr(bype.evaluation, "NOISE_ELEMENTS", 3 * 30 * 4)  # four of the items below at once
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """The sizes of the batches that are scored."""
+    sizes, iwae = [], bype.evaluation.iwae
+
+    def counted(model, x, *args, **options):
+        sizes.append(len(x))
+        return iwae(model, x, *args, **options)
+
+    monkeypatch.setattr(bype.evaluation, "iwae", counted)
+    return sizes
+
+
+def model_for(data, **options):
+    return bype.build_model(data, **({"prior": "bype", "n_components": 8, "latent_dim": 3, "hidden_dim": 16} | options))
+
+
+def stop_after(n):
+    def progress(done, total):
+        if done >= n:
+            raise Stopped
+
+    return progress
+
+
+@pytest.mark.parametrize("likelihood", ["mse", "bernoulli"])
+def test_a_stopped_scoring_goes_on_to_the_same_bits(tiny, tmp_path, batches, likelihood):
+    model, where = model_for(tiny, likelihood=likelihood), tmp_path / "part"
+    images = tiny.train.first(30)
+    whole = log_likelihood(model, images, 30)
+    assert batches == [4] * 7 + [2]
+    for done, left in ((0, 8), (1, 7), (19, 3), (30, 0)):
+        with pytest.raises(Stopped):
+            log_likelihood(model, images, 30, scoring=Scoring(where, {}), progress=stop_after(done))
+        batches.clear()
+        part, calls = Scoring(where, {}), []
+        assert torch.equal(
+            log_likelihood(model, images, 30, scoring=part, progress=lambda *at, to=calls: to.append(at)), whole
+        ), done
+        assert len(batches) == left
+        assert calls[0] == (30 - 4 * left + 2 if left else 30, 30)
+        assert calls[-1] == (30, 30)
+        part.remove()
+        assert not where.exists()
+
+
+def test_a_part_of_anything_else_is_not_gone_on_with(tiny, tmp_path, batches):
+    model, where = model_for(tiny), tmp_path / "part"
+    images = tiny.train.first(20)
+
+    def scored(what=(("networks", 1),), n=20, samples=30, seed=0):
+        batches.clear()
+        return log_likelihood(model, images.first(n), samples, seed=seed, scoring=Scoring(where, dict(what)))
+
+    scored()
+    for change in ({"what": [("networks", 2)]}, {"n": 16}, {"samples": 29}, {"seed": 1}):
+        fresh = scored(**change)
+        assert sum(batches) == change.get("n", 20), change
+        expected = log_likelihood(
+            model, images.first(change.get("n", 20)), change.get("samples", 30), seed=change.get("seed", 0)
+        )
+        assert torch.equal(fresh, expected)
+        scored()
+        assert sum(batches) == 20, "and what it left is not gone on with either"
+        scored()
+        assert not batches
+
+
+@pytest.mark.parametrize("content", [b"", b"text", None])
+def test_a_damaged_part_is_of_no_use_and_no_harm(tiny, tmp_path, batches, content):
+    model, where = model_for(tiny), tmp_path / "part"
+    whole = log_likelihood(model, tiny.train, 30, scoring=Scoring(where, {}))
+    where.write_bytes(where.read_bytes()[:-9] if content is None else content)
+    batches.clear()
+    assert torch.equal(log_likelihood(model, tiny.train, 30, scoring=Scoring(where, {})), whole)
+    assert sum(batches) == len(tiny.train)
+    assert len(read_tensors(where)[0]["values"]) == len(whole)
+
+
+def test_where_nothing_can_be_written_scoring_ends_well(tiny, tmp_path):
+    model = model_for(tiny)
+    (tmp_path / "file").write_text("")
+    part = Scoring(tmp_path / "file" / "part", {})
+    assert torch.equal(log_likelihood(model, tiny.test, 5, scoring=part), log_likelihood(model, tiny.test, 5))
+    part.remove()
+
+
+def test_what_a_killed_process_loses_is_what_came_after_the_last_writing(tiny, tmp_path, monkeypatch):
+    now, where = [0.0], tmp_path / "part"
+    monkeypatch.setattr("bype.scoring.time.monotonic", lambda: now[0])
+    kept = []
+
+    def progress(done, total):
+        now[0] += 12.0
+        kept.append(len(read_tensors(where)[0]["values"]) if where.exists() else 0)
+
+    log_likelihood(model_for(tiny), tiny.train.first(30), 30, scoring=Scoring(where, {}), progress=progress)
+    assert kept == [0, 0, 0, 12, 12, 12, 24, 24, 24], "written every 30 seconds, here at 36 and 72"
+    assert seconds_spent(tmp_path) == 0, "not a run's"
+    shutil.move(where, tmp_path / "scoring-test-30-s0.safetensors")
+    assert seconds_spent(tmp_path) == 108.0
+    part = Scoring(tmp_path / "scoring-test-30-s0.safetensors", {})
+    log_likelihood(model_for(tiny), tiny.train.first(30), 30, scoring=part)
+    assert part.earlier == 108.0
+
+
+def test_evaluate_hands_it_on(tiny, tmp_path, batches):
+    model = model_for(tiny)
+    mixture = FittedMixture(torch.zeros(2, 3), torch.tensor([0.5, 0.5]).log(), torch.zeros(()))
+    for score in (evaluate, lambda *a, **b: evaluate_under(*a, mixture, "two", **b)):
+        given = {"n_samples": 30, "scoring": Scoring(tmp_path / "part", {"score": str(score)})}
+        figures = score(model, tiny, **given)
+        batches.clear()
+        assert score(model, tiny, **given) == figures
+        assert not batches
+
+
+def test_an_interrupted_command_goes_on_and_leaves_nothing(cli_json, run_cli, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("bype.scoring._saved", False)
+    run, expected = tmp_path / "run", tmp_path / "expected"
+    for folder in (run, expected):
+        shutil.copytree(trained["bype"], folder)
+    for words in ([], ["--with", "all"]):
+        if words:
+            cli_json("refit", run, "--name", "all")
+            cli_json("refit", expected, "--name", "all")
+        given = ["--samples", 30, "--items", 25, *words]
+        iwae, calls = bype.evaluation.iwae, []
+
+        def interrupted(*args, iwae=iwae, calls=calls, **options):
+            calls.append(args)
+            if len(calls) == 4:
+                raise KeyboardInterrupt
+            return iwae(*args, **options)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(bype.evaluation, "iwae", interrupted)
+            code, out, err = run_cli("evaluate", run, *given)
+        assert (code, out) == (130, "")
+        assert "what is scored is kept, and the same command goes on from there" in err
+        (part,) = run.glob("scoring-*")
+        done = len(read_tensors(part)[0]["values"])
+        with monkeypatch.context() as patched:
+            patched.setattr(bype.evaluation, "iwae", lambda *a, c=calls, f=iwae, **b: c.append(a) or f(*a, **b))
+            calls.clear()
+            cli_json("evaluate", run, *given)
+        assert sum(len(args[1]) for args in calls) == 25 - done
+        cli_json("evaluate", expected, *given)
+        ours, theirs = (json.loads((folder / "evaluation.json").read_text()) for folder in (run, expected))
+        assert ours == theirs
+        assert not list(run.glob("scoring-*"))
