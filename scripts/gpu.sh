@@ -29,7 +29,7 @@ except ImportError:
 if tuple(int(p) for p in torch.__version__.split("+")[0].split(".")[:2]) < (2, 11):
     sys.exit(f"gpu.sh: expected torch 2.11 or later, got {torch.__version__}")
 from bype.errors import InputError
-from bype.experiments.campaign import parse_duration
+from bype.experiments.estimates import parse_duration
 try:
     print(round(parse_duration(sys.argv[1])))
 except InputError as e:

@@ -14,7 +14,7 @@ from bype.checkpoints import read_tensors, write_tensors
 from bype.config import Config
 from bype.errors import InputError, TrainingError
 from bype.evaluation import log_likelihood
-from bype.experiments import campaign, ledger
+from bype.experiments import campaign, estimates, ledger, scores
 from bype.experiments import cells as all_cells
 from bype.experiments.cells import Cell, Selection, cells_of
 from bype.runs import Run
@@ -29,11 +29,11 @@ def config(**options):
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(campaign, "SHORT_SAMPLES", 5)
-    monkeypatch.setattr(campaign, "SHORT_ITEMS", 20)
+    monkeypatch.setattr(all_cells, "SHORT_SAMPLES", 5)
+    monkeypatch.setattr(all_cells, "SHORT_ITEMS", 20)
     monkeypatch.setattr("bype.refitting.VALIDATION_ITEMS", 10)
     monkeypatch.setattr("bype.refitting.VALIDATION_DRAWS", 5)
-    monkeypatch.setattr(campaign, "_measured", {})
+    monkeypatch.setattr(estimates, "_measured", {})
 
 
 def without_times(value):
@@ -177,8 +177,8 @@ def test_a_cell_is_one_process_s_while_it_is_scored_too(tmp_path, monkeypatch):
         inner.append(campaign.run_cells([cell], tmp_path / "ledger", tmp_path / "runs"))
         return scored(*args, **options)
 
-    scored = campaign.evaluate
-    monkeypatch.setattr(campaign, "evaluate", evaluate)
+    scored = scores.evaluate
+    monkeypatch.setattr(scores, "evaluate", evaluate)
     assert campaign.run_cells([cell], tmp_path / "ledger", tmp_path / "runs").finished == [cell.id]
     assert [r.not_started for r in inner] == [[cell.id]]
 
@@ -259,31 +259,31 @@ def done_like(cell, **changes):
 
 
 def test_an_estimate_is_the_ledger_s_where_it_has_a_like(tmp_path, monkeypatch):
-    monkeypatch.setattr(campaign, "device_model", lambda device: "here")
+    monkeypatch.setattr(estimates, "device_model", lambda device: "here")
     (cell,) = trial("standard", epochs=1)
     like = [done_like(cell), done_like(cell, seconds=150.0), done_like(cell, device="elsewhere", seconds=9e9)]
-    assert campaign.estimate(cell, like, tmp_path) == (140.0, "ledger")
+    assert estimates.estimate(cell, like, tmp_path) == (140.0, "ledger")
     # Epochs that the run has already are not counted again.
     run = tmp_path / cell.id
     run.mkdir()
     (run / "metrics.jsonl").write_text('{"epoch": 1}\n' * 4)
-    assert campaign.estimate(cell, like[:1], tmp_path) == (90.0, "ledger")
+    assert estimates.estimate(cell, like[:1], tmp_path) == (90.0, "ledger")
     # Nor is what it took to score what is kept.
     write_tensors(run / "scoring-test-5-s0.safetensors", {}, {"seconds": 12.0})
     (run / "scoring-test-8-s0.safetensors").write_text("damaged")
-    assert campaign.estimate(cell, like[:1], tmp_path) == (78.0, "ledger")
+    assert estimates.estimate(cell, like[:1], tmp_path) == (78.0, "ledger")
     write_tensors(run / "scoring-test-8-s0.safetensors", {}, {"seconds": 40.0})
-    assert campaign.estimate(cell, like[:1], tmp_path) == (60.0, "ledger")
+    assert estimates.estimate(cell, like[:1], tmp_path) == (60.0, "ledger")
 
 
 def test_an_estimate_is_measured_where_the_ledger_has_none(tmp_path, monkeypatch):
     (cell,) = trial("exemplar", epochs=300)
-    monkeypatch.setattr(campaign, "measure", lambda cell: (2.0, 7.0))
-    assert campaign.estimate(cell, [], tmp_path) == (607.0, "measured")
+    monkeypatch.setattr(estimates, "measure", lambda cell: (2.0, 7.0))
+    assert estimates.estimate(cell, [], tmp_path) == (607.0, "measured")
     stopped = [done_like(cell, settings_hash="other", figures={"epochs": e}) for e in (40, 50, 90)]
-    assert campaign.estimate(cell, stopped, tmp_path) == (107.0, "measured")
+    assert estimates.estimate(cell, stopped, tmp_path) == (107.0, "measured")
     (long,) = trial("exemplar", epochs=4000)
-    assert campaign.estimate(long, [], tmp_path).seconds == 2.0 * campaign.EPOCHS_GUESSED + 7.0
+    assert estimates.estimate(long, [], tmp_path).seconds == 2.0 * estimates.EPOCHS_GUESSED + 7.0
 
 
 def test_what_is_measured_is_scaled_to_the_whole(monkeypatch):
@@ -291,21 +291,21 @@ def test_what_is_measured_is_scaled_to_the_whole(monkeypatch):
     n_train, n_test = (len(part) for part in (bype.load("digits").train, bype.load("digits").test))
     seconds = iter(range(10**6))
     monkeypatch.setattr("bype.training.Trainer._now", lambda self: float(next(seconds)))
-    monkeypatch.setattr(campaign, "_seconds", lambda work, device: float(work() is not None))
+    monkeypatch.setattr(estimates, "_seconds", lambda work, device: float(work() is not None))
     options = {"batch_size": 20, "coreset_interval": 10}
     for coreset, update in (("none", 0.0), ("paper", 1.0)):
         cell = Cell("trial", config(coreset=coreset, **options), "short", samples=40, refit=True)
-        epoch, evaluation = campaign.measure(cell, steps=5, latents=100)
+        epoch, evaluation = estimates.measure(cell, steps=5, latents=100)
         assert epoch == pytest.approx(n_train / 100 + 1 + update / 10)
         # A second for 200 draws: 5 of 20 items and 40 of all under the own prior and again under the refit, and a
         # second for 200 densities of those, and of the search for sigma.
         scored = 5 * 20 + 40 * n_test
-        searched = campaign.VALIDATION_ITEMS * campaign.VALIDATION_DRAWS * campaign.SIGMAS_TRIED
+        searched = estimates.VALIDATION_ITEMS * estimates.VALIDATION_DRAWS * estimates.SIGMAS_TRIED
         assert evaluation == pytest.approx((scored + scored + scored + searched) / 200)
     short = Cell("trial", config(**options), "short", samples=None)
-    assert campaign.measure(short, latents=100)[1] == pytest.approx(5 * 20 / 200)
+    assert estimates.measure(short, latents=100)[1] == pytest.approx(5 * 20 / 200)
     fifth = Cell("trial", config(**options), "short", samples=40, every=5)
-    assert campaign.measure(fifth, latents=100)[1] == pytest.approx((5 * 20 + 40 * -(-n_test // 5)) / 200)
+    assert estimates.measure(fifth, latents=100)[1] == pytest.approx((5 * 20 + 40 * -(-n_test // 5)) / 200)
 
 
 def test_the_cheapest_cells_run_first_and_only_those_that_fit(tmp_path, monkeypatch, capsys):
@@ -315,7 +315,7 @@ def test_the_cheapest_cells_run_first_and_only_those_that_fit(tmp_path, monkeypa
 
     def estimate(cell, *_):
         estimated.append(cell.config.prior)
-        return campaign.Estimate(cost[cell.config.prior], "measured")
+        return estimates.Estimate(cost[cell.config.prior], "measured")
 
     def run(cell, *_, **__):
         ran.append(cell.config.prior)
@@ -338,7 +338,7 @@ def test_the_cheapest_cells_run_first_and_only_those_that_fit(tmp_path, monkeypa
 
 def test_a_cell_stopped_while_it_is_scored_goes_on_from_there(tmp_path, monkeypatch):
     """Each call has a budget for four batches of ten items; the whole is forty-odd."""
-    monkeypatch.setattr(campaign, "estimate", lambda *_: campaign.Estimate(0.0, "measured"))
+    monkeypatch.setattr(campaign, "estimate", lambda *_: estimates.Estimate(0.0, "measured"))
     monkeypatch.setattr("bype.evaluation.NOISE_ELEMENTS", 8 * 4 * 10)
     cell = Cell("trial", config(prior="standard", epochs=1), "short", samples=8, refit=True)
     expected = campaign.run_cell(cell, tmp_path / "unbroken", tmp_path / "runs-unbroken")
@@ -365,7 +365,7 @@ def test_a_cell_stopped_while_it_is_scored_goes_on_from_there(tmp_path, monkeypa
 
 def test_what_fits_no_budget_is_done_in_parts_if_asked(tmp_path, monkeypatch):
     cells = trial("standard", "bype", epochs=4)
-    monkeypatch.setattr(campaign, "estimate", lambda *_: campaign.Estimate(100.0, "measured"))
+    monkeypatch.setattr(campaign, "estimate", lambda *_: estimates.Estimate(100.0, "measured"))
     folders, calls = (tmp_path / "ledger", tmp_path / "runs"), 0
 
     def call(partial):
@@ -447,7 +447,7 @@ def test_ranks_are_in_the_order_of_what_was_timed():
 def test_a_cell_that_outlasts_the_budget_goes_on_at_the_next_call(tmp_path, monkeypatch):
     (cell,) = trial("bype", epochs=6)
     expected = campaign.run_cell(cell, tmp_path / "unbroken", tmp_path / "runs-unbroken")
-    monkeypatch.setattr(campaign, "estimate", lambda *_: campaign.Estimate(0.0, "measured"))
+    monkeypatch.setattr(campaign, "estimate", lambda *_: estimates.Estimate(0.0, "measured"))
     ticks = iter(range(1000))
     folders = tmp_path / "ledger", tmp_path / "runs"
     report = campaign.run_cells([cell], *folders, budget=3.5, clock=lambda: float(next(ticks)))
@@ -465,10 +465,11 @@ from pathlib import Path
 import torch
 import bype.evaluation, bype.scoring
 torch.set_num_threads(1)  # too small to share, and on a busy machine threads wait for one another
-from bype.experiments import campaign
+from bype.experiments import campaign, cells
+from bype.experiments.estimates import Estimate
 from bype.config import Config
 from bype.experiments.cells import Cell
-campaign.SHORT_SAMPLES, campaign.SHORT_ITEMS = 5, 20
+cells.SHORT_SAMPLES, cells.SHORT_ITEMS = 5, 20
 bype.evaluation.NOISE_ELEMENTS = 50 * 4 * 10  # ten items at once
 if sys.argv[3:] == ["scoring"]:
     bype.scoring.SAVED_EVERY = 0
@@ -482,9 +483,9 @@ if sys.argv[3:] == ["scoring"]:
 
     bype.scoring.Scoring.save = save_and_die
 options = dict(n_components=20, latent_dim=4, hidden_dim=16, epochs=30, warmup=2, batch_size=100, coreset="none")
-cells = [Cell("trial", Config("digits", prior=p, **options), "short", samples=50) for p in ("bype", "standard")]
-campaign.estimate = lambda *_: campaign.Estimate(0.0, "measured")
-campaign.run_cells(cells, Path(sys.argv[1]), Path(sys.argv[2]))
+todo = [Cell("trial", Config("digits", prior=p, **options), "short", samples=50) for p in ("bype", "standard")]
+campaign.estimate = lambda *_: Estimate(0.0, "measured")
+campaign.run_cells(todo, Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
@@ -522,13 +523,13 @@ def test_killed_in_a_cell_and_started_again_the_ledger_is_that_of_an_unbroken_ru
     ("text", "seconds"), [("90", 90), ("90s", 90), ("9m", 540), ("1h30m", 5400), ("2h", 7200), ("1m5s", 65)]
 )
 def test_budgets_are_read(text, seconds):
-    assert campaign.parse_duration(text) == seconds
+    assert estimates.parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "m", "9 m", "-5", "1.5h", "9x", "30m1h"])
 def test_other_budgets_are_refused(text):
     with pytest.raises(InputError, match="--budget: expected a time like 90s, 9m or 1h30m"):
-        campaign.parse_duration(text)
+        estimates.parse_duration(text)
 
 
 @pytest.mark.parametrize("budget", ["abc", "9x", ""])

@@ -105,10 +105,11 @@ def _run_experiment(
     from bype.devices import device_of
     from bype.experiments import campaign
     from bype.experiments.cells import cells_of
+    from bype.experiments.estimates import parse_duration
     from bype.experiments.ledger import read
 
     device_of(asked.device)
-    seconds = campaign.parse_duration(budget) if budget is not None else float("inf")
+    seconds = parse_duration(budget) if budget is not None else float("inf")
     cells = cells_of(what, asked)
     if shard is not None:
         cells = campaign.shard(cells, *_shard(shard))

@@ -1,0 +1,77 @@
+"""What is measured of a trained cell: its scores in short and in full, and under a refit with all training items."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from bype.data import Dataset
+from bype.evaluation import Progress, evaluate, evaluate_under, likelihood_figures, log_likelihood
+from bype.experiments import cells, ledger
+from bype.experiments.cells import FIFTH, Cell
+from bype.fitting import TrainedRun
+from bype.models import VAE
+from bype.priors import FittedMixture
+from bype.refitting import refit
+from bype.results import Results
+from bype.scoring import Scoring
+
+# On a CPU, under more components than this, a refit is scored by `nll_paper_short` alone: in full it takes an hour.
+MANY_COMPONENTS = 10_000
+
+
+def score(
+    cell: Cell, trained: TrainedRun, progress: Progress, check: Callable[..., None]
+) -> tuple[dict[str, Any], list[Scoring]]:
+    """The figures of a cell's evaluation, and what of it is kept beside the run until they are recorded.
+
+    Args:
+        cell: The cell.
+        trained: Its run, with the best epoch's networks.
+        progress: Called as scoring goes on; what it raises ends it, and the next call goes on from there.
+        check: Called as the refit goes on, with what it has to say.
+    """
+    model, data, start = trained.trainer.model, trained.data, time.perf_counter()
+    results = Results(trained.run)
+    parts: list[Scoring] = []
+
+    def kept(samples: int, **of: Any) -> Scoring:
+        parts.append(results.scoring("test", samples=samples, **of))
+        return parts[-1]
+
+    short: dict[str, Any] = {"n_samples": cells.SHORT_SAMPLES, "n_items": cells.SHORT_ITEMS, "progress": progress}
+    scored = ledger.flat(evaluate(model, data, **short, scoring=kept(cells.SHORT_SAMPLES)))
+    figures = {"nll_paper_short": scored.pop("nll_paper")}
+    # What is named without `short` is of the contract's full evaluation alone.
+    figures |= {k: v for k, v in scored.items() if k not in ("nll_nats", "bpd", "samples", "items")}
+    if cell.samples is not None:
+        images = data.test.every(cell.every)
+        part = kept(cell.samples, every=cell.every)
+        log_p = log_likelihood(model, images, cell.samples, scoring=part, progress=progress)
+        figures |= likelihood_figures(model, log_p, data)
+        figures |= {"nll_paper_samples": cell.samples, "nll_paper_items": len(images), "nll_paper_every": cell.every}
+        if cell.every == 1:  # to stand beside a cell of which no more were scored
+            figures["nll_paper_fifth"] = -log_p[::FIFTH].double().mean().item()
+    if cell.refit:
+        prior = _refit_at_all(results, model, data, check)
+        under = evaluate_under(model, data, prior, "all", **short, scoring=kept(cells.SHORT_SAMPLES, refit="all"))
+        figures |= {key.replace("@", "_short@"): value for key, value in under.items() if key.startswith("nll_paper")}
+        if samples := samples_under(cell, data, len(prior.loc)):
+            part = kept(samples, refit="all")
+            figures |= evaluate_under(model, data, prior, "all", n_samples=samples, scoring=part, progress=progress)
+    figures["seconds_evaluation"] = time.perf_counter() - start + sum(part.earlier for part in parts)
+    return figures, parts
+
+
+def _refit_at_all(results: Results, model: VAE, data: Dataset, check: Callable[..., None]) -> FittedMixture:
+    """The run's refit at all training items: made now, or by an earlier call that was stopped after it."""
+    if results.has_refit("all"):
+        return results.load_refit("all", data)
+    prior = refit(model, data, say=check)
+    results.save_refit("all", prior, method="points", seed=0)
+    return prior
+
+
+def samples_under(cell: Cell, data: Dataset, components: int) -> int | None:
+    """With how many samples every test item is scored under a refit of so many components too; None where none is."""
+    few = data.train.pixels.device.type != "cpu" or components <= MANY_COMPONENTS
+    return cell.samples if few else None
