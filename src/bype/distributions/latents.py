@@ -5,7 +5,7 @@ product and one logsumexp, in tiles where memory asks for it.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -93,7 +93,7 @@ class NormalMixture(Event):
     """A mixture of M normals over R^D whose log-density is an affine function of features of z, per component.
 
     A subclass gives the features (B, F), their coefficients (M, F) and constants (M,), with everything that is common
-    to all components taken out, and the mean and scale of chosen components.
+    to all components taken out, the way back from their gradients, and the mean and scale of chosen components.
     """
 
     has_rsample = False
@@ -132,8 +132,16 @@ class NormalMixture(Event):
         """The same mixture in another dtype."""
         return type(self)(self.loc.to(dtype), self.scale.to(dtype), self.log_weights.to(dtype))
 
-    def _affine(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Features (B, F), coefficients (M, F), constants (M,), and what all components share (B,)."""
+    @staticmethod
+    def _affine(z: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | float]:
+        """Features (B, F), coefficients (M, F), constants (M,), and what all components share, (B,) or one number."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _adjoint(
+        affine: "_Affine", gradients: "_Affine", along: Tensor, loc: Tensor, scale: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradients along z, the means and the scale, from those along the affine form's parts and its value."""
         raise NotImplementedError
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -146,29 +154,27 @@ class NormalMixture(Event):
         # Half precision would lose the digits of |z|^2 - 2 z mu + |mu|^2, so autocast ends here.
         with torch.autocast(value.device.type, enabled=False), product_precision(tf32=False):
             rows = value.reshape(-1, value.shape[-1])
-            affine = self._affine(rows)
-            *parts, common = affine
-            if torch.is_grad_enabled() and any(t.requires_grad for t in (*affine, self.log_weights)):
-                mixed = self._differentiable(*parts) + common
+            wanted = any(t.requires_grad for t in (rows, self.loc, self.scale, self.log_weights))
+            if torch.is_grad_enabled() and wanted:
+                mixed = _LogProb.apply(type(self), rows, self.loc, self.scale, self._row_weights(rows))
             else:
                 # At infinity the affine form is a difference of infinities.
-                mixed = self._exact(rows, *parts).masked_fill(rows.isinf().any(-1), -torch.inf)
+                mixed = self._exact(rows).masked_fill(rows.isinf().any(-1), -torch.inf)
             return mixed.view(value.shape[:-1])
 
-    def _differentiable(self, features: Tensor, coefficients: Tensor, constants: Tensor) -> Tensor:
-        """The logsumexp over the components, (B,), with gradients."""
+    def _row_weights(self, rows: Tensor) -> Tensor:
+        """The log-shares, (M,), or where each row of a batch has its own, the same for each of its samples, (B, M)."""
         if self.log_weights.dim() == 1:
-            return _LogSumExpAffine.apply(features, coefficients, constants + self.log_weights, None)
-        # Shares of its own for each row of a batch, the same for each of its samples.
-        shares = self.log_weights.expand(len(features) // len(self.log_weights), -1, -1).flatten(0, 1)
-        return _LogSumExpAffine.apply(features, coefficients, constants, shares)
+            return self.log_weights
+        return self.log_weights.expand(len(rows) // len(self.log_weights), -1, -1).flatten(0, 1)
 
-    def _exact(self, rows: Tensor, features: Tensor, coefficients: Tensor, constants: Tensor) -> Tensor:
+    def _exact(self, rows: Tensor) -> Tensor:
         """log p of rows (B, D), the largest term computed by itself.
 
         The affine form leaves a small difference of large numbers, |z|^2/sigma^2 and the like. The other terms are
         needed relative to the largest only, and that one can be had without the difference.
         """
+        features, coefficients, constants, _ = self._affine(rows, self.loc, self.scale)
         if self.log_weights.dim() == 1:
             log_total, best = _logsumexp_affine(features, coefficients, constants + self.log_weights)
             share = self.log_weights[best]
@@ -178,8 +184,7 @@ class NormalMixture(Event):
             largest, best = logits.max(-1, keepdim=True)
             shift = largest.clamp(min=torch.finfo(logits.dtype).min)
             log_total = logits.sub_(shift).mul_(LOG2_E).exp2_().sum(-1).log_()
-            share = self.log_weights.expand(len(rows) // len(self.log_weights), -1, -1).flatten(0, 1)
-            share, best = share.gather(-1, best).squeeze(-1), best.squeeze(-1)
+            share, best = self._row_weights(rows).gather(-1, best).squeeze(-1), best.squeeze(-1)
         return log_total + self.component(best).log_prob(rows) + share
 
     def sample(
@@ -235,11 +240,23 @@ class IsotropicMixture(NormalMixture):
         """The component (or components) at `index`: mean mu_m, standard deviation sigma in every direction."""
         return DiagonalNormal(self.loc[index], self.scale)
 
-    def _affine(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        centre = self.loc.detach().mean(0)
-        z, loc = (z - centre) / self.scale, (self.loc - centre) / self.scale
-        common = -0.5 * z.square().sum(-1) - z.shape[-1] * (self.scale.log() + 0.5 * LOG_2PI)
-        return z, loc, -0.5 * loc.square().sum(-1), common
+    @staticmethod
+    def _affine(z: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | float]:
+        centre = loc.mean(0)
+        z, loc = (z - centre).div_(scale), (loc - centre).div_(scale)
+        common = z.square().sum(-1).mul_(-0.5).sub_(scale.log() + 0.5 * LOG_2PI, alpha=z.shape[-1])
+        return z, loc, loc.square().sum(-1).mul_(-0.5), common
+
+    @staticmethod
+    def _adjoint(
+        affine: "_Affine", gradients: "_Affine", along: Tensor, loc: Tensor, scale: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        z, mu, _ = affine  # in units of sigma, from the centre
+        to_z = torch.addcmul(gradients.features, z, along.unsqueeze(-1), value=-1)
+        to_mu = torch.addcmul(gradients.coefficients, mu, gradients.constants.unsqueeze(-1), value=-1)
+        spread = (z * to_z).sum() + (mu * to_mu).sum()  # less the mean squared distance, in those units
+        to_scale = (spread + along.sum() * z.shape[-1]).neg() / scale
+        return to_z.div_(scale), to_mu.div_(scale), to_scale
 
 
 class DiagonalMixture(NormalMixture):
@@ -259,46 +276,78 @@ class DiagonalMixture(NormalMixture):
         """The component (or components) at `index`."""
         return DiagonalNormal(self.loc[index], self.scale[index])
 
-    def _affine(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    @staticmethod
+    def _affine(z: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | float]:
         # Centred, and in units of each direction's smallest scale, so that float32 does not overflow.
-        centre, unit = self.loc.detach().mean(0), self.scale.detach().amin(0)
-        z, loc, scale = (z - centre) / unit, (self.loc - centre) / unit, self.scale / unit
-        precision = scale.square().reciprocal()
+        centre, unit = loc.mean(0), scale.amin(0)
+        z, mu = (z - centre).div_(unit), (loc - centre).div_(unit)
+        precision = (scale / unit).square_().reciprocal_()
         features = torch.cat([z.square(), z], -1)
-        coefficients = torch.cat([-0.5 * precision, loc * precision], -1)
-        constants = -0.5 * (loc.square() * precision).sum(-1) - self.scale.log().sum(-1)
-        common = z.new_full((len(z),), -0.5 * z.shape[-1] * LOG_2PI)
-        return features, coefficients, constants, common
+        coefficients = torch.cat([-0.5 * precision, mu * precision], -1)
+        constants = (mu.square_().mul_(precision).sum(-1) * -0.5).sub_(scale.log().sum(-1))
+        return features, coefficients, constants, -0.5 * z.shape[-1] * LOG_2PI
+
+    @staticmethod
+    def _adjoint(
+        affine: "_Affine", gradients: "_Affine", along: Tensor, loc: Tensor, scale: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        unit = scale.amin(0)
+        mu, precision = (loc - loc.mean(0)).div_(unit), affine.coefficients.chunk(2, -1)[0] * -2
+        z = affine.features.chunk(2, -1)[1]
+        (squares, linear), shares = gradients.features.chunk(2, -1), gradients.constants.unsqueeze(-1)
+        second, first = gradients.coefficients.chunk(2, -1)  # of z^2 and z, weighted by the shares
+        to_z = torch.addcmul(linear, z, squares, value=2).div_(unit)
+        less = torch.addcmul(first, mu, shares, value=-1)
+        # Of (z - mu)^2: z^2 - mu z - mu (z - mu).
+        spread = torch.addcmul(second, mu, first + less, value=-1)
+        return to_z, less.mul_(precision).div_(unit), spread.mul_(precision).sub_(shares).div_(scale)
 
 
-class _LogSumExpAffine(torch.autograd.Function):
-    r"""log sum_m exp(a_m . f_b + c_m + s_bm) of features f (B, F), coefficients a (M, F) and constants c (M,), (B,).
+class _Affine(NamedTuple):
+    """The parts of an affine form, or the gradients along them."""
 
-    The gradients are those of the shares r_bm = exp(... - log sum) that the components have in each row: r a for f,
-    r^T f for a, the sum of r for c, r for s. s is (B, M) or None; its -inf leaves a component out of a row. A row that
-    leaves out all gives -inf. exp2 in place of exp: a CPU's exp is ten to thirty times slower where it underflows, and
-    far components always do.
+    features: Tensor
+    coefficients: Tensor
+    constants: Tensor
+
+
+class _LogProb(torch.autograd.Function):
+    r"""log p(z) of rows z (B, D), (B,): the logsumexp over m of a_m . f_b + c_m + log pi_bm, and what all m share.
+
+    The gradients are those of the shares r_bm = exp(... - log p) that the components have in each row: r a for the
+    features f, r^T f for the coefficients a, the sum of r for the constants c, r for log pi, which is (M,) or (B, M); a
+    mixture's `_adjoint` leads from there to z, means and scale, in fewer steps than autograd would take. A log pi of
+    -inf leaves a component out; a row that leaves out all gives -inf. exp2 in place of exp: a CPU's exp is ten to
+    thirty times slower where it underflows, and far components always do.
     """
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, coefficients: Tensor, constants: Tensor, offsets: Tensor | None) -> Tensor:
-        logits = torch.addmm(constants, features, coefficients.T)
-        if offsets is not None:
-            logits += offsets
+    def forward(
+        ctx: Any, kind: type[NormalMixture], z: Tensor, loc: Tensor, scale: Tensor, log_weights: Tensor
+    ) -> Tensor:
+        *parts, common = kind._affine(z, loc, scale)
+        features, coefficients, constants = affine = _Affine(*parts)
+        per_row = log_weights.dim() > 1
+        logits = torch.addmm(constants if per_row else constants + log_weights, features, coefficients.T)
+        if per_row:
+            logits += log_weights
         shift = logits.amax(-1, keepdim=True).clamp_(min=torch.finfo(logits.dtype).min)
         terms = logits.sub_(shift).mul_(LOG2_E).exp2_()
         total = terms.sum(-1, keepdim=True)
-        ctx.save_for_backward(features, coefficients, terms, total)
-        return total.log().add_(shift).squeeze(-1)
+        ctx.save_for_backward(*affine, terms, total, loc, scale)
+        ctx.kind, ctx.per_row = kind, per_row
+        return total.log().add_(shift).squeeze(-1).add_(common)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        features, coefficients, terms, total = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        features, coefficients, constants, terms, total, loc, scale = ctx.saved_tensors
         with torch.autocast(grad.device.type, enabled=False), product_precision(tf32=False):
             shares = terms * (grad.unsqueeze(-1) / total)
-            own = shares if ctx.needs_input_grad[3] else None
-            return shares @ coefficients, shares.T @ features, shares.sum(0), own
+            gradients = _Affine(shares @ coefficients, shares.T @ features, shares.sum(0))
+            affine = _Affine(features, coefficients, constants)
+            along = ctx.kind._adjoint(affine, gradients, grad, loc, scale)
+        return None, *along, shares if ctx.per_row else gradients.constants
 
 
 def tiles(device: torch.device) -> tuple[int, int]:
