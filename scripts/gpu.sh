@@ -38,7 +38,10 @@ PY
 ) || exit 2
 out=$(cd "$here" && mkdir -p "$2" && cd "$2" && pwd) || exit 2
 work=$(mktemp -d)
-trap 'rm -rf "$work" "$out"/*.part' EXIT
+# Steps run in the background, so that a signal is heard at once and what is under way ends with the script.
+trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$work" "$out"/*.part' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 say() { echo "gpu.sh: $*" | tee -a "$out/log"; }
 left() { local s=$((budget - (SECONDS - start))); echo $((s > 1 ? s : 1)); }  # timeout takes 0 for no limit
@@ -49,18 +52,22 @@ print(torch.__version__ + ", " + (torch.cuda.get_device_name() if cuda else "no 
 say "torch $device"
 
 say "checks"
-timeout "$(left)" "$python" tests/cuda_checks.py "$out/checks.json" 2>&1 | tee -a "$out/log"
+timeout "$(left)" "$python" tests/cuda_checks.py "$out/checks.json" 2>&1 | tee -a "$out/log" &
+wait $!
 
 if [ "$(left)" -gt 30 ]; then
     say "benchmark"
     small=()
     "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || small=(--items 2000 --epochs 1)
-    timeout "$(left)" "$python" benchmarks/steps.py "$out/steps.json" "${small[@]}" 2>&1 | tee -a "$out/log"
+    timeout "$(left)" "$python" benchmarks/steps.py "$out/steps.json" "${small[@]}" 2>&1 | tee -a "$out/log" &
+    wait $!
 fi
 
 # Cells already in the ledger are not run again; only those made here go into the archive.
 mkdir -p "$work/ledger"
-cp results/ledger/*.json "$work/ledger/" 2>/dev/null
+shopt -s nullglob
+known=(results/ledger/*.json)
+[ "${#known[@]}" -eq 0 ] || cp "${known[@]}" "$work/ledger/"
 pack() {
     mapfile -t made < <(cd "$work/ledger" && for f in *.json; do
         cmp -s "$f" "$OLDPWD/results/ledger/$f" || echo "$f"
@@ -81,6 +88,9 @@ if [ "$(left)" -gt $((reserve + 10)) ]; then
         sleep 2
     done
     wait "$cells"
+    status=$?
 fi
 pack
 say "done, $((SECONDS - start)) seconds"
+# What `reproduce` refused or gave up is said by the exit status too; that the budget ended is no failure.
+case ${status:-0} in 2 | 3) exit "$status" ;; esac

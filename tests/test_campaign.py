@@ -12,11 +12,13 @@ import pytest
 import bype
 from bype.checkpoints import read_tensors, write_tensors
 from bype.config import Config
+from bype.devices import versions
 from bype.errors import InputError, TrainingError
 from bype.evaluation import log_likelihood
 from bype.experiments import campaign, estimates, ledger, scores
 from bype.experiments import cells as all_cells
 from bype.experiments.cells import Cell, Selection, cells_of
+from bype.results import Results
 from bype.runs import Run
 
 COMMITTED = Path(__file__).parents[1] / "results" / "ledger"
@@ -65,8 +67,49 @@ def test_a_cell_is_trained_scored_and_written(tmp_path):
     assert figures["val_loss_after_4"] == pytest.approx(value["curve"][3], abs=1e-4)
     # The run and its refit are kept: a cell that was cut off while it was scored does not train again.
     assert (tmp_path / "runs" / cell.id / "refit-all.json").exists()
+    where.unlink()
     again = campaign.run_cell(cell, tmp_path / "ledger", tmp_path / "runs")
     assert without_times(again) == without_times(value)
+
+
+def test_a_cell_that_another_process_has_finished_meanwhile_is_left_so(tmp_path, monkeypatch):
+    cells = trial("standard", "vamp", epochs=1)
+    folders, run_cell = (tmp_path / "ledger", tmp_path / "runs"), campaign.run_cell
+
+    def run(cell, *args, **options):
+        if cell is cells[0]:
+            for other in cells[1:]:
+                run_cell(other, *folders)
+        return run_cell(cell, *args, **options)
+
+    monkeypatch.setattr(campaign, "run_cell", run)
+    scored, score = [], campaign.score
+    monkeypatch.setattr(campaign, "score", lambda cell, *args: scored.append(cell) or score(cell, *args))
+    assert len(campaign.run_cells(cells, *folders).finished) == 2
+    assert scored == [cells[1], cells[0]]
+
+
+@pytest.mark.parametrize("damage", ["torn", "missing", "gone", "bare"])
+def test_a_cell_whose_epochs_are_not_all_recorded_is_refused(tmp_path, damage):
+    (cell,) = trial("standard", epochs=3)
+    campaign.fit(cell.config, tmp_path / "runs" / cell.id)
+    where = tmp_path / "runs" / cell.id / "metrics.jsonl"
+    lines = where.read_text().splitlines()
+    damaged = {"torn": [lines[0], lines[1][:30], lines[2]], "missing": [lines[0], lines[2]], "gone": [],
+               "bare": [f'{{"epoch": {e}}}' for e in (1, 2, 3)]}[damage]  # fmt: skip
+    where.write_text("".join(line + "\n" for line in damaged))
+    report = campaign.run_cells([cell], tmp_path / "ledger", tmp_path / "runs")
+    assert (report.finished, report.refused) == ([], [cell.id])
+    assert where.read_text().splitlines() == damaged, "and nothing of it is cut off"
+
+
+def test_a_refit_of_that_name_that_is_another_is_refused(tmp_path):
+    cell = Cell("trial", config(prior="standard", epochs=1), "short", samples=None, refit=True)
+    run = campaign.fit(cell.config, tmp_path / "runs" / cell.id).run
+    data = run.load_data()
+    Results(run).save_refit("all", bype.refit(run.load_model(data), data, points=10), method="points", seed=0)
+    with pytest.raises(InputError, match="expected a refit 'all' at the 1439 training items, got another"):
+        campaign.run_cell(cell, tmp_path / "ledger", tmp_path / "runs")
 
 
 def test_a_cell_scored_in_full_says_what_every_fifth_item_gives(tmp_path):
@@ -241,6 +284,7 @@ def test_a_cell_with_a_number_that_is_none_is_left_out(tmp_path, key):
 def test_a_damaged_refit_of_a_cell_is_named(tmp_path):
     cell = Cell("trial", config(prior="standard", epochs=1), "short", samples=None, refit=True)
     campaign.run_cell(cell, tmp_path / "ledger", tmp_path / "runs")
+    (tmp_path / "ledger" / f"{cell.id}.json").unlink()
     refitted = tmp_path / "runs" / cell.id / "refit-all.safetensors"
     refitted.write_bytes(refitted.read_bytes()[:-40])
     with pytest.raises(InputError, match=re.escape(str(refitted))):
@@ -269,11 +313,16 @@ def test_an_estimate_is_the_ledger_s_where_it_has_a_like(tmp_path, monkeypatch):
     (run / "metrics.jsonl").write_text('{"epoch": 1}\n' * 4)
     assert estimates.estimate(cell, like[:1], tmp_path) == (90.0, "ledger")
     # Nor is what it took to score what is kept.
-    write_tensors(run / "scoring-test-5-s0.safetensors", {}, {"seconds": 12.0})
+    what = {"versions": versions()}
+    write_tensors(run / "scoring-test-5-s0.safetensors", {}, {"what": what, "seconds": 12.0})
     (run / "scoring-test-8-s0.safetensors").write_text("damaged")
     assert estimates.estimate(cell, like[:1], tmp_path) == (78.0, "ledger")
-    write_tensors(run / "scoring-test-8-s0.safetensors", {}, {"seconds": 40.0})
+    write_tensors(run / "scoring-test-8-s0.safetensors", {}, {"what": what, "seconds": 40.0})
     assert estimates.estimate(cell, like[:1], tmp_path) == (60.0, "ledger")
+    # One that stopped early has no epochs left, whatever others took.
+    (run / "last.json").write_text('{"finished": true}')
+    (run / "scoring-test-8-s0.safetensors").unlink()
+    assert estimates.estimate(cell, like[:1], tmp_path) == (18.0, "ledger")
 
 
 def test_an_estimate_is_measured_where_the_ledger_has_none(tmp_path, monkeypatch):
@@ -331,9 +380,17 @@ def test_the_cheapest_cells_run_first_and_only_those_that_fit(tmp_path, monkeypa
     now[0] = 0.0
     campaign.run_cells(cells, tmp_path, tmp_path, budget=54.0, clock=lambda: now[0])
     assert ran == ["standard", "bype", "standard"]
+    # One of which a part is done is measured even so.
+    (tmp_path / cells[3].id).mkdir()
+    (tmp_path / cells[3].id / "config.json").write_text("{}")
+    now[0] = 0.0
+    campaign.run_cells(cells, tmp_path, tmp_path, budget=54.0, clock=lambda: now[0])
+    assert (ran[3:], estimated[6:]) == (["standard"], ["bype", "vamp"])
+    ran.pop()
+    estimated.clear()
     campaign.run_cells(cells, tmp_path, tmp_path)
     assert ran[3:] == ["standard", "bype", "vamp", "exemplar"], "without a budget nothing is estimated"
-    assert len(estimated) == 5
+    assert not estimated
 
 
 def test_a_cell_stopped_while_it_is_scored_goes_on_from_there(tmp_path, monkeypatch):
@@ -395,7 +452,7 @@ def test_a_cell_whose_files_are_damaged_keeps_no_other_from_being_run(tmp_path, 
     code, _, err = run_cli("reproduce", "trunk", "--ledger", folders[0], "--runs", folders[1])
     assert code == 2
     assert f"{cells[0].id}  refused: {run / 'last.safetensors'}: expected" in err
-    assert err.splitlines()[-1] == "bype: trunk: expected every cell's files to be whole, got 1 refused"
+    assert err.splitlines()[-1] == "bype: trunk: expected every cell's files to be usable, got 1 refused"
 
 
 def test_a_ledger_that_cannot_be_written_is_refused_before_anything_is_trained(tmp_path, run_cli):
@@ -417,7 +474,8 @@ def test_a_ledger_that_cannot_be_written_is_refused_before_anything_is_trained(t
     "change",
     [
         {"prior": "foo"}, {"arch": "mlp"}, {"coreset": "bar"}, {"curve": []}, {"curve": [1e308]},
-        {"figures": {}}, {"figures": {"nll_paper_short": 10**400, "epochs": 1, "val_loss": 1.0}},
+        {"figures": {}}, {"figures": {"nll_paper_short": 1.0, "epochs": 0, "val_loss": 1.0}},
+        {"figures": {"nll_paper_short": 10**400, "epochs": 1, "val_loss": 1.0}},
     ],
 )  # fmt: skip
 def test_an_odd_cell_is_left_out_of_the_page(tmp_path, change):
@@ -509,7 +567,7 @@ def test_killed_in_a_cell_and_started_again_the_ledger_is_that_of_an_unbroken_ru
     process.send_signal(signal.SIGKILL)
     assert finish(process) == -signal.SIGKILL, "it must be killed on its way"
     assert finish(start("killed", "scoring")) == -signal.SIGKILL
-    (part,) = tmp_path.glob("runs-killed/*/scoring-test-50-s0.safetensors")
+    (part,) = tmp_path.glob("runs-killed/*/scoring-test-50xall-s0.safetensors")
     assert 0 < len(read_tensors(part)[0]["values"]) < 179
     assert finish(start("killed")) == 0
     assert not list(tmp_path.glob("runs-killed/*/scoring-*"))
@@ -526,7 +584,7 @@ def test_budgets_are_read(text, seconds):
     assert estimates.parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "m", "9 m", "-5", "1.5h", "9x", "30m1h"])
+@pytest.mark.parametrize("text", ["", "m", "9 m", "-5", "1.5h", "9x", "30m1h", "٣m", "9" * 400 + "h", "9" * 5000])
 def test_other_budgets_are_refused(text):
     with pytest.raises(InputError, match="--budget: expected a time like 90s, 9m or 1h30m"):
         estimates.parse_duration(text)

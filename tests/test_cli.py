@@ -421,7 +421,7 @@ def test_figures_are_recorded_though_nobody_can_be_shown_them(run_cli, trained, 
     monkeypatch.undo()
     code, _, err = run_cli("evaluate", run, "--samples", "1", "--items", "3", "--seed", "44")
     assert code == 0
-    assert "its record is of more samples and items, and stays as it is" in err
+    assert "its record is of more items or samples, which stay" in err
     assert json.loads((run / "evaluation.json").read_text())["scored"] == [entry]
 
 
@@ -494,8 +494,8 @@ def test_stopped_before_an_epoch_was_saved_promises_nothing(monkeypatch, run_cli
     import bype.fitting
     import bype.scoring
 
-    for module in (bype.fitting, bype.scoring):
-        monkeypatch.setattr(module, "_saved", False)
+    monkeypatch.setattr(bype.fitting, "_saved", False)
+    monkeypatch.setattr(bype.scoring, "_kept", set())
     assert bype.cli._what_is_kept() == "stopped"
     monkeypatch.setattr(bype.fitting, "_saved", True)
     assert bype.cli._what_is_kept() == "stopped; the last finished epoch is saved"

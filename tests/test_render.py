@@ -143,6 +143,34 @@ def test_vampprior_s_first_cells_have_a_name_of_their_own(tmp_path, monkeypatch)
     assert "| vamp (points clamped at use) | 1 | 25.90 |" in text
 
 
+def test_a_control_of_table_1_stands_beside_what_it_controls(tmp_path):
+    folder = tmp_path / "ledger"
+    figures = {"nll_paper_items": 10_000, "epochs": 300}
+    for prior, nll in (("standard", 24.4), ("vamp", 23.7), ("exemplar", 23.9), ("bype", 23.6)):
+        write(folder, "table1", prior, 0, figures | {"nll_paper": nll})
+    write(folder, "table1", "bype", 0, figures | {"nll_paper": 23.5}, coreset="none")
+    text = render(folder).read_text()
+    assert "| vae | mnist | bype (none) |  | 23.50 |  | 1 |  |  | 300 | bf16 | 10000 | a card |" in text
+    assert "| vae | mnist | bf16 | bype - bype (none) |  | +0.10 | 1 |  |" in text
+    assert "has the lowest figure in all 9 columns: of the 1 that are whole here, it has it in 1" in text, "the paper's"
+
+
+def test_cells_of_other_sets_and_figures_are_shown_or_left_out(tmp_path):
+    """What a ledger may hold beside this project's own experiments makes no traceback."""
+    folder = tmp_path / "ledger"
+    short = {"nll_paper_short": 26.0, "val_loss": 27.0}
+    write(folder, "table1", "standard", 0, short, protocol="short", set_="digits")
+    write(folder, "table1", "standard", 0, short, protocol="short", arch="celeba")
+    write(folder, "step-two", "bype", 0, short | {"coreset_mean_distance_x": 1.0}, protocol="short")
+    write(folder, "table1", "standard", 0, {"nll_paper": 24.4, "epochs": 3})
+    write(folder, "reencode", "bype", 0, short, protocol="short")
+    text = render(folder).read_text()
+    assert "| vae | digits | standard |" in text
+    assert "| celeba | mnist | standard |" in text
+    left_out = next(line for line in text.splitlines() if line.startswith("Left out"))
+    assert left_out.count("table1-mnist-vae-standard") == left_out.count("reencode-mnist") == 1
+
+
 def test_step_two_is_compared_with_none(page):
     lines = page.read_text().splitlines()
     paper = "| paper | 3 | 25.80 | 0.10 | +0.00 | -0.25 to 0.25 | 27.20 | +0.00 | 0.80 | 1.10 |"

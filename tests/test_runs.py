@@ -24,6 +24,7 @@ from bype.files import write_text
 from bype.fitting import fit
 from bype.results import Results
 from bype.runs import Run
+from bype.training import Trainer
 
 SMALL = {"n_components": 20, "exemplars": 30, "latent_dim": 6, "hidden_dim": 24, "warmup": 2, "device": "cpu"}
 
@@ -500,7 +501,58 @@ def test_figures_of_more_samples_are_not_replaced_by_those_of_fewer(tmp_path):
     assert add(50, 20, "@all"), "under a refit they are of its own"
     assert not add(2, 20, "@all")
     assert add(100, 20)
+    assert not add(10**6, 19), "many samples of fewer items are fewer items"
     (entry,) = results.figures()
     assert (entry["nll_nats"], entry["nll_nats@all"], entry["items"]) == (100.0, 50.0, 20)
     assert add(200, 20)
     assert results.figures()[0]["nll_nats"] == 200.0
+    # What is new beside figures that stay is added.
+    assert results.add_figures(what | {"samples": 300, "items": 20, "knn": {"3": 90.0, "5": 91.0}})
+    assert not results.add_figures(what | {"samples": 2, "items": 2, "nll_nats": 9.0, "more": 1.0, "knn": {"1": 89.0}})
+    (entry,) = results.figures()
+    assert (entry["samples"], entry["nll_nats"], entry["more"]) == (300, 200.0, 1.0)
+    assert entry["knn"] == {"1": 89.0, "3": 90.0, "5": 91.0}
+
+
+def test_a_figure_under_a_refit_that_is_another_by_now_is_not_recorded(tmp_path):
+    run = Run(tmp_path / "run")
+    data = fit(config(epochs=1), run.path).data
+    model, results = run.load_model(data), Results(run)
+    results.save_refit("q", bype.refit(model, data, points=20), method="points", seed=0)
+    results.load_refit("q", data)
+    figures = {"split": "test", "seed": 0, "nll_nats@q": 1.0}
+    assert results.add_figures(figures)
+    (run.path / "refit-q.json").unlink()
+    results.save_refit("q", bype.refit(model, data, points=21), method="points", seed=0)
+    with pytest.raises(InputError, match="expected the refit that this was scored under, got another by now"):
+        results.add_figures(figures)
+    (run.path / "refit-q.safetensors").unlink()
+    with pytest.raises(InputError, match="got another by now; nothing is recorded"):
+        results.add_figures(figures)
+    assert results.figures() == [{"split": "test", "seed": 0}]
+
+
+def test_a_damaged_line_amid_the_metrics_is_named_and_nothing_is_cut_off(tmp_path):
+    run = Run(tmp_path / "run")
+    fit(config(epochs=3), run.path)
+    where = run.path / "metrics.jsonl"
+    first, second, third = where.read_text().splitlines()
+    where.write_text(f"{first}\n{second[:40]}\n{third}\n")
+    before = where.read_text()
+    with pytest.raises(InputError, match=r"metrics\.jsonl, line 2: expected an epoch's figures, got"):
+        fit(config(epochs=3), run.path, resume=True)
+    assert where.read_text() == before
+    where.write_text(f"{first}\n{second}\n{third[:40]}")
+    assert [line["epoch"] for line in run.metrics()] == [1, 2], "a last line may be torn"
+
+
+def test_two_trainers_share_no_state():
+    data = bype.load("digits")
+    models = [bype.build_model(data, prior="bype", n_components=8, latent_dim=3, hidden_dim=8) for _ in range(3)]
+    trainers = [Trainer(model, data, epochs=9, coreset_interval=1, strategy="published") for model in models]
+    trainers[0].run_epoch()
+    for other in trainers[1:]:
+        other.load_state(*trainers[0].state(), trainers[0].best_state)
+    apart = trainers[1].run_epoch().loss
+    trainers[0].run_epoch()
+    assert trainers[2].run_epoch().loss == apart, "what the first went on with is its own"

@@ -8,7 +8,8 @@ import torch
 
 import bype
 import bype.evaluation
-from bype.checkpoints import read_tensors
+from bype.checkpoints import read_tensors, write_tensors
+from bype.devices import versions
 from bype.evaluation import evaluate, evaluate_under, log_likelihood
 from bype.priors import FittedMixture
 from bype.scoring import Scoring, seconds_spent
@@ -119,14 +120,113 @@ def test_what_a_killed_process_loses_is_what_came_after_the_last_writing(tiny, t
         now[0] += 12.0
         kept.append(len(read_tensors(where)[0]["values"]) if where.exists() else 0)
 
-    log_likelihood(model_for(tiny), tiny.train.first(30), 30, scoring=Scoring(where, {}), progress=progress)
+    what = {"versions": versions()}
+    log_likelihood(model_for(tiny), tiny.train.first(30), 30, scoring=Scoring(where, what), progress=progress)
     assert kept == [0, 0, 0, 12, 12, 12, 24, 24, 24], "written every 30 seconds, here at 36 and 72"
     assert seconds_spent(tmp_path) == 0, "not a run's"
     shutil.move(where, tmp_path / "scoring-test-30-s0.safetensors")
     assert seconds_spent(tmp_path) == 108.0
-    part = Scoring(tmp_path / "scoring-test-30-s0.safetensors", {})
+    part = Scoring(tmp_path / "scoring-test-30-s0.safetensors", what)
     log_likelihood(model_for(tiny), tiny.train.first(30), 30, scoring=part)
     assert part.earlier == 108.0
+    monkeypatch.setattr("bype.scoring.versions", lambda: {"source": "later"})
+    assert seconds_spent(tmp_path) == 0, "nor one of another version, which nothing goes on with"
+
+
+def test_the_time_of_all_pieces_is_added_up(tiny, tmp_path, monkeypatch):
+    now, where = [0.0], tmp_path / "part"
+    monkeypatch.setattr("bype.scoring.time.monotonic", lambda: now[0])
+    for stops, expected in ((8, 5.0), (16, 10.0), (24, 15.0)):
+        part = Scoring(where, {})
+
+        def progress(done, total, stops=stops):
+            if done >= stops:
+                now[0] += 5.0
+                raise Stopped
+
+        now[0] += 1000.0  # between two processes
+        with pytest.raises(Stopped):
+            log_likelihood(model_for(tiny), tiny.train.first(30), 30, scoring=part, progress=progress)
+        assert read_tensors(where)[1]["seconds"] == expected
+        now[0] += 1000.0
+    assert part.earlier == 10.0
+
+
+def test_what_this_process_kept_is_known_until_it_is_removed(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(bype.scoring, "_kept", set())
+    (tmp_path / "file").write_text("")
+    log_likelihood(model_for(tiny), tiny.test, 5, scoring=Scoring(tmp_path / "file" / "part", {}))
+    assert not bype.scoring.saved(), "it could not be written"
+    part = Scoring(tmp_path / "part", {})
+    log_likelihood(model_for(tiny), tiny.test, 5, scoring=part)
+    assert bype.scoring.saved()
+    part.remove()
+    assert not bype.scoring.saved()
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    shutil.copytree(trained["bype"], tmp_path / "run")
+    return bype.Run(tmp_path / "run")
+
+
+def test_a_run_s_scorings_have_a_file_each(run):
+    given = [{}, {"items": 9}, {"every": 5}, {"seed": 1}, {"samples": 6}, {"split": "validation"}]
+    paths = {bype.Results(run).scoring(**({"split": "test", "samples": 5} | what)).path for what in given}
+    assert len(paths) == len(given)
+
+
+@pytest.mark.parametrize("change", ["networks", "versions", "every", "refit", None])
+def test_a_run_s_scoring_is_of_its_networks_versions_items_and_refit(run, batches, monkeypatch, change):
+    """Kept under one name, it is gone on with if nothing has changed, and begun anew if anything has."""
+    data = run.load_data()
+    model, results = run.load_model(data), bype.Results(run)
+    results.save_refit("q", bype.refit(model, data, points=20), method="points", seed=0)
+
+    def score(every=1):
+        results = bype.Results(run)
+        part = results.scoring("test", samples=30, refit="q", every=every)
+        part.path = run.path / "scoring-one.safetensors"
+        batches.clear()
+        prior = results.load_refit("q", data)(model.encoder)
+        log_likelihood(model, data.test.first(8), 30, prior=prior, scoring=part)
+        return sum(batches)
+
+    assert score() == 8
+    if change == "networks":
+        where = run.path / "best.safetensors"
+        tensors, counters = read_tensors(where)
+        write_tensors(where, tensors | {"prior.log_scale": tensors["prior.log_scale"] + 1}, counters)
+        (run.path / "refit-q.json").unlink()
+        results = bype.Results(run)
+        results.save_refit("q", bype.refit(model, data, points=20), method="points", seed=0)
+    elif change == "refit":
+        (run.path / "refit-q.json").unlink()
+        results.save_refit("q", bype.refit(model, data, points=21), method="points", seed=0)
+    elif change == "versions":
+        monkeypatch.setattr("bype.results.versions", lambda: {"source": "another"})
+    assert score(5 if change == "every" else 1) == (8 if change else 0)
+
+
+def test_a_shorter_look_leaves_a_longer_scoring_be(cli_json, run):
+    results = bype.Results(run)
+    data = run.load_data()
+    part = results.scoring("test", samples=30)
+    with pytest.raises(Stopped):
+        log_likelihood(run.load_model(data), data.test, 30, scoring=part, progress=stop_after(12))
+    before = part.path.read_bytes()
+    cli_json("evaluate", run.path, "--samples", 30, "--items", 5)
+    assert part.path.read_bytes() == before
+
+
+def test_parts_of_earlier_networks_are_removed(run):
+    results, data = bype.Results(run), run.load_data()
+    own, stale = results.scoring("test", samples=3), Scoring(run.path / "scoring-old.safetensors", {"networks": {}})
+    for part in (own, stale):
+        log_likelihood(run.load_model(data), data.test.first(4), 3, scoring=part)
+    results.add_figures({"split": "test", "seed": 0})
+    assert own.path.exists()
+    assert not stale.path.exists()
 
 
 def test_evaluate_hands_it_on(tiny, tmp_path, batches):
@@ -141,7 +241,7 @@ def test_evaluate_hands_it_on(tiny, tmp_path, batches):
 
 
 def test_an_interrupted_command_goes_on_and_leaves_nothing(cli_json, run_cli, trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("bype.scoring._saved", False)
+    monkeypatch.setattr("bype.scoring._kept", set())
     run, expected = tmp_path / "run", tmp_path / "expected"
     for folder in (run, expected):
         shutil.copytree(trained["bype"], folder)

@@ -42,8 +42,8 @@ def record(step: Step, generator: torch.Generator) -> Step:
     """
     device, graph = generator.device, torch.cuda.CUDAGraph()
     stream = torch.cuda.current_stream(device)
-    graph.register_generator_state(generator)
     try:
+        graph.register_generator_state(generator)
         # On a stream of this device: torch's own for recordings belongs to the device that was current at its first.
         with torch.cuda.device(device), torch.cuda.graph(graph, stream=torch.cuda.Stream(device)):
             step()
@@ -57,7 +57,10 @@ def record(step: Step, generator: torch.Generator) -> Step:
             fresh.set_state(known.get_state())
             known.graphsafe_set_state(fresh.graphsafe_get_state())
         cause = e.__context__ if isinstance(e.__context__, RuntimeError) else e  # the end's error hides the step's
-        raise cause from None
+        try:
+            raise cause from None
+        finally:
+            del cause  # whose traceback holds this frame: the broken step's tensors would live until a collection
     return graph.replay
 
 

@@ -326,8 +326,9 @@ class Published(Strategy):
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state`."""
-        self.stored = state.get("weights")
-        self.moments = {k: v for k, v in state.items() if k != "weights"}
+        own = {k: v.clone() for k, v in state.items()}
+        self.stored = own.pop("weights", None)
+        self.moments = own
 
 
 def _unit_variance(p: Distribution) -> Distribution:

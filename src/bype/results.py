@@ -1,6 +1,6 @@
 """What is made from a run's networks after training, figures and refitted priors: each belongs to those networks."""
 
-import math
+import contextlib
 import re
 from typing import Any
 
@@ -29,6 +29,7 @@ class Results:
 
     def __init__(self, run: Run) -> None:
         self.run, self.path, self.networks = run, run.path, run.networks()
+        self._refits: dict[str, str] = {}  # the sums of those that were loaded
 
     def figures(self) -> list[dict[str, Any]]:
         """What evaluation.json says of the networks: an entry for each split and seed.
@@ -48,38 +49,63 @@ class Results:
         return scored
 
     def add_figures(self, figures: dict[str, Any]) -> bool:
-        """Puts figures into evaluation.json, beside those of other splits, seeds and refits; returns whether it did.
+        """Puts figures into evaluation.json, beside those of other splits, seeds and refits.
 
-        Figures of more samples and items are not replaced by those of fewer: they may have taken hours.
+        Figures of more items, or of as many by more samples, are not replaced: they may have taken hours. What is new
+        beside them is added.
 
         Args:
             figures: With the keys `split` and `seed`; what has another value under a name already is replaced.
 
         Raises:
-            InputError: If the file is damaged or cannot be written, or the networks are others by now.
+            InputError: If the file is damaged or cannot be written, or the networks or the refit are others by now.
+
+        Returns:
+            Whether all of them were recorded.
         """
         with locked(self.path):
             self._check_networks()
+            for name in {key.partition("@")[2] for key in figures if "@" in key}:
+                self._check_refit(name)
+            self._remove_stale()
             rest, own = [], {}
             for entry in self.figures():
                 if (entry.get("split"), entry.get("seed")) == (figures["split"], figures["seed"]):
                     own = entry
                 else:
                     rest.append(entry)
-            if _scored(own, figures) > _scored(figures, figures):
-                return False
-            self._write_figures([*rest, own | figures])
-        return True
+            more = _scored(own, figures) > _scored(figures, figures)
+            merged = figures | own if more else own | figures
+            if "knn" in own and "knn" in figures:
+                merged["knn"] = own["knn"] | figures["knn"]
+            self._write_figures([*rest, merged])
+        return not more
 
-    def scoring(self, split: str, *, samples: int, seed: int = 0, every: int = 1, refit: str | None = None) -> Scoring:
-        """Where the part of a scoring that is done is kept, of these networks, this code and, if named, that refit."""
-        made_for: dict[str, Any] = {"networks": self.networks, "source": versions()["source"]}
-        made_for |= {"split": split, "every": every, "refit": refit}
-        name = f"scoring-{split}-{samples}-s{seed}"
+    def scoring(
+        self,
+        split: str,
+        *,
+        samples: int,
+        items: int | None = None,
+        seed: int = 0,
+        every: int = 1,
+        refit: str | None = None,
+    ) -> Scoring:
+        """Where the part of a scoring that is done is kept, of these networks, versions and, if named, refit."""
+        which = f"every{every}" if every > 1 else "all" if items is None else str(items)
+        name = f"scoring-{split}-{samples}x{which}-s{seed}"
+        made_for: dict[str, Any] = {"networks": self.networks, "versions": versions(), "split": split, "every": every}
         if refit is not None:
             name += f"@{refit}"
-            made_for["refit_sum"] = read_checkpoint(self.path / f"refit-{refit}.safetensors")[2]
+            made_for |= {"refit": refit, "refit_sum": self._refit_sum(refit)}
         return Scoring(self.path / f"{name}.safetensors", made_for)
+
+    def _remove_stale(self) -> None:
+        """Removes the parts of scorings of earlier networks."""
+        for path in self.path.glob("scoring-*.safetensors"):
+            with contextlib.suppress(InputError):
+                if read_tensors(path)[1].get("what", {}).get("networks") != self.networks:
+                    path.unlink(missing_ok=True)
 
     def _check_networks(self) -> None:
         if self.networks != self.run.networks():
@@ -142,6 +168,25 @@ class Results:
         if self.has_refit(name):
             raise RunExistsError(f"{self.path}: expected no refit {name!r} there, got one; choose another --name")
 
+    def refit_record(self, name: str) -> dict[str, Any]:
+        """What refit-NAME.json says.
+
+        Raises:
+            InputError: If it is missing or damaged.
+        """
+        return read_json(self.path / f"refit-{name}.json")
+
+    def _refit_sum(self, name: str) -> str:
+        return self._refits.get(name) or read_checkpoint(self.path / f"refit-{name}.safetensors")[2]
+
+    def _check_refit(self, name: str) -> None:
+        """Refuses figures under a refit that is another by now than the one that was loaded."""
+        where = self.path / f"refit-{name}.safetensors"
+        if name in self._refits and (not where.exists() or read_checkpoint(where)[2] != self._refits[name]):
+            raise InputError(
+                f"{where}: expected the refit that this was scored under, got another by now; nothing is recorded"
+            )
+
     def load_refit(self, name: str, data: Dataset) -> FittedMixture:
         """The refit of that name, on the device of the data.
 
@@ -154,7 +199,7 @@ class Results:
             raise InputError(
                 f"--with: expected one of the run's refits ({', '.join(have) or 'none yet'}), got {name!r}"
             )
-        tensors, counters = read_tensors(where)
+        tensors, counters, self._refits[name] = read_checkpoint(where)
         made = counters.get("networks")
         if made != self.networks:
             got = f"one of epoch {made.get('epoch')}" if isinstance(made, dict) else "one that does not say of which"
@@ -173,8 +218,8 @@ class Results:
         return prior.to(device)
 
 
-def _scored(entry: dict[str, Any], like: dict[str, Any]) -> int:
-    """How many samples were scored in all, for the figures' own prior or the refit that they are under."""
+def _scored(entry: dict[str, Any], like: dict[str, Any]) -> list[int]:
+    """How many items were scored, and with how many samples, for the figures' own prior or the refit they are under."""
     suffix = next((key.removeprefix("samples") for key in like if key.startswith("samples")), "")
-    counts = [entry.get(f"{name}{suffix}") for name in ("samples", "items")]
-    return math.prod(count if isinstance(count, int) else 0 for count in counts)
+    counts = [entry.get(f"{name}{suffix}") for name in ("items", "samples")]
+    return [count if isinstance(count, int) else 0 for count in counts]

@@ -106,18 +106,23 @@ class Run:
     # Metrics
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; a torn last line is left out."""
-        lines = []
+        """The lines of metrics.jsonl; a last line that a kill has torn is left out.
+
+        Raises:
+            InputError: If another line is damaged.
+        """
+        lines: list[dict[str, Any]] = []
         where = self.path / "metrics.jsonl"
-        if where.exists():
-            for text in where.read_text(encoding="utf-8", errors="replace").splitlines():
-                try:
-                    line = json.loads(text)
-                except (ValueError, RecursionError):
-                    break
-                if not isinstance(line, dict) or not isinstance(line.get("epoch"), int):
-                    break
+        texts = where.read_text(encoding="utf-8", errors="replace").splitlines() if where.exists() else []
+        for number, text in enumerate(texts, 1):
+            line = _epoch_line(text)
+            if line is not None:
                 lines.append(line)
+            elif number < len(texts):
+                raise InputError(
+                    f"{where}, line {number}: expected an epoch's figures, got {text!r:.60}; mend it, or move the file "
+                    "away to go on without"
+                )
         return lines
 
     def append_metrics(self, info: EpochInfo) -> None:
@@ -165,6 +170,12 @@ class Run:
     def has_checkpoint(self) -> bool:
         """Whether an epoch was saved."""
         return (self.path / "last.safetensors").exists()
+
+    @property
+    def finished(self) -> bool:
+        """Whether training has come to its end, by the last checkpoint's record."""
+        where = self.path / "last.json"
+        return where.exists() and read_json(where).get("finished") is True
 
     def restore(self, trainer: Trainer) -> None:
         """Puts the last checkpoint into a trainer; for who holds the folder's lock.
@@ -270,6 +281,15 @@ class Run:
         self._record()
         _, counters, total = read_checkpoint(self.path / "best.safetensors")
         return {"epoch": counters.get("epoch"), "sum": total}
+
+
+def _epoch_line(text: str) -> dict[str, Any] | None:
+    """A line of metrics.jsonl, or None where it is none."""
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return line if isinstance(line, dict) and isinstance(line.get("epoch"), int) else None
 
 
 def _resolved(name: str) -> str:

@@ -10,17 +10,18 @@ import torch
 from torch import Tensor
 
 from bype.checkpoints import read_tensors, write_tensors
+from bype.devices import device_model, versions
 from bype.errors import InputError
 
 #: Seconds between two writings; a scoring that is killed loses no more.
 SAVED_EVERY = 30.0
 
-_saved = False
+_kept: set[Path] = set()
 
 
 def saved() -> bool:
-    """Whether this process has kept a part of a scoring."""
-    return _saved
+    """Whether there is a part of a scoring that this process has kept."""
+    return bool(_kept)
 
 
 class Scoring:
@@ -36,14 +37,14 @@ class Scoring:
     def __init__(self, path: Path, what: Mapping[str, Any]) -> None:
         self.path, self.what = path, dict(what)
         self.earlier = 0.0  # seconds that stopped processes took for what is done
-        self._tensors: dict[str, Tensor] | None = None
+        self._new: tuple[list[Tensor], Tensor] | None = None  # what is not written yet, and the noise's state
         self._made_for: dict[str, Any] = {}
         self._started = self._written = time.monotonic()
 
     def load(self, generator: torch.Generator, given: Mapping[str, Any]) -> Tensor | None:
         """The values so far, (n,), with the generator put where they end; None where there are none made as `given`."""
         self._started = self._written = time.monotonic()
-        self._made_for = self.what | dict(given) | {"device": generator.device.type}
+        self._made_for = self.what | dict(given) | {"device": _kind(generator.device)}
         try:
             tensors, counters = read_tensors(self.path)
             if counters["what"] != self._made_for:
@@ -57,32 +58,39 @@ class Scoring:
 
     def keep(self, values: Sequence[Tensor], generator: torch.Generator) -> None:
         """Takes note of the values so far, and writes them where the last writing is some time ago."""
-        self._tensors = {"values": torch.cat(list(values)), "noise": generator.get_state()}
+        self._new = list(values), generator.get_state()
         if time.monotonic() - self._written >= SAVED_EVERY:
             self.save()
 
     def save(self) -> None:
-        """Writes what was taken note of."""
-        if self._tensors is None:
+        """Writes what was taken note of since the last time."""
+        if self._new is None:
             return
-        global _saved
+        (values, noise), self._new = self._new, None
         self._written = now = time.monotonic()
+        counters = {"what": self._made_for, "seconds": self.earlier + now - self._started}
         with contextlib.suppress(InputError):
-            write_tensors(
-                self.path, self._tensors, {"what": self._made_for, "seconds": self.earlier + now - self._started}
-            )
-            _saved = True
+            write_tensors(self.path, {"values": torch.cat(values), "noise": noise}, counters)
+            _kept.add(self.path)
 
     def remove(self) -> None:
         """Removes the file: its values are recorded elsewhere."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
+            _kept.discard(self.path)
+
+
+def _kind(device: torch.device) -> str:
+    """What a device's noise depends on: on a GPU the order of its draws is the model's own."""
+    return device.type if device.type == "cpu" else device_model(device)
 
 
 def seconds_spent(folder: Path) -> float:
-    """What the scorings that are kept in a run's folder have taken so far."""
-    total = 0.0
+    """What the scorings that are kept in a run's folder, and can be gone on with, have taken so far."""
+    total, own = 0.0, versions()
     for path in folder.glob("scoring-*.safetensors"):
         with contextlib.suppress(InputError, KeyError, TypeError, ValueError):
-            total += float(read_tensors(path)[1]["seconds"])
+            counters = read_tensors(path)[1]
+            if counters["what"]["versions"] == own:
+                total += float(counters["seconds"])
     return total

@@ -401,7 +401,7 @@ class Trainer:
         self.strategy.load_state(part("strategy"))
         for name, p in self.model.named_parameters():
             prefix = {key: f"optimizer.{key}.{name}" for key in ("step", "exp_avg", "exp_avg_sq")}
-            self.optimizer.state[p] = {key: tensors[full].to(self.device) for key, full in prefix.items()}
+            self.optimizer.state[p] = {key: tensors[full].to(self.device, copy=True) for key, full in prefix.items()}
         self._replay = None  # a recording knows the optimiser's former tensors
         state = tensors["random.generator"].cpu()
         if len(state) == len(self.generator.get_state()):
@@ -412,7 +412,7 @@ class Trainer:
         self.epoch, self.best_epoch = int(counters["epoch"]), int(counters["best_epoch"])
         self.best_val_loss = float(counters["best_val_loss"])
         self.skipped_in_a_row = int(counters.get("skipped_in_a_row", 0))  # which the first checkpoints lack
-        self.best_state = {k: v.to(self.device) for k, v in best.items()}
+        self.best_state = {k: v.to(self.device, copy=True) for k, v in best.items()}
 
     def _now(self) -> float:
         if self.device.type == "cuda":

@@ -1,6 +1,7 @@
 """What the commands share: the application, options of one name and meaning, how a run is loaded, how one is told."""
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,6 +48,11 @@ def _seed(value: int) -> int:
 
 Seed = Annotated[int, typer.Option("--seed", callback=_seed, help="Seed of the random draws.")]
 DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Where to look first.")]
+
+
+def whole(text: str) -> int | None:
+    """A whole number from 0 to 2^31, or None where a text is none."""
+    return int(text) if re.fullmatch("[0-9]{1,10}", text) and int(text) <= MOST else None
 
 
 def expanded(path: Path | None) -> Path | None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bype.cli.app import Device, Json, PngOut, RunPath, Seed, app, done, expanded, generator_of, load, print_json
+from bype.cli.app import Device, Json, PngOut, RunPath, Seed, app, done, expanded, generator_of, load, print_json, whole
 from bype.config import MOST
 from bype.errors import InputError
 
@@ -92,11 +92,12 @@ def _image(like: str, data: "Dataset", resize: str | None) -> "Tensor":
     """An image by file, or a test item by number."""
     from bype import data as sets
 
-    if not like.isdecimal():
+    item = whole(like)
+    if item is None:
         return sets.like(like, data, resize=resize)
-    if int(like) >= len(data.test):
+    if item >= len(data.test):
         raise InputError(f"--like: expected a file or a test item from 0 to {len(data.test) - 1}, got {like}")
-    return data.test.scaled(slice(int(like), int(like) + 1))[0]
+    return data.test.scaled(slice(item, item + 1))[0]
 
 
 @app.command()

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bype.cli.app import Device, Json, app, expanded, print_json
-from bype.config import MOST
+from bype.cli.app import Device, Json, app, expanded, print_json, whole
 from bype.errors import InputError, TrainingError
 from bype.experiments.cells import EXPERIMENTS
 
@@ -45,7 +44,8 @@ def reproduce(
         bool, typer.Option("--partial", help="Begin what does not fit the budget too; a later call goes on with it.")
     ] = False,
     shard: Annotated[
-        str | None, typer.Option("--shard", metavar="I/N", help="Only the I-th of N equal shares.")
+        str | None,
+        typer.Option("--shard", metavar="I/N", help="Only the I-th of N shares, cheap and dear cells in each."),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="Only list the outstanding cells.")] = False,
     render: Annotated[
@@ -88,7 +88,7 @@ def reproduce(
             f"{what}: expected every cell to train to its end, got {len(result['failed'])} that gave up"
         )
     if result.get("refused"):
-        raise InputError(f"{what}: expected every cell's files to be whole, got {len(result['refused'])} refused")
+        raise InputError(f"{what}: expected every cell's files to be usable, got {len(result['refused'])} refused")
 
 
 def _run_experiment(
@@ -123,18 +123,18 @@ def _run_experiment(
 
 def _shard(text: str) -> tuple[int, int]:
     """`2/5` as (2, 5)."""
-    part, slash, parts = text.partition("/")
-    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
-        raise InputError(f"--shard: expected I/N with I from 1 to N, got {text!r}")
-    return int(part), int(parts)
+    part, parts = (whole(number) for number in text.partition("/")[::2])
+    if part is None or parts is None or not 1 <= part <= parts:
+        raise InputError(f"--shard: expected I/N with I from 1 to N, got {text!r:.60}")
+    return part, parts
 
 
 def _seeds(text: str | None) -> list[int] | None:
     """`3` or `0-4` as a list."""
     if text is None:
         return None
-    first, dash, last = text.partition("-")
-    given = first.isdecimal() and (last.isdecimal() if dash else True)
-    if not given or not 0 <= (count := int(last or first) - int(first)) < MOST_SEEDS or int(first) > MOST:
-        raise InputError(f"--seeds: expected a number or a range like 0-4 of at most {MOST_SEEDS}, got {text!r}")
-    return list(range(int(first), int(first) + count + 1))
+    from_, dash, to = text.partition("-")
+    first, last = whole(from_), whole(to if dash else from_)
+    if first is None or last is None or not 0 <= last - first < MOST_SEEDS:
+        raise InputError(f"--seeds: expected a number or a range like 0-4 of at most {MOST_SEEDS}, got {text!r:.60}")
+    return list(range(first, last + 1))

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bype.cli.app import Device, Json, RunPath, Seed, app, load, print_json
+from bype.cli.app import Device, Json, RunPath, Seed, app, load, print_json, whole
 from bype.config import MOST
 from bype.errors import InputError
 
@@ -51,19 +51,19 @@ def evaluate(
     place, own, model = load(run, device)
     data = own if set_ is None or place.is_set(set_) else place.load_data(own.train.pixels.device, set_)
     refitted = None if with_ is None else results.load_refit(with_, own)
-    scoring = results.scoring(split, samples=samples, seed=seed, refit=with_) if data is own else None
+    scoring = results.scoring(split, samples=samples, items=items, seed=seed, refit=with_) if data is own else None
     options: dict[str, Any] = {"split": split, "n_samples": samples, "n_items": items, "seed": seed, "scoring": scoring}
     with console.items(str(run)) as progress:
-        if refitted is None:
+        if with_ is None or refitted is None:
             figures = figures_of(model, data, **options, ks=ks, trained_on=data is own, progress=progress)
         else:
-            figures = evaluate_under(model, data, refitted, str(with_), **options, progress=progress)
+            figures = evaluate_under(model, data, refitted, with_, **options, progress=progress)
     what = {"set": data.name, "split": split, "seed": seed}
     try:
         _show(run, what, figures, as_json=as_json)
     finally:  # recorded even where nobody can be shown them, and shown even where they cannot be recorded
         if data is own and not results.add_figures({**what, **figures}):
-            console.say(f"{run}: its record is of more samples and items, and stays as it is")
+            console.say(f"{run}: its record is of more items or samples, which stay")
         if scoring is not None:
             scoring.remove()
 
@@ -93,8 +93,9 @@ def refit(
     as_json: Json = False,
 ) -> None:
     """Give a trained run a second prior: other components, sigma chosen on validation items, networks untouched."""
-    if points != "all" and not points.isdecimal():
-        raise InputError(f"--points: expected all or a number, got {points!r}")
+    count = None if points == "all" else whole(points)
+    if points != "all" and count is None:
+        raise InputError(f"--points: expected all or a number, got {points!r:.60}")
 
     from bype import console
     from bype.refitting import refit as refit_prior
@@ -104,7 +105,6 @@ def refit(
     results = Results(Run(run))
     results.check_refit_name(name)
     _, data, model = load(run, device)
-    count = None if points == "all" else int(points)
     prior = refit_prior(model, data, points=count, em=em, seed=seed, say=lambda line: console.say(f"{name}: {line}"))
     record = results.save_refit(name, prior, method="em" if em is not None else "points", seed=seed)
     if as_json:

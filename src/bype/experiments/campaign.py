@@ -1,5 +1,6 @@
 """Running cells in pieces, on whatever machine is at hand: in shards, cheapest first, within a budget."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +16,8 @@ from bype.experiments.cells import Cell
 from bype.experiments.estimates import duration, estimate
 from bype.experiments.scores import score
 from bype.files import locked, write_text
-from bype.fitting import fit
+from bype.fitting import TrainedRun, fit
+from bype.runs import Run
 
 
 class BudgetSpent(Exception):  # noqa: N818 (nothing went wrong)
@@ -29,9 +31,9 @@ class Report(NamedTuple):
     begun: list[str]  # the budget ended while they ran
     not_started: list[str]  # they would not have fitted, their data are missing, or another process is at work on them
     failed: list[str]  # their training gave up
-    refused: list[str]  # a file of theirs is damaged, or their data are not what their run was trained on
+    refused: list[str]  # a file of theirs is damaged or cannot be written, or their data are not those of their run
 
-    def name(self, cell: Cell, error: Exception) -> None:
+    def note(self, cell: Cell, error: Exception) -> None:
         """Says why a cell cannot be run, and counts it."""
         if isinstance(error, RunExistsError):
             word, where = "not started", self.not_started
@@ -44,8 +46,8 @@ class Report(NamedTuple):
 
 
 def shard(cells: Sequence[Cell], part: int, parts: int) -> list[Cell]:
-    """The cells of one of several shards: by their place in the whole list, whatever is done of it."""
-    return [c for i, c in enumerate(sorted(cells, key=lambda c: c.id)) if i % parts == part - 1]
+    """The cells of one of several shards: by their place among all, cheapest first, whatever is done of them."""
+    return [c for i, c in enumerate(sorted(cells, key=lambda c: (c.rank, c.id))) if i % parts == part - 1]
 
 
 def outstanding(cells: Sequence[Cell], done: Sequence[dict[str, Any]]) -> list[Cell]:
@@ -95,19 +97,24 @@ def run_cells(
     for c in todo:
         if budget < math.inf:
             left = budget - (clock() - start)
-            # To measure costs time as well: what is dearer than a cell that did not fit is not even measured.
-            known = c.rank < too_dear and left > 0
+            # To measure costs time as well: what is dearer than a cell that did not fit is not even measured, unless
+            # a part of it is done.
+            begun = Run(runs_folder / c.id).exists
+            known = left > 0 and (begun or c.rank < too_dear)
             if known:
                 try:
                     guess = estimate(c, done, runs_folder)
                 except (TrainingError, InputError) as e:
-                    report.name(c, e)
+                    report.note(c, e)
                     continue
             if not known or (guess.seconds > left and not partial):
-                about = f"about {duration(guess.seconds)} ({guess.source})" if known else "dearer than one that did not"
-                console.say(f"{c.id}  not started: {about}, {duration(left)} left")
+                told = [f"about {duration(guess.seconds)} ({guess.source})"] if known else []
+                if left > 0 and not known:
+                    told = ["dearer than one that did not fit"]
+                console.say(f"{c.id}  not started: {', '.join([*told, f'{duration(left)} left'])}")
                 report.not_started.append(c.id)
-                too_dear = min(too_dear, c.rank)
+                if not begun:
+                    too_dear = min(too_dear, c.rank)
                 continue
             console.say(f"{c.id}  about {duration(guess.seconds)} ({guess.source})")
         try:
@@ -117,7 +124,7 @@ def run_cells(
             report.begun.append(c.id)
             continue
         except (RunExistsError, TrainingError, InputError) as e:
-            report.name(c, e)
+            report.note(c, e)
             continue
         console.say(f"{ledger_folder / c.id}.json")
         report.finished.append(c.id)
@@ -149,17 +156,20 @@ def run_cell(
     deadline: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, Any]:
-    """Trains (or goes on with) a cell's run, scores it and writes its file.
+    """Trains (or goes on with) a cell's run, scores it and writes its file; one that is there by now is left so.
 
     Raises:
         BudgetSpent: If the deadline passes before that.
         RunExistsError: If another process is at work on it.
         TrainingError: If its values stop being finite.
+        InputError: If a file of its run is damaged.
     """
     runs_folder.mkdir(parents=True, exist_ok=True)
     # For training and scoring: the run's own lock is for training alone.
     busy = f"{runs_folder / cell.id}: expected no process at work on it, got one"
     with locked(runs_folder / f".{cell.id}.lock", busy):
+        with contextlib.suppress(InputError):  # by another process, while this one was at other cells
+            return ledger.read_cell(ledger_folder / f"{cell.id}.json")
         return _run_cell(cell, ledger_folder, runs_folder, deadline, clock)
 
 
@@ -180,9 +190,9 @@ def _run_cell(
 
     with console.epochs(cell.id, cell.config.epochs) as show:
         trained = fit(cell.config, runs_folder / cell.id, resume=True, on_epoch=within(show))
+    metrics = _whole(trained)
     with console.items(cell.id) as show_items:
         figures, kept = score(cell, trained, within(show_items), check)
-    metrics = trained.run.metrics()
     figures = ledger.training_figures(metrics) | figures
     # Training may have been done in pieces; what the epochs took is in their lines.
     training = sum(m["seconds"] + m["seconds_validation"] + m.get("seconds_coreset", 0.0) for m in metrics)
@@ -200,3 +210,19 @@ def _run_cell(
     for part in kept:
         part.remove()
     return value
+
+
+def _whole(trained: TrainedRun) -> list[dict[str, Any]]:
+    """A run's lines of metrics, one for each of its epochs.
+
+    Raises:
+        InputError: If they are not.
+    """
+    metrics, epochs = trained.run.metrics(), trained.trainer.epoch
+    needed = {"val_loss", "seconds", "seconds_validation"}
+    if [m["epoch"] for m in metrics] != list(range(1, epochs + 1)) or not all(needed <= m.keys() for m in metrics):
+        raise InputError(
+            f"{trained.run.path / 'metrics.jsonl'}: expected the figures of each of {epochs} epochs, got a file that "
+            "lacks some"
+        )
+    return metrics

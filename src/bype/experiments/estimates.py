@@ -63,7 +63,8 @@ def estimate(cell: Cell, done: Sequence[dict[str, Any]], runs_folder: Path) -> E
         epoch, evaluation = measure(cell)
         epochs = min(cell.config.epochs, statistics.median(protocol) if protocol else EPOCHS_GUESSED)
     run = Run(runs_folder / cell.id)
-    left = max(0.0, epochs - len(run.metrics())) * epoch + max(0.0, evaluation - seconds_spent(run.path))
+    epochs_left = 0 if run.finished else max(0.0, epochs - len(run.metrics()))
+    left = epochs_left * epoch + max(0.0, evaluation - seconds_spent(run.path))
     return Estimate(left, "ledger" if like else "measured")
 
 
@@ -85,7 +86,7 @@ def _measure(cell: Cell, steps: int, n_latents: int) -> tuple[float, float]:
     model = model_from(config, data)
     few = replace(data, train=data.train.first(steps * config.batch_size))
     trainer = trainer_from(config, model, few)
-    trainer.coreset_interval = 2
+    trainer.coreset_interval = 1
     first, info = trainer.run_epoch(), trainer.run_epoch()  # the first one also sets everything up
     assert first.epoch == 1
     coreset = info.coreset.get("seconds_coreset", 0.0) / config.coreset_interval
@@ -99,7 +100,7 @@ def _measure(cell: Cell, steps: int, n_latents: int) -> tuple[float, float]:
         x = data.test.first(count).scaled()
         p = model.prior(model.encoder)
         a_draw = _seconds(lambda: iwae(model, x, n_latents, prior=p), device) / (len(x) * n_latents)
-        draws = cells.SHORT_SAMPLES * min(cells.SHORT_ITEMS, len(data.test))
+        draws = short = cells.SHORT_SAMPLES * min(cells.SHORT_ITEMS, len(data.test))
         if cell.samples is not None:
             draws += cell.samples * len(data.test.every(cell.every))
         evaluation = a_draw * draws
@@ -108,7 +109,7 @@ def _measure(cell: Cell, steps: int, n_latents: int) -> tuple[float, float]:
             mixture = IsotropicMixture(loc, loc.new_ones(()), loc.new_full((len(loc),), 1 / len(loc)).log())
             z = torch.randn(count * n_latents, config.latent_dim, device=device)
             a_density = _seconds(lambda: mixture.log_prob(z), device) / len(z)
-            scored = cells.SHORT_SAMPLES * min(cells.SHORT_ITEMS, len(data.test))
+            scored = short
             if samples := samples_under(cell, data, len(loc)):
                 scored += samples * len(data.test)
             evaluation += a_density * (VALIDATION_ITEMS * VALIDATION_DRAWS * SIGMAS_TRIED + scored) + a_draw * scored
@@ -142,7 +143,7 @@ def parse_duration(text: str) -> float:
     Raises:
         InputError: If it is none.
     """
-    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?|(\d+)", text)
+    match = re.fullmatch(r"(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?|([0-9]{1,9})", text)
     if match is None or not any(match.groups()):
         raise InputError(f"--budget: expected a time like 90s, 9m or 1h30m, got {text!r}")
     hours, minutes, seconds, alone = (int(part or 0) for part in match.groups())

@@ -134,7 +134,7 @@ def write_cell(folder: Path, value: Mapping[str, Any], name: str) -> Path:
 LARGEST = 1e15
 #: The figures that the results page shows of a cell, by its experiment and protocol.
 _SHOWN = {
-    ("table1", "paper"): ("nll_paper", "epochs"),
+    ("table1", "paper"): ("nll_paper", "nll_paper_items", "epochs"),
     ("table1", "short"): ("nll_paper_short", "val_loss"),
     ("trunk", "short"): ("nll_paper_short",),
     ("step-two", "short"): ("nll_paper_short", "val_loss"),
@@ -176,6 +176,11 @@ def read_cell(path: Path) -> dict[str, Any]:
             raise InputError(f"{path}: expected the figure {name!r}, got a cell without")
     if shown and not value["curve"]:
         raise InputError(f"{path}: expected the losses of a run's epochs as its curve, got none")
+    if not value["figures"].get("epochs", 1) >= 1:
+        raise InputError(f"{path}: expected at least one epoch, got {value['figures']['epochs']}")
+    share = value["settings"].get("reencode")
+    if value["experiment"] == "reencode" and not (isinstance(share, int | float) and 0 < share <= 1):
+        raise InputError(f"{path}: expected a share from 0 to 1 in 'reencode', got {share!r:.60}")
     if _hash(value["settings"]) != value["settings_hash"]:
         raise InputError(f"{path}: expected settings of hash {value['settings_hash']}, got {_hash(value['settings'])}")
     parts = ("experiment", "set", "arch", "prior", "coreset", "precision", "protocol", "seed", "settings_hash")

@@ -1,11 +1,12 @@
 """The results page: `results/README.md` and its pictures, made from the ledger alone."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bype import pictures
-from bype.config import PRIORS
+from bype.config import CORESETS, PRIORS
 from bype.errors import InputError
 from bype.experiments.cells import FIFTH
 from bype.experiments.ledger import VAMP_POINTS, read
@@ -91,7 +92,7 @@ class _Row(NamedTuple):
     prior: str
     precision: str | None
     cells: list[Cell]
-    paper: float
+    paper: float | None  # None where the paper has none
 
 
 def _table1(cells: Sequence[Cell], folder: Path) -> Text:
@@ -102,11 +103,11 @@ def _table1(cells: Sequence[Cell], folder: Path) -> Text:
         for name, figures in sets.items():
             for prior, paper in zip(PRIORS, figures, strict=True):
                 own = [c for c in mine if (c["arch"], c["set"], _label(c)) == (arch, name, prior)]
-                own = [c for c in own if c["coreset"] in (None, "paper")]
-                for precision in sorted({c["precision"] for c in own}) or [None]:
-                    rows.append(
-                        _Row(arch, name, prior, precision, [c for c in own if c["precision"] == precision], paper)
-                    )
+                rows += _by_precision(arch, name, prior, [c for c in own if c["coreset"] in (None, "paper")], paper)
+            for coreset in CORESETS:  # controls, beside what the paper has
+                if coreset != "paper":
+                    own = [c for c in mine if (c["arch"], c["set"], c["coreset"]) == (arch, name, coreset)]
+                    rows += _by_precision(arch, name, f"bype ({coreset})", own, None) if own else []
     lines = [
         "## Table 1: four priors, protocol `paper`",
         "",
@@ -124,9 +125,9 @@ def _table1(cells: Sequence[Cell], folder: Path) -> Text:
     if ran:
         pictures.save_png(
             pictures.dots(
-                [f"{r.arch} {r.set} {r.prior} {r.precision}" for r in ran],
-                [list(by_seed(r.cells, "nll_paper").values()) for r in ran],
-                [r.paper for r in ran],
+                [f"{r.arch} {r.set} {r.prior} {r.precision}" for r in ran if r.paper is not None],
+                [list(by_seed(r.cells, "nll_paper").values()) for r in ran if r.paper is not None],
+                [r.paper for r in ran if r.paper is not None],
                 "nll_paper",
             ),
             folder / "table1.png",
@@ -147,15 +148,24 @@ def _table1(cells: Sequence[Cell], folder: Path) -> Text:
     return lines
 
 
+def _by_precision(arch: str, name: str, prior: str, cells: Sequence[Cell], paper: float | None) -> list[_Row]:
+    """A row for each precision that there are cells of, or one without any."""
+    return [
+        _Row(arch, name, prior, precision, [c for c in cells if c["precision"] == precision], paper)
+        for precision in sorted({c["precision"] for c in cells}) or [None]
+    ]
+
+
 def _table1_row(row: _Row) -> str:
-    head = f"| {row.arch} | {row.set} | {row.prior} | {row.paper:.2f} |"
+    head = f"| {row.arch} | {row.set} | {row.prior} | {'' if row.paper is None else f'{row.paper:.2f}'} |"
     if not row.cells:
         return head + " not run |" + " |" * 8
     ours = summary(list(by_seed(row.cells, "nll_paper").values()))
     epochs = summary(list(by_seed(row.cells, "epochs").values()))
     devices = sorted({c["device"] for c in row.cells})
+    less = "" if row.paper is None else f"{ours.mean - row.paper:+.2f}"
     return (
-        f"{head} {ours.mean:.2f} | {_number(ours.sd)} | {ours.n} | {_interval(ours)} | {ours.mean - row.paper:+.2f} | "
+        f"{head} {ours.mean:.2f} | {_number(ours.sd)} | {ours.n} | {_interval(ours)} | {less} | "
         f"{epochs.mean:.0f} | {row.precision} | {_items(row.cells)} | {'; '.join(devices)} |"
     )
 
@@ -226,7 +236,7 @@ def _differences(rows: Sequence[_Row]) -> Text:
             difference = _less(row.cells, other.cells)
             if difference is not None:
                 where = f"| {row.arch} | {row.set} | {row.precision} | bype - {other.prior} |"
-                theirs = f"{row.paper - other.paper:+.2f}"
+                theirs = "" if row.paper is None or other.paper is None else f"{row.paper - other.paper:+.2f}"
                 lines.append(f"{where} {theirs} | {difference.mean:+.2f} | {difference.n} | {_interval(difference)} |")
     if not lines:
         return []
@@ -240,7 +250,7 @@ def _claims(rows: Sequence[_Row]) -> Text:
     """C1 and C2 as far as the cells go: a lead is shown where the interval of each paired difference excludes zero."""
     by_precision: dict[tuple[str, str, str | None], dict[str, list[Cell]]] = {}
     for row in rows:
-        if row.cells:
+        if row.cells and row.paper is not None:
             by_precision.setdefault((row.arch, row.set, row.precision), {})[row.prior] = row.cells
     columns: dict[tuple[str, str], list[dict[str, list[Cell]]]] = {}
     for (arch, name, _), own in by_precision.items():
@@ -296,8 +306,9 @@ def _table1_short(cells: Sequence[Cell], folder: Path) -> Text:
 
 
 def _column(cell: Cell) -> tuple[int, int]:
-    """Where a cell's column stands in Table 1."""
-    return list(PAPER_TABLE1).index(cell["arch"]), list(PAPER_TABLE1["vae"]).index(cell["set"])
+    """Where a cell's column stands in Table 1; other networks and sets come last."""
+    known = [*PAPER_TABLE1, cell["arch"]], [*PAPER_TABLE1["vae"], cell["set"]]
+    return known[0].index(cell["arch"]), known[1].index(cell["set"])
 
 
 def _step_two(cells: Sequence[Cell], folder: Path) -> Text:
@@ -351,7 +362,8 @@ def _updates(kinds: Mapping[str, Sequence[Cell]]) -> Text:
     ]
     for kind in ("paper", "published", "elbo"):
         own = kinds[kind]
-        for epoch in sorted({int(k.rsplit("_", 1)[1]) for c in own for k in c["figures"] if "mean_distance" in k}):
+        updates = (re.fullmatch("coreset_mean_distance_([0-9]{1,9})", k) for c in own for k in c["figures"])
+        for epoch in sorted({int(update[1]) for update in updates if update}):
             figures = ("val_loss_before", "val_loss_after", "coreset_mean_distance", "coreset_outside")
             means = [_mean(own, f"{figure}_{epoch}") for figure in figures]
             lines.append(f"| {kind} | {epoch} | {' | '.join(means)} |")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bype.data import Dataset
+from bype.errors import InputError
 from bype.evaluation import Progress, evaluate, evaluate_under, likelihood_figures, log_likelihood
 from bype.experiments import cells, ledger
 from bype.experiments.cells import FIFTH, Cell
@@ -34,12 +35,12 @@ def score(
     results = Results(trained.run)
     parts: list[Scoring] = []
 
-    def kept(samples: int, **of: Any) -> Scoring:
-        parts.append(results.scoring("test", samples=samples, **of))
+    def kept(samples: int, items: int | None = None, **of: Any) -> Scoring:
+        parts.append(results.scoring("test", samples=samples, items=items, **of))
         return parts[-1]
 
     short: dict[str, Any] = {"n_samples": cells.SHORT_SAMPLES, "n_items": cells.SHORT_ITEMS, "progress": progress}
-    scored = ledger.flat(evaluate(model, data, **short, scoring=kept(cells.SHORT_SAMPLES)))
+    scored = ledger.flat(evaluate(model, data, **short, scoring=kept(cells.SHORT_SAMPLES, cells.SHORT_ITEMS)))
     figures = {"nll_paper_short": scored.pop("nll_paper")}
     # What is named without `short` is of the contract's full evaluation alone.
     figures |= {k: v for k, v in scored.items() if k not in ("nll_nats", "bpd", "samples", "items")}
@@ -53,7 +54,8 @@ def score(
             figures["nll_paper_fifth"] = -log_p[::FIFTH].double().mean().item()
     if cell.refit:
         prior = _refit_at_all(results, model, data, check)
-        under = evaluate_under(model, data, prior, "all", **short, scoring=kept(cells.SHORT_SAMPLES, refit="all"))
+        part = kept(cells.SHORT_SAMPLES, cells.SHORT_ITEMS, refit="all")
+        under = evaluate_under(model, data, prior, "all", **short, scoring=part)
         figures |= {key.replace("@", "_short@"): value for key, value in under.items() if key.startswith("nll_paper")}
         if samples := samples_under(cell, data, len(prior.loc)):
             part = kept(samples, refit="all")
@@ -65,6 +67,13 @@ def score(
 def _refit_at_all(results: Results, model: VAE, data: Dataset, check: Callable[..., None]) -> FittedMixture:
     """The run's refit at all training items: made now, or by an earlier call that was stopped after it."""
     if results.has_refit("all"):
+        record = results.refit_record("all")
+        made = {key: record.get(key) for key in ("method", "components", "seed")}
+        if made != {"method": "points", "components": len(data.train), "seed": 0}:
+            raise InputError(
+                f"{results.path}: expected a refit 'all' at the {len(data.train)} training items, got another of that "
+                f"name ({made}); remove it"
+            )
         return results.load_refit("all", data)
     prior = refit(model, data, say=check)
     results.save_refit("all", prior, method="points", seed=0)
