@@ -3,10 +3,12 @@
 Each compares with the eager step or the CPU, raises AssertionError where they differ, and returns what it measured.
 """
 
+import contextlib
 import copy
 import logging
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,10 +18,12 @@ import torch
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import bype
-from bype import graphs
+from bype import evaluation, graphs
+from bype.checkpoints import read_tensors
 from bype.files import write_json
 from bype.priors import PseudocoresetPrior
 from bype.pseudocoreset import Paper
+from bype.scoring import Scoring
 from bype.training import Trainer
 
 STEPS = 20
@@ -212,6 +216,60 @@ def check_importance_weights_are_those_of_the_cpu(device):
             weights.append((log_p - m.encoder(images_there).log_prob(there)).cpu())
     worst = ((weights[1] - weights[0]).abs() / weights[0].abs()).max().item()
     assert worst < 1e-9, worst
+    return {"worst": worst}
+
+
+class _Stopped(BaseException):
+    pass
+
+
+def check_a_stopped_scoring_goes_on(device):
+    """Four items at once, stopped after twelve of thirty: the noise goes on where it was."""
+    data = images().to(device)
+    model = trainer(data, "bype", dtype=torch.float64).model
+    items, before = data.train.first(30), evaluation.NOISE_ELEMENTS
+
+    def progress(done, total):
+        if done >= 12:
+            raise _Stopped
+
+    evaluation.NOISE_ELEMENTS = 4 * 20 * 5
+    try:
+        whole = evaluation.log_likelihood(model, items, 20)
+        with tempfile.TemporaryDirectory() as folder:
+            part = Path(folder) / "part"
+            with contextlib.suppress(_Stopped):
+                evaluation.log_likelihood(model, items, 20, scoring=Scoring(part, {}), progress=progress)
+            kept = len(read_tensors(part)[0]["values"])
+            rest = evaluation.log_likelihood(model, items, 20, scoring=Scoring(part, {}))
+    finally:
+        evaluation.NOISE_ELEMENTS = before
+    worst = (rest - whole).abs().max().item()
+    assert kept == 12, kept
+    assert worst < 1e-9, worst
+    return {"worst": worst}
+
+
+def check_a_run_is_saved_beside_its_training_and_goes_on(device):
+    """Beside a GPU an epoch is written in a thread while the next is recorded and taken."""
+    config = bype.Config(
+        "digits", likelihood="gaussian", n_components=30, latent_dim=5, hidden_dim=32, epochs=5, warmup=2,
+        coreset_interval=2, coreset_steps=3, device=device.type,
+    )  # fmt: skip
+
+    def stop(info, trainer):
+        if info.epoch == 3:
+            raise _Stopped
+
+    with tempfile.TemporaryDirectory() as folder:
+        whole, part = Path(folder) / "whole", Path(folder) / "part"
+        bype.fit(config, whole)
+        with contextlib.suppress(_Stopped):
+            bype.fit(config, part, on_epoch=stop)
+        bype.fit(config, part, resume=True)
+        ours, theirs = ([line["val_loss"] for line in bype.Run(run).metrics()] for run in (part, whole))
+    worst = max(abs(a - b) / abs(b) for a, b in zip(ours, theirs, strict=True))
+    assert worst < 1e-4, (ours, theirs)
     return {"worst": worst}
 
 

@@ -31,7 +31,7 @@ def stand_in(monkeypatch):
 @pytest.mark.parametrize("check", cuda_checks.CHECKS, ids=lambda c: c.__name__.removeprefix("check_"))
 def test_around_the_recording(check, stand_in):
     cuda_checks.run(check, torch.device("cpu"))
-    assert stand_in
+    assert stand_in or check is cuda_checks.check_a_stopped_scoring_goes_on  # in which nothing is trained
 
 
 @pytest.mark.parametrize("check", cuda_checks.CHECKS + cuda_checks.CUDA_CHECKS, ids=lambda c: c.__name__)
