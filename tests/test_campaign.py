@@ -68,8 +68,13 @@ def test_a_cell_is_trained_scored_and_written(tmp_path):
     # The run and its refit are kept: a cell that was cut off while it was scored does not train again.
     assert (tmp_path / "runs" / cell.id / "refit-all.json").exists()
     where.unlink()
+    refitted = tmp_path / "runs" / cell.id / "refit-all.json"
+    record = json.loads(refitted.read_text())
+    assert 0 < record["seconds"] < figures["seconds_evaluation"]
+    refitted.write_text(json.dumps(record | {"seconds": 5000.0}))
     again = campaign.run_cell(cell, tmp_path / "ledger", tmp_path / "runs")
     assert without_times(again) == without_times(value)
+    assert again["figures"]["seconds_evaluation"] > 5000, "what an earlier call took for it counts"
 
 
 def test_a_cell_that_another_process_has_finished_meanwhile_is_left_so(tmp_path, monkeypatch):

@@ -155,6 +155,15 @@ def test_a_control_of_table_1_stands_beside_what_it_controls(tmp_path):
     assert "has the lowest figure in all 9 columns: of the 1 that are whole here, it has it in 1" in text, "the paper's"
 
 
+def test_cells_of_other_settings_share_no_row(tmp_path):
+    folder = tmp_path / "ledger"
+    for lr, nll in ((5e-4, 24.4), (1e-3, 25.1)):
+        write(folder, "table1", "standard", 0, {"nll_paper": nll, "nll_paper_items": 10_000, "epochs": 9}, lr=lr)
+    lines = render(folder).read_text().splitlines()
+    for nll in ("24.40", "25.10"):
+        assert any(line.startswith(f"| vae | mnist | standard | 24.41 | {nll} |  | 1 |") for line in lines)
+
+
 def test_cells_of_other_sets_and_figures_are_shown_or_left_out(tmp_path):
     """What a ledger may hold beside this project's own experiments makes no traceback."""
     folder = tmp_path / "ledger"

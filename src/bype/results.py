@@ -118,7 +118,9 @@ class Results:
         scored = sorted(scored, key=lambda e: (str(e.get("split")), str(e.get("seed"))))
         write_json(self.path / "evaluation.json", {"format": FORMAT, "networks": self.networks, "scored": scored})
 
-    def save_refit(self, name: str, prior: FittedMixture, *, method: str, seed: int) -> dict[str, Any]:
+    def save_refit(
+        self, name: str, prior: FittedMixture, *, method: str, seed: int, seconds: float | None = None
+    ) -> dict[str, Any]:
         """Writes refit-NAME.safetensors and refit-NAME.json, and returns what the latter says.
 
         Args:
@@ -126,6 +128,7 @@ class Results:
             prior: The prior.
             method: `points` or `em`.
             seed: The seed it was made with.
+            seconds: How long that took.
 
         Raises:
             RunExistsError: If the run has a refit of that name.
@@ -136,6 +139,8 @@ class Results:
             tensors["items"] = prior.items
         sigma = prior.log_scale.exp().item()
         record = {"name": name, "components": len(prior.loc), "method": method, "sigma": sigma, "seed": seed}
+        if seconds is not None:
+            record["seconds"] = seconds
         with locked(self.path):
             self.check_refit_name(name)
             self._check_networks()

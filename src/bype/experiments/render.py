@@ -103,11 +103,11 @@ def _table1(cells: Sequence[Cell], folder: Path) -> Text:
         for name, figures in sets.items():
             for prior, paper in zip(PRIORS, figures, strict=True):
                 own = [c for c in mine if (c["arch"], c["set"], _label(c)) == (arch, name, prior)]
-                rows += _by_precision(arch, name, prior, [c for c in own if c["coreset"] in (None, "paper")], paper)
+                rows += _by_settings(arch, name, prior, [c for c in own if c["coreset"] in (None, "paper")], paper)
             for coreset in CORESETS:  # controls, beside what the paper has
                 if coreset != "paper":
                     own = [c for c in mine if (c["arch"], c["set"], c["coreset"]) == (arch, name, coreset)]
-                    rows += _by_precision(arch, name, f"bype ({coreset})", own, None) if own else []
+                    rows += _by_settings(arch, name, f"bype ({coreset})", own, None) if own else []
     lines = [
         "## Table 1: four priors, protocol `paper`",
         "",
@@ -148,11 +148,14 @@ def _table1(cells: Sequence[Cell], folder: Path) -> Text:
     return lines
 
 
-def _by_precision(arch: str, name: str, prior: str, cells: Sequence[Cell], paper: float | None) -> list[_Row]:
-    """A row for each precision that there are cells of, or one without any."""
+def _by_settings(arch: str, name: str, prior: str, cells: Sequence[Cell], paper: float | None) -> list[_Row]:
+    """A row for each precision, and any other settings, that there are cells of; or one without any."""
+    kinds = sorted({(c["precision"], c["settings_hash"]) for c in cells})
+    if not kinds:
+        return [_Row(arch, name, prior, None, [], paper)]
     return [
-        _Row(arch, name, prior, precision, [c for c in cells if c["precision"] == precision], paper)
-        for precision in sorted({c["precision"] for c in cells}) or [None]
+        _Row(arch, name, prior, precision, [c for c in cells if c["settings_hash"] == settings], paper)
+        for precision, settings in kinds
     ]
 
 

@@ -34,6 +34,7 @@ def score(
     model, data, start = trained.trainer.model, trained.data, time.perf_counter()
     results = Results(trained.run)
     parts: list[Scoring] = []
+    earlier = 0.0  # seconds that the refit took an earlier call
 
     def kept(samples: int, items: int | None = None, **of: Any) -> Scoring:
         parts.append(results.scoring("test", samples=samples, items=items, **of))
@@ -53,19 +54,21 @@ def score(
         if cell.every == 1:  # to stand beside a cell of which no more were scored
             figures["nll_paper_fifth"] = -log_p[::FIFTH].double().mean().item()
     if cell.refit:
-        prior = _refit_at_all(results, model, data, check)
+        prior, earlier = _refit_at_all(results, model, data, check)
         part = kept(cells.SHORT_SAMPLES, cells.SHORT_ITEMS, refit="all")
         under = evaluate_under(model, data, prior, "all", **short, scoring=part)
         figures |= {key.replace("@", "_short@"): value for key, value in under.items() if key.startswith("nll_paper")}
         if samples := samples_under(cell, data, len(prior.loc)):
             part = kept(samples, refit="all")
             figures |= evaluate_under(model, data, prior, "all", n_samples=samples, scoring=part, progress=progress)
-    figures["seconds_evaluation"] = time.perf_counter() - start + sum(part.earlier for part in parts)
+    figures["seconds_evaluation"] = time.perf_counter() - start + earlier + sum(part.earlier for part in parts)
     return figures, parts
 
 
-def _refit_at_all(results: Results, model: VAE, data: Dataset, check: Callable[..., None]) -> FittedMixture:
-    """The run's refit at all training items: made now, or by an earlier call that was stopped after it."""
+def _refit_at_all(
+    results: Results, model: VAE, data: Dataset, check: Callable[..., None]
+) -> tuple[FittedMixture, float]:
+    """The run's refit at all training items, made now, or by an earlier call in so many seconds."""
     if results.has_refit("all"):
         record = results.refit_record("all")
         made = {key: record.get(key) for key in ("method", "components", "seed")}
@@ -74,10 +77,12 @@ def _refit_at_all(results: Results, model: VAE, data: Dataset, check: Callable[.
                 f"{results.path}: expected a refit 'all' at the {len(data.train)} training items, got another of that "
                 f"name ({made}); remove it"
             )
-        return results.load_refit("all", data)
+        seconds = record.get("seconds")
+        return results.load_refit("all", data), seconds if isinstance(seconds, float) else 0.0
+    start = time.perf_counter()
     prior = refit(model, data, say=check)
-    results.save_refit("all", prior, method="points", seed=0)
-    return prior
+    results.save_refit("all", prior, method="points", seed=0, seconds=time.perf_counter() - start)
+    return prior, 0.0
 
 
 def samples_under(cell: Cell, data: Dataset, components: int) -> int | None:
