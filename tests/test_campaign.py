@@ -94,14 +94,16 @@ def test_a_cell_that_another_process_has_finished_meanwhile_is_left_so(tmp_path,
     assert scored == [cells[1], cells[0]]
 
 
-@pytest.mark.parametrize("damage", ["torn", "missing", "gone", "bare"])
+@pytest.mark.parametrize("damage", ["torn", "missing", "gone", "bare", "no number"])
 def test_a_cell_whose_epochs_are_not_all_recorded_is_refused(tmp_path, damage):
     (cell,) = trial("standard", epochs=3)
     campaign.fit(cell.config, tmp_path / "runs" / cell.id)
     where = tmp_path / "runs" / cell.id / "metrics.jsonl"
     lines = where.read_text().splitlines()
     damaged = {"torn": [lines[0], lines[1][:30], lines[2]], "missing": [lines[0], lines[2]], "gone": [],
-               "bare": [f'{{"epoch": {e}}}' for e in (1, 2, 3)]}[damage]  # fmt: skip
+               "bare": [f'{{"epoch": {e}}}' for e in (1, 2, 3)],
+               "no number": [lines[0].replace('"val_loss": ', '"val_loss": "", "y": '), *lines[1:]]}  # fmt: skip
+    damaged = damaged[damage]
     where.write_text("".join(line + "\n" for line in damaged))
     report = campaign.run_cells([cell], tmp_path / "ledger", tmp_path / "runs")
     assert (report.finished, report.refused) == ([], [cell.id])

@@ -155,6 +155,16 @@ def test_a_control_of_table_1_stands_beside_what_it_controls(tmp_path):
     assert "has the lowest figure in all 9 columns: of the 1 that are whole here, it has it in 1" in text, "the paper's"
 
 
+def test_a_ledger_of_a_control_alone_makes_a_page(tmp_path):
+    folder = tmp_path / "ledger"
+    figures = {"nll_paper": 23.5, "nll_paper_items": 10_000, "epochs": 300}
+    write(folder, "table1", "bype", 0, figures, coreset="none")
+    text = render(folder).read_text()
+    assert "| vae | mnist | bype (none) |  | 23.50 |" in text
+    assert "(curves-vae-mnist.png)" in text
+    assert "(table1.png)" not in text, "there is nothing to set beside the paper"
+
+
 def test_cells_of_other_settings_share_no_row(tmp_path):
     folder = tmp_path / "ledger"
     for lr, nll in ((5e-4, 24.4), (1e-3, 25.1)):

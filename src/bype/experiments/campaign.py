@@ -191,9 +191,10 @@ def _run_cell(
     with console.epochs(cell.id, cell.config.epochs) as show:
         trained = fit(cell.config, runs_folder / cell.id, resume=True, on_epoch=within(show))
     metrics = _whole(trained)
+    figures: dict[str, Any] = ledger.training_figures(metrics)
     with console.items(cell.id) as show_items:
-        figures, kept = score(cell, trained, within(show_items), check)
-    figures = ledger.training_figures(metrics) | figures
+        scored, kept = score(cell, trained, within(show_items), check)
+    figures |= scored
     # Training may have been done in pieces; what the epochs took is in their lines.
     training = sum(m["seconds"] + m["seconds_validation"] + m.get("seconds_coreset", 0.0) for m in metrics)
     value = ledger.cell(
@@ -219,8 +220,9 @@ def _whole(trained: TrainedRun) -> list[dict[str, Any]]:
         InputError: If they are not.
     """
     metrics, epochs = trained.run.metrics(), trained.trainer.epoch
-    needed = {"val_loss", "seconds", "seconds_validation"}
-    if [m["epoch"] for m in metrics] != list(range(1, epochs + 1)) or not all(needed <= m.keys() for m in metrics):
+    needed = ("val_loss", "seconds", "seconds_validation")
+    whole = all(isinstance(m.get(key), int | float) for m in metrics for key in needed)
+    if [m["epoch"] for m in metrics] != list(range(1, epochs + 1)) or not whole:
         raise InputError(
             f"{trained.run.path / 'metrics.jsonl'}: expected the figures of each of {epochs} epochs, got a file that "
             "lacks some"

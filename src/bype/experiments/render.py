@@ -122,29 +122,27 @@ def _table1(cells: Sequence[Cell], folder: Path) -> Text:
         lines.append(_table1_row(row))
     lines += ["", *_differences(rows), *_claims(rows), *_refits(rows)]
     ran = [row for row in rows if row.cells]
-    if ran:
+    if beside := [(row, row.paper) for row in ran if row.paper is not None]:
         pictures.save_png(
             pictures.dots(
-                [f"{r.arch} {r.set} {r.prior} {r.precision}" for r in ran if r.paper is not None],
-                [list(by_seed(r.cells, "nll_paper").values()) for r in ran if r.paper is not None],
-                [r.paper for r in ran if r.paper is not None],
+                [f"{r.arch} {r.set} {r.prior} {r.precision}" for r, _ in beside],
+                [list(by_seed(r.cells, "nll_paper").values()) for r, _ in beside],
+                [paper for _, paper in beside],
                 "nll_paper",
             ),
             folder / "table1.png",
         )
         lines += ["![Ours beside the paper's](table1.png)", ""]
-        for arch, name in dict.fromkeys((r.arch, r.set) for r in ran):
-            curves = {
-                f"{r.prior} {r.precision} s{c['seed']}": c["curve"]
-                for r in ran
-                for c in r.cells
-                if (r.arch, r.set) == (arch, name)
-            }
-            file = f"curves-{arch}-{name}.png"
-            pictures.save_png(
-                pictures.loss_curves(curves, f"{arch}, {name}: validation loss, paper's unit"), folder / file
-            )
-            lines += [f"![Validation loss of {arch} on {name}]({file})", ""]
+    for arch, name in dict.fromkeys((r.arch, r.set) for r in ran):
+        curves = {
+            f"{r.prior} {r.precision} s{c['seed']}": c["curve"]
+            for r in ran
+            for c in r.cells
+            if (r.arch, r.set) == (arch, name)
+        }
+        file = f"curves-{arch}-{name}.png"
+        pictures.save_png(pictures.loss_curves(curves, f"{arch}, {name}: validation loss, paper's unit"), folder / file)
+        lines += [f"![Validation loss of {arch} on {name}]({file})", ""]
     return lines
 
 
