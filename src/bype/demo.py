@@ -1,6 +1,5 @@
 """`bype demo`: four priors on 8x8 digits, side by side, in about a minute."""
 
-import re
 import shutil
 import statistics
 from collections.abc import Sequence
@@ -16,13 +15,9 @@ from bype.errors import InputError, RunExistsError
 from bype.evaluation import evaluate
 from bype.files import is_partial, locked, read_json, write_json
 from bype.fitting import TrainedRun, fit
-from bype.runs import Run
+from bype.runs import RUN_FILES, Run
 
 MARK = "demo.json"
-#: What bype writes into a run's folder.
-RUN_FILES = re.compile(
-    r"config\.json|metrics\.jsonl|last\.(safetensors|json)|best\.safetensors|evaluation\.json|(refit|scoring)-.*\.(safetensors|json)|lock"
-)
 EPOCHS, WARMUP, SAMPLES = 60, 20, 500
 
 

@@ -1,17 +1,16 @@
 """What is made from a run's networks after training, figures and refitted priors: each belongs to those networks."""
 
-import contextlib
 import re
 from typing import Any
 
-from bype.checkpoints import FORMAT, read_checkpoint, read_tensors, write_tensors
+from bype.checkpoints import FORMAT, read_checkpoint, write_tensors
 from bype.data import Dataset
 from bype.devices import versions
 from bype.errors import InputError, RunExistsError, first_line
 from bype.files import locked, read_json, write_json
 from bype.priors import FittedMixture
 from bype.runs import Run
-from bype.scoring import Scoring
+from bype.scoring import Scoring, kept_in
 
 
 class Results:
@@ -102,10 +101,9 @@ class Results:
 
     def _remove_stale(self) -> None:
         """Removes the parts of scorings of earlier networks."""
-        for path in self.path.glob("scoring-*.safetensors"):
-            with contextlib.suppress(InputError):
-                if read_tensors(path)[1].get("what", {}).get("networks") != self.networks:
-                    path.unlink(missing_ok=True)
+        for path, what, _ in kept_in(self.path):
+            if what.get("networks") != self.networks:
+                path.unlink(missing_ok=True)
 
     def _check_networks(self) -> None:
         if self.networks != self.run.networks():
@@ -158,8 +156,7 @@ class Results:
         Raises:
             InputError: If the record is damaged.
         """
-        where = self.path / f"refit-{name}.json"
-        return where.exists() and read_json(where).get("networks") == self.networks
+        return self.refit_record(name) is not None
 
     def check_refit_name(self, name: str) -> None:
         """Refuses a name that makes no file name, or is taken; a refit of earlier networks may be replaced.
@@ -173,13 +170,15 @@ class Results:
         if self.has_refit(name):
             raise RunExistsError(f"{self.path}: expected no refit {name!r} there, got one; choose another --name")
 
-    def refit_record(self, name: str) -> dict[str, Any]:
-        """What refit-NAME.json says.
+    def refit_record(self, name: str) -> dict[str, Any] | None:
+        """What refit-NAME.json says; None where there is none, or one made for other networks.
 
         Raises:
-            InputError: If it is missing or damaged.
+            InputError: If it is damaged.
         """
-        return read_json(self.path / f"refit-{name}.json")
+        where = self.path / f"refit-{name}.json"
+        record = read_json(where) if where.exists() else {}
+        return record if record.get("networks") == self.networks else None
 
     def _refit_sum(self, name: str) -> str:
         return self._refits.get(name) or read_checkpoint(self.path / f"refit-{name}.safetensors")[2]

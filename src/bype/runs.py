@@ -6,6 +6,7 @@ nothing of time, path or process: the same training gives the same bytes.
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,6 +24,11 @@ from bype.errors import InputError, first_line
 from bype.files import is_partial, locked, path_of, read_json, write_json, write_text
 from bype.models import VAE, take_tensors
 from bype.training import EpochInfo, Snapshot, Trainer
+
+#: What bype writes into a run's folder.
+RUN_FILES = re.compile(
+    r"(config|evaluation)\.json|metrics\.jsonl|last\.(safetensors|json)|best\.safetensors|(refit|scoring)-.*\.(safetensors|json)|lock"
+)
 
 
 class Run:
@@ -236,27 +242,23 @@ class Run:
             InputError: If what is there are other data than the run was trained on.
             RunExistsError: If a process is at work in the folder.
         """
-        given, own = config.data_dir, self.config().data_dir
-        in_a_root = config.set in KNOWN and bool(KNOWN[config.set].files)
-        elsewhere = in_a_root and given is not None and (own is None or _resolved(given) != _resolved(own))
-        if not elsewhere and self.is_set(config.set):
+        name, root = config.set, config.data_dir
+        own, record = self.config(), self._record()
+        if name not in KNOWN or not KNOWN[name].files or root is None or _same(root, own.data_dir):
+            root = None  # none is given in which the set could lie elsewhere
+        if root is None and self.is_set(name):
             return None
-        self._move_data(config.set, given if elsewhere else None)
-        return given if elsewhere else config.set
-
-    def _move_data(self, name: str, data_dir: str | None) -> None:
-        """Records another place of the data: an own set's path, or the root of a published one."""
-        config, record = self.config(), self._record()
-        if name != config.set and (name in KNOWN or config.set in KNOWN):
-            raise InputError(f"--resume {self.path}: expected SET {config.set}, the run's own, got {name}")
-        if load(name, data_dir or config.data_dir, resize=config.resize).checksum() != record["data_sum"]:
+        if name != own.set and (name in KNOWN or own.set in KNOWN):
+            raise InputError(f"--resume {self.path}: expected SET {own.set}, the run's own, got {name}")
+        if load(name, root or own.data_dir, resize=own.resize).checksum() != record["data_sum"]:
             raise InputError(f"{name}: expected the data that {self.path} was trained on, got other values")
-        if data_dir is not None:
-            record["options"]["data_dir"] = _resolved(data_dir)
+        if root is not None:
+            record["options"]["data_dir"] = _resolved(root)
         if name not in KNOWN:
             record["set_path"] = _resolved(name)
         with self.lock():
             write_json(self.path / "config.json", record)
+        return root or name
 
     def load_model(self, data: Dataset) -> VAE:
         """The best epoch's model, ready for evaluation.
@@ -290,6 +292,10 @@ def _epoch_line(text: str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return line if isinstance(line, dict) and isinstance(line.get("epoch"), int) else None
+
+
+def _same(place: str, other: str | None) -> bool:
+    return other is not None and _resolved(place) == _resolved(other)
 
 
 def _resolved(name: str) -> str:

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +87,13 @@ def _kind(device: torch.device) -> str:
 
 def seconds_spent(folder: Path) -> float:
     """What the scorings that are kept in a run's folder, and can be gone on with, have taken so far."""
-    total, own = 0.0, versions()
-    for path in folder.glob("scoring-*.safetensors"):
-        with contextlib.suppress(InputError, KeyError, TypeError, ValueError):
+    own = versions()
+    return sum(seconds for _, what, seconds in kept_in(folder) if what.get("versions") == own)
+
+
+def kept_in(folder: Path) -> Iterator[tuple[Path, dict[str, Any], float]]:
+    """Each part of a scoring that is kept in a run's folder: its file, what it was made for, the seconds it took."""
+    for path in sorted(folder.glob("scoring-*.safetensors")):
+        with contextlib.suppress(InputError, KeyError, TypeError, ValueError):  # of no use
             counters = read_tensors(path)[1]
-            if counters["what"]["versions"] == own:
-                total += float(counters["seconds"])
-    return total
+            yield path, dict(counters["what"]), float(counters["seconds"])

@@ -1,5 +1,6 @@
 """`evaluate` and `refit`."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,14 +51,14 @@ def evaluate(
     results.figures()  # a damaged record is refused before anything is scored
     place, own, model = load(run, device)
     data = own if set_ is None or place.is_set(set_) else place.load_data(own.train.pixels.device, set_)
-    refitted = None if with_ is None else results.load_refit(with_, own)
+    if with_ is None:
+        score = partial(figures_of, ks=ks, trained_on=data is own)
+    else:
+        score = partial(evaluate_under, prior=results.load_refit(with_, own), name=with_)
     scoring = results.scoring(split, samples=samples, items=items, seed=seed, refit=with_) if data is own else None
     options: dict[str, Any] = {"split": split, "n_samples": samples, "n_items": items, "seed": seed, "scoring": scoring}
     with console.items(str(run)) as progress:
-        if with_ is None or refitted is None:
-            figures = figures_of(model, data, **options, ks=ks, trained_on=data is own, progress=progress)
-        else:
-            figures = evaluate_under(model, data, refitted, with_, **options, progress=progress)
+        figures = score(model, data, **options, progress=progress)
     what = {"set": data.name, "split": split, "seed": seed}
     try:
         _show(run, what, figures, as_json=as_json)

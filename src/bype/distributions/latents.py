@@ -139,9 +139,9 @@ class NormalMixture(Event):
 
     @staticmethod
     def _adjoint(
-        affine: "_Affine", gradients: "_Affine", along: Tensor, loc: Tensor, scale: Tensor
+        features: Tensor, coefficients: Tensor, along: "_Gradients", loc: Tensor, scale: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradients along z, the means and the scale, from those along the affine form's parts and its value."""
+        """The gradients along z, the means and the scale, from those along what `_affine` gives."""
         raise NotImplementedError
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -249,13 +249,13 @@ class IsotropicMixture(NormalMixture):
 
     @staticmethod
     def _adjoint(
-        affine: "_Affine", gradients: "_Affine", along: Tensor, loc: Tensor, scale: Tensor
+        features: Tensor, coefficients: Tensor, along: "_Gradients", loc: Tensor, scale: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        z, mu, _ = affine  # in units of sigma, from the centre
-        to_z = torch.addcmul(gradients.features, z, along.unsqueeze(-1), value=-1)
-        to_mu = torch.addcmul(gradients.coefficients, mu, gradients.constants.unsqueeze(-1), value=-1)
+        z, mu = features, coefficients  # in units of sigma, from the centre
+        to_z = torch.addcmul(along.features, z, along.common.unsqueeze(-1), value=-1)
+        to_mu = torch.addcmul(along.coefficients, mu, along.constants.unsqueeze(-1), value=-1)
         spread = (z * to_z).sum() + (mu * to_mu).sum()  # less the mean squared distance, in those units
-        to_scale = (spread + along.sum() * z.shape[-1]).neg() / scale
+        to_scale = (spread + along.common.sum() * z.shape[-1]).neg() / scale
         return to_z.div_(scale), to_mu.div_(scale), to_scale
 
 
@@ -289,13 +289,13 @@ class DiagonalMixture(NormalMixture):
 
     @staticmethod
     def _adjoint(
-        affine: "_Affine", gradients: "_Affine", along: Tensor, loc: Tensor, scale: Tensor
+        features: Tensor, coefficients: Tensor, along: "_Gradients", loc: Tensor, scale: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         unit = scale.amin(0)
-        mu, precision = (loc - loc.mean(0)).div_(unit), affine.coefficients.chunk(2, -1)[0] * -2
-        z = affine.features.chunk(2, -1)[1]
-        (squares, linear), shares = gradients.features.chunk(2, -1), gradients.constants.unsqueeze(-1)
-        second, first = gradients.coefficients.chunk(2, -1)  # of z^2 and z, weighted by the shares
+        mu, precision = (loc - loc.mean(0)).div_(unit), coefficients.chunk(2, -1)[0] * -2
+        z = features.chunk(2, -1)[1]
+        (squares, linear), shares = along.features.chunk(2, -1), along.constants.unsqueeze(-1)
+        second, first = along.coefficients.chunk(2, -1)  # of z^2 and z, weighted by the shares
         to_z = torch.addcmul(linear, z, squares, value=2).div_(unit)
         less = torch.addcmul(first, mu, shares, value=-1)
         # Of (z - mu)^2: z^2 - mu z - mu (z - mu).
@@ -303,12 +303,13 @@ class DiagonalMixture(NormalMixture):
         return to_z, less.mul_(precision).div_(unit), spread.mul_(precision).sub_(shares).div_(scale)
 
 
-class _Affine(NamedTuple):
-    """The parts of an affine form, or the gradients along them."""
+class _Gradients(NamedTuple):
+    """The gradients along what a mixture's `_affine` gives."""
 
     features: Tensor
     coefficients: Tensor
     constants: Tensor
+    common: Tensor
 
 
 class _LogProb(torch.autograd.Function):
@@ -325,8 +326,7 @@ class _LogProb(torch.autograd.Function):
     def forward(
         ctx: Any, kind: type[NormalMixture], z: Tensor, loc: Tensor, scale: Tensor, log_weights: Tensor
     ) -> Tensor:
-        *parts, common = kind._affine(z, loc, scale)
-        features, coefficients, constants = affine = _Affine(*parts)
+        features, coefficients, constants, common = kind._affine(z, loc, scale)
         per_row = log_weights.dim() > 1
         logits = torch.addmm(constants if per_row else constants + log_weights, features, coefficients.T)
         if per_row:
@@ -334,20 +334,19 @@ class _LogProb(torch.autograd.Function):
         shift = logits.amax(-1, keepdim=True).clamp_(min=torch.finfo(logits.dtype).min)
         terms = logits.sub_(shift).mul_(LOG2_E).exp2_()
         total = terms.sum(-1, keepdim=True)
-        ctx.save_for_backward(*affine, terms, total, loc, scale)
+        ctx.save_for_backward(features, coefficients, terms, total, loc, scale)
         ctx.kind, ctx.per_row = kind, per_row
         return total.log().add_(shift).squeeze(-1).add_(common)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        features, coefficients, constants, terms, total, loc, scale = ctx.saved_tensors
+        features, coefficients, terms, total, loc, scale = ctx.saved_tensors
         with torch.autocast(grad.device.type, enabled=False), product_precision(tf32=False):
             shares = terms * (grad.unsqueeze(-1) / total)
-            gradients = _Affine(shares @ coefficients, shares.T @ features, shares.sum(0))
-            affine = _Affine(features, coefficients, constants)
-            along = ctx.kind._adjoint(affine, gradients, grad, loc, scale)
-        return None, *along, shares if ctx.per_row else gradients.constants
+            along = _Gradients(shares @ coefficients, shares.T @ features, shares.sum(0), grad)
+            gradients = ctx.kind._adjoint(features, coefficients, along, loc, scale)
+        return None, *gradients, shares if ctx.per_row else along.constants
 
 
 def tiles(device: torch.device) -> tuple[int, int]:

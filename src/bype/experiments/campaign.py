@@ -108,10 +108,10 @@ def run_cells(
                     report.note(c, e)
                     continue
             if not known or (guess.seconds > left and not partial):
-                told = [f"about {duration(guess.seconds)} ({guess.source})"] if known else []
-                if left > 0 and not known:
-                    told = ["dearer than one that did not fit"]
-                console.say(f"{c.id}  not started: {', '.join([*told, f'{duration(left)} left'])}")
+                why = "dearer than one that did not fit, " if left > 0 else ""
+                if known:
+                    why = f"about {duration(guess.seconds)} ({guess.source}), "
+                console.say(f"{c.id}  not started: {why}{duration(left)} left")
                 report.not_started.append(c.id)
                 if not begun:
                     too_dear = min(too_dear, c.rank)

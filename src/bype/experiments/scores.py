@@ -69,8 +69,7 @@ def _refit_at_all(
     results: Results, model: VAE, data: Dataset, check: Callable[..., None]
 ) -> tuple[FittedMixture, float]:
     """The run's refit at all training items, made now, or by an earlier call in so many seconds."""
-    if results.has_refit("all"):
-        record = results.refit_record("all")
+    if (record := results.refit_record("all")) is not None:
         made = {key: record.get(key) for key in ("method", "components", "seed")}
         if made != {"method": "points", "components": len(data.train), "seed": 0}:
             raise InputError(
