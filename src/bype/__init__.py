@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0.dev0"
+from bype.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from bype.build import build_model as build_model

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-import bype
+from bype.core.version import __version__
 from bype.errors import InputError
 
 
@@ -59,7 +59,7 @@ def source_tree(folder: Path) -> str:
 
 
 #: Of this process: what lies on the disk may be replaced while it runs.
-_SOURCE = source_tree(Path(bype.__file__).parent)
+_SOURCE = source_tree(Path(__file__).parent)
 
 
 def versions() -> dict[str, str]:
@@ -67,7 +67,7 @@ def versions() -> dict[str, str]:
     import numpy
 
     return {
-        "bype": bype.__version__,
+        "bype": __version__,
         "source": _SOURCE,
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -103,7 +103,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 def _version(show: bool) -> None:
     if show:
-        from bype import __version__
+        from bype.core.version import __version__
 
         print(f"bype {__version__}")
         raise typer.Exit
