@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from bype import pictures
-from bype.build import model_from
-from bype.runs import Run
+from bype.models.build import model_from
+from bype.runs.run import Run
+from bype.viz import images as pictures
 
 SHOWN = 20
 

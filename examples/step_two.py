@@ -11,11 +11,14 @@ from pathlib import Path
 
 import torch
 
-from bype import pictures
-from bype.evaluation import prior_divergences
-from bype.pseudocoreset import Paper, Published, coreset_figures
-from bype.runs import Run
-from bype.training import VALIDATION_STREAM, validation_bound
+from bype.evaluation.divergences import prior_divergences
+from bype.pseudocoreset.paper import Paper
+from bype.pseudocoreset.published import Published
+from bype.pseudocoreset.strategy import coreset_figures
+from bype.runs.run import Run
+from bype.training.trainer import VALIDATION_STREAM
+from bype.training.validation import validation_bound
+from bype.viz import images as pictures
 
 SETTINGS = [(0, 1e-3), (100, 1e-3), (1000, 1e-3), (5000, 1e-3), (100, 1e-2), (100, 1e-1), (1000, 1e-2)]
 SHOWN = 24

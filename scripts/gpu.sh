@@ -28,7 +28,7 @@ except ImportError:
     sys.exit(f"gpu.sh: expected torch 2.11 or later, got none in {sys.executable}")
 if tuple(int(p) for p in torch.__version__.split("+")[0].split(".")[:2]) < (2, 11):
     sys.exit(f"gpu.sh: expected torch 2.11 or later, got {torch.__version__}")
-from bype.errors import InputError
+from bype.core.errors import InputError
 from bype.experiments.estimates import parse_duration
 try:
     print(round(parse_duration(sys.argv[1])))

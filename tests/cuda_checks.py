@@ -18,13 +18,14 @@ import torch
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import bype
-from bype import evaluation, graphs
-from bype.checkpoints import read_tensors
-from bype.files import write_json
-from bype.priors import PseudocoresetPrior
-from bype.pseudocoreset import Paper
-from bype.scoring import Scoring
-from bype.training import Trainer
+from bype import evaluation
+from bype.core import graphs
+from bype.core.files import write_json
+from bype.core.tensors import read_tensors
+from bype.priors.pseudocoreset import PseudocoresetPrior
+from bype.pseudocoreset.paper import Paper
+from bype.runs.scoring import Scoring
+from bype.training.trainer import Trainer
 
 STEPS = 20
 PRIORS = ("standard", "vamp", "exemplar", "bype", "bype-learned")
@@ -227,13 +228,13 @@ def check_a_stopped_scoring_goes_on(device):
     """Four items at once, stopped after twelve of thirty: the noise goes on where it was."""
     data = images().to(device)
     model = trainer(data, "bype", dtype=torch.float64).model
-    items, before = data.train.first(30), evaluation.NOISE_ELEMENTS
+    items, before = data.train.first(30), evaluation.likelihood.NOISE_ELEMENTS
 
     def progress(done, total):
         if done >= 12:
             raise _Stopped
 
-    evaluation.NOISE_ELEMENTS = 4 * 20 * 5
+    evaluation.likelihood.NOISE_ELEMENTS = 4 * 20 * 5
     try:
         whole = evaluation.log_likelihood(model, items, 20)
         with tempfile.TemporaryDirectory() as folder:
@@ -243,7 +244,7 @@ def check_a_stopped_scoring_goes_on(device):
             kept = len(read_tensors(part)[0]["values"])
             rest = evaluation.log_likelihood(model, items, 20, scoring=Scoring(part, {}))
     finally:
-        evaluation.NOISE_ELEMENTS = before
+        evaluation.likelihood.NOISE_ELEMENTS = before
     worst = (rest - whole).abs().max().item()
     assert kept == 12, kept
     assert worst < 1e-9, worst

@@ -12,17 +12,20 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 import bype
-from bype import elbo, iwae, nets
-from bype.build import build_prior
-from bype.conditionals import Decoder, Encoder, MeanSquaredError
-from bype.config import ARCHS, PRIORS, TWO_LEVELS, Config
-from bype.evaluation import evaluate, evaluate_under
-from bype.fitting import fit
-from bype.models import VAE, TwoLevelVAE
-from bype.nets import GatedConv2d, halved
-from bype.refitting import refit
-from bype.runs import Run
-from bype.training import Trainer
+from bype.core.config import ARCHS, PRIORS, TWO_LEVELS, Config
+from bype.evaluation.metrics import evaluate, evaluate_under
+from bype.models.build import build_prior
+from bype.models.objectives import elbo, iwae
+from bype.models.two_level import TwoLevelVAE
+from bype.models.vae import VAE
+from bype.networks import layers as nets
+from bype.networks.base import Decoder, Encoder
+from bype.networks.layers import GatedConv2d, halved
+from bype.networks.likelihoods import MeanSquaredError
+from bype.runs.fitting import fit
+from bype.runs.run import Run
+from bype.training.refitting import refit
+from bype.training.trainer import Trainer
 
 SMALL = {"n_components": 6, "exemplars": 8, "latent_dim": 3, "hidden_dim": 8}
 
@@ -120,7 +123,7 @@ def stop_after_one(info, trainer):
 def test_every_architecture_does_with_every_prior_all_that_the_mlp_does(
     bars, cli_json, tmp_path, monkeypatch, arch, prior
 ):
-    monkeypatch.setattr("bype.refitting.VALIDATION_DRAWS", 4)
+    monkeypatch.setattr("bype.training.refitting.VALIDATION_DRAWS", 4)
     config = Config(
         bars, arch=arch, prior=prior, epochs=2, warmup=1, batch_size=12, coreset_interval=1, coreset_steps=2,
         coreset_z1=2, device="cpu", likelihood="gaussian", **SMALL,
@@ -162,7 +165,7 @@ def test_the_other_strategies_move_two_levels_too(arch, coreset):
     model = model_for(data, arch, coreset=coreset)
     before = model.prior.pseudo_inputs.detach().clone()
     config = Config("bars", arch=arch, coreset=coreset, coreset_z1=2)
-    from bype.fitting import strategy_from
+    from bype.runs.fitting import strategy_from
 
     strategy = strategy_from(config)
     assert getattr(strategy, "z1_draws", 2) == 2
@@ -418,7 +421,7 @@ def test_a_share_of_the_points_resumes_bit_equal(bars, tmp_path):
 
 @pytest.mark.parametrize("share", [0, 1.5, -1])
 def test_a_share_out_of_range_is_refused(tiny, share):
-    with pytest.raises(bype.errors.InputError, match="reencode: expected above 0 and at most 1"):
+    with pytest.raises(bype.InputError, match="reencode: expected above 0 and at most 1"):
         model_for(tiny, "vae", reencode=share)
 
 

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 import bype
-from bype.checkpoints import read_tensors, write_tensors
-from bype.config import Config
-from bype.devices import versions
-from bype.errors import InputError, TrainingError
-from bype.evaluation import log_likelihood
+from bype.core.config import Config
+from bype.core.devices import versions
+from bype.core.errors import InputError, TrainingError
+from bype.core.tensors import read_tensors, write_tensors
+from bype.evaluation.likelihood import log_likelihood
 from bype.experiments import campaign, estimates, ledger, scores
 from bype.experiments import cells as all_cells
 from bype.experiments.cells import Cell, Selection, cells_of
-from bype.results import Results
-from bype.runs import Run
+from bype.runs.results import Results
+from bype.runs.run import Run
 
 COMMITTED = Path(__file__).parents[1] / "results" / "ledger"
 
@@ -33,8 +33,8 @@ def config(**options):
 def small(monkeypatch):
     monkeypatch.setattr(all_cells, "SHORT_SAMPLES", 5)
     monkeypatch.setattr(all_cells, "SHORT_ITEMS", 20)
-    monkeypatch.setattr("bype.refitting.VALIDATION_ITEMS", 10)
-    monkeypatch.setattr("bype.refitting.VALIDATION_DRAWS", 5)
+    monkeypatch.setattr("bype.training.refitting.VALIDATION_ITEMS", 10)
+    monkeypatch.setattr("bype.training.refitting.VALIDATION_DRAWS", 5)
     monkeypatch.setattr(estimates, "_measured", {})
 
 
@@ -346,7 +346,7 @@ def test_what_is_measured_is_scaled_to_the_whole(monkeypatch):
     """With a clock that says a second whatever is done."""
     n_train, n_test = (len(part) for part in (bype.load("digits").train, bype.load("digits").test))
     seconds = iter(range(10**6))
-    monkeypatch.setattr("bype.training.Trainer._now", lambda self: float(next(seconds)))
+    monkeypatch.setattr("bype.training.trainer.Trainer._now", lambda self: float(next(seconds)))
     monkeypatch.setattr(estimates, "_seconds", lambda work, device: float(work() is not None))
     options = {"batch_size": 20, "coreset_interval": 10}
     for coreset, update in (("none", 0.0), ("paper", 1.0)):
@@ -403,18 +403,18 @@ def test_the_cheapest_cells_run_first_and_only_those_that_fit(tmp_path, monkeypa
 def test_a_cell_stopped_while_it_is_scored_goes_on_from_there(tmp_path, monkeypatch):
     """Each call has a budget for four batches of ten items; the whole is forty-odd."""
     monkeypatch.setattr(campaign, "estimate", lambda *_: estimates.Estimate(0.0, "measured"))
-    monkeypatch.setattr("bype.evaluation.NOISE_ELEMENTS", 8 * 4 * 10)
+    monkeypatch.setattr("bype.evaluation.likelihood.NOISE_ELEMENTS", 8 * 4 * 10)
     cell = Cell("trial", config(prior="standard", epochs=1), "short", samples=8, refit=True)
     expected = campaign.run_cell(cell, tmp_path / "unbroken", tmp_path / "runs-unbroken")
     folders, scored, calls = (tmp_path / "ledger", tmp_path / "runs"), [], 0
-    iwae = bype.evaluation.iwae
+    iwae = bype.evaluation.likelihood.iwae
 
     def counted(model, x, *args, **options):
         now[0] += 1.0
         scored.append(len(x))
         return iwae(model, x, *args, **options)
 
-    monkeypatch.setattr(bype.evaluation, "iwae", counted)
+    monkeypatch.setattr("bype.evaluation.likelihood.iwae", counted)
     now = [0.0]
     while not (report := campaign.run_cells([cell], *folders, budget=3.5, clock=lambda: now[0])).finished:
         assert report.begun == [cell.id]
@@ -528,17 +528,17 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 import torch
-import bype.evaluation, bype.scoring
+import bype.evaluation.likelihood, bype.runs.scoring
 torch.set_num_threads(1)  # too small to share, and on a busy machine threads wait for one another
 from bype.experiments import campaign, cells
 from bype.experiments.estimates import Estimate
-from bype.config import Config
+from bype.core.config import Config
 from bype.experiments.cells import Cell
 cells.SHORT_SAMPLES, cells.SHORT_ITEMS = 5, 20
-bype.evaluation.NOISE_ELEMENTS = 50 * 4 * 10  # ten items at once
+bype.evaluation.likelihood.NOISE_ELEMENTS = 50 * 4 * 10  # ten items at once
 if sys.argv[3:] == ["scoring"]:
-    bype.scoring.SAVED_EVERY = 0
-    save, saved = bype.scoring.Scoring.save, []
+    bype.runs.scoring.SAVED_EVERY = 0
+    save, saved = bype.runs.scoring.Scoring.save, []
 
     def save_and_die(self):
         save(self)
@@ -546,7 +546,7 @@ if sys.argv[3:] == ["scoring"]:
         if len(saved) == 15:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    bype.scoring.Scoring.save = save_and_die
+    bype.runs.scoring.Scoring.save = save_and_die
 options = dict(n_components=20, latent_dim=4, hidden_dim=16, epochs=30, warmup=2, batch_size=100, coreset="none")
 todo = [Cell("trial", Config("digits", prior=p, **options), "short", samples=50) for p in ("bype", "standard")]
 campaign.estimate = lambda *_: Estimate(0.0, "measured")

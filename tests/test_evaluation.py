@@ -7,21 +7,17 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 import bype
-from bype.distributions import IsotropicMixture
-from bype.errors import InputError
-from bype.evaluation import (
-    active_units,
-    evaluate,
-    evaluate_under,
-    knn_accuracy,
-    latents,
-    likelihood_figures,
-    log_likelihood,
-    observed,
-    prior_divergences,
-)
-from bype.priors import FittedMixture, PseudocoresetPrior
-from bype.refitting import refit
+from bype.core.errors import InputError
+from bype.distributions.mixtures import IsotropicMixture
+from bype.evaluation.divergences import prior_divergences
+from bype.evaluation.latents import active_units, latents
+from bype.evaluation.likelihood import log_likelihood
+from bype.evaluation.metrics import evaluate, evaluate_under, likelihood_figures
+from bype.evaluation.neighbours import knn_accuracy
+from bype.models.observing import observed
+from bype.priors.fitted import FittedMixture
+from bype.priors.pseudocoreset import PseudocoresetPrior
+from bype.training.refitting import refit
 
 
 def model_for(data, prior="bype", **options):
@@ -192,7 +188,7 @@ def test_all_items_as_points_are_the_exemplar_prior_whatever_the_likelihood(tiny
 
 
 def test_binarised_items_do_not_depend_on_how_many_are_taken_at_once(tiny, monkeypatch):
-    monkeypatch.setattr("bype.evaluation.BINARISED_AT_ONCE", 7)
+    monkeypatch.setattr("bype.models.observing.BINARISED_AT_ONCE", 7)
     draws = []
     bernoulli = torch.bernoulli
     monkeypatch.setattr(torch, "bernoulli", lambda x, **o: draws.append(len(x)) or bernoulli(x, **o))
@@ -215,15 +211,15 @@ def test_the_bound_in_nats_is_that_of_the_normal_that_mse_stands_for(tiny, likel
 
 
 def test_a_likelihood_of_one_s_own_has_bits_of_its_kind(tiny):
-    class Mine(bype.conditionals.Logistic):
+    class Mine(bype.networks.Logistic):
         pass
 
     figures = {}
-    for kind in (bype.conditionals.Logistic, Mine):
+    for kind in (bype.networks.Logistic, Mine):
         model = model_for(tiny, likelihood="logistic")
         model.decoder.likelihood = kind(tiny.shape)
         figures[kind] = evaluate(model, tiny, n_samples=2)
-    assert figures[Mine]["bpd"] == figures[bype.conditionals.Logistic]["bpd"]
+    assert figures[Mine]["bpd"] == figures[bype.networks.Logistic]["bpd"]
     assert figures[Mine]["bpd"] == pytest.approx(figures[Mine]["nll_nats"] / (20 * math.log(2)))
 
 

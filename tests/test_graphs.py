@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import cuda_checks
-from bype import graphs
-from bype.training import Trainer
+from bype.core import graphs
+from bype.training.trainer import Trainer
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import scipy.stats
 import torch
 from torch import nn
 
-from bype.conditionals import Bernoulli, Gaussian, Logistic, MeanSquaredError
-from bype.distributions import DiscretizedLogistic, PixelBernoulli, PixelNormal, SquaredError
+from bype.distributions.pixels import DiscretizedLogistic, PixelBernoulli, PixelNormal, SquaredError
+from bype.networks.likelihoods import Bernoulli, Gaussian, Logistic, MeanSquaredError
 
 SHAPE = (2, 3, 4)
 

@@ -13,9 +13,9 @@ from PIL import Image
 
 import bype
 from bype import data
+from bype.core.errors import InputError
 from bype.data import arrays
-from bype.data.photos import decode
-from bype.errors import InputError
+from bype.data.image_files import decode
 
 SMALL = ["--components", 5, "--latent-dim", 3, "--hidden-dim", 8, "--warmup", 1, "--epochs", 2, "--device", "cpu"]
 
@@ -59,7 +59,7 @@ def test_a_mapped_npy_is_the_same_set_and_trains_to_the_same_bits(tmp_path, monk
     np.save(tmp_path / "a.npy", images if dtype == np.uint8 else images / 255)
     whole = bype.load(tmp_path / "a.npy")
     monkeypatch.setattr(arrays, "MAPPED_FROM", 0)
-    monkeypatch.setattr("bype.data.images.CHUNK", 100)
+    monkeypatch.setattr("bype.data.checks.CHUNK", 100)
     mapped = bype.load(tmp_path / "a.npy")
     assert (whole.train.rows, len(mapped.train), len(mapped.train.rows)) == (None, 32, 32)
     assert mapped.checksum() == whole.checksum()
@@ -83,7 +83,7 @@ def test_a_large_npy_is_not_loaded_whole(tmp_path, monkeypatch):
     """A gigabyte and more that takes no room on the disk; its values are left unchecked, which would read them all."""
     path = tmp_path / "large.npy"
     np.lib.format.open_memmap(path, "w+", np.uint8, (450_000, 1, 50, 50))[::1000] = 7
-    monkeypatch.setattr(arrays, "check_values", lambda *_: (0, 7))
+    monkeypatch.setattr("bype.data.splits.check_values", lambda *_: (0, 7))
     before = _resident()
     found = bype.load(path)
     x = found.train.scaled(torch.arange(1000))

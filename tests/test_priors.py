@@ -7,13 +7,22 @@ import scipy.stats
 import torch
 from torch import nn
 
-from bype import VAE, build_model, elbo, from_arrays, iwae
-from bype import train as train_model
-from bype.conditionals import Decoder, Encoder, MeanSquaredError, MLPDecoder, MLPEncoder
-from bype.data import Images
-from bype.distributions import DiagonalMixture, DiagonalNormal, IsotropicMixture
-from bype.nets import init_dense
-from bype.priors import ExemplarPrior, PseudocoresetPrior, StandardPrior, VampPrior
+from bype.data.images import Images
+from bype.data.splits import from_arrays
+from bype.distributions.mixtures import DiagonalMixture, IsotropicMixture
+from bype.distributions.normal import DiagonalNormal
+from bype.models.build import build_model
+from bype.models.objectives import elbo, iwae
+from bype.models.vae import VAE
+from bype.networks.base import Decoder, Encoder
+from bype.networks.layers import init_dense
+from bype.networks.likelihoods import MeanSquaredError
+from bype.networks.mlp import MLPDecoder, MLPEncoder
+from bype.priors.exemplar import ExemplarPrior
+from bype.priors.pseudocoreset import PseudocoresetPrior
+from bype.priors.standard import StandardPrior
+from bype.priors.vamp import VampPrior
+from bype.training.trainer import train as train_model
 
 SHAPE, D, N = (1, 3, 4), 3, 40
 

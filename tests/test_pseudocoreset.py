@@ -11,28 +11,26 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 import bype
-from bype.distributions import (
+from bype.core.precision import running_sum_by_products
+from bype.distributions.mixtures import IsotropicMixture
+from bype.distributions.pixels import (
     DiscretizedLogistic,
     EqualMixture,
-    IsotropicMixture,
     PixelBernoulli,
     PixelNormal,
     SquaredError,
     linear_in_x,
 )
-from bype.floats import running_sum_by_products
-from bype.priors import ExemplarPrior, PseudocoresetPrior
-from bype.pseudocoreset import (
-    CoresetGradient,
-    Elbo,
-    Fixed,
-    Paper,
-    Published,
-    coreset_figures,
-    coreset_gradient,
-    project_to_simplex,
-)
-from bype.training import Trainer
+from bype.priors.exemplar import ExemplarPrior
+from bype.priors.pseudocoreset import PseudocoresetPrior
+from bype.pseudocoreset.elbo import Elbo
+from bype.pseudocoreset.fixed import Fixed
+from bype.pseudocoreset.gradient import CoresetGradient, coreset_gradient
+from bype.pseudocoreset.paper import Paper
+from bype.pseudocoreset.published import Published
+from bype.pseudocoreset.simplex import project_to_simplex
+from bype.pseudocoreset.strategy import coreset_figures
+from bype.training.trainer import Trainer
 
 SHAPE = (1, 2, 3)
 KINDS = ["mse", "gaussian", "gaussian per pixel", "bernoulli", "logistic"]
@@ -108,8 +106,8 @@ def test_the_gradient_is_that_of_the_divergence(kind):
 
 @pytest.mark.parametrize("kind", KINDS[:4] + DRAWN[:4])
 def test_the_closed_form_is_the_sum_over_pairs(kind, monkeypatch):
-    import bype.pseudocoreset as module
-    from bype.pseudocoreset import _gradient_by_pairs
+    import bype.pseudocoreset.gradient as module
+    from bype.pseudocoreset.gradient import gradient_by_pairs as _gradient_by_pairs
 
     monkeypatch.setattr(module, "PAIR_ELEMENTS", 4 * 9 * 3)  # several chunks
     p, (x, u, w) = decoder(kind, 9), problem()
@@ -241,7 +239,7 @@ def test_projection_is_the_same_by_the_sums_that_a_gpu_takes(monkeypatch):
         v = 100 + 30 * torch.randn(m, generator=generator, dtype=torch.float64)
         expected = project_to_simplex(v, 100.0 * m)
         with monkeypatch.context() as patched:
-            patched.setattr(bype.pseudocoreset, "running_sum", running_sum_by_products)
+            patched.setattr(bype.pseudocoreset.simplex, "running_sum", running_sum_by_products)
             torch.testing.assert_close(project_to_simplex(v, 100.0 * m), expected, rtol=1e-12, atol=1e-9)
 
 
@@ -291,21 +289,21 @@ def test_published_moves_every_point_by_one_vector_of_zero_pixel_mean(tiny):
     class Spy(Published):
         pass
 
-    import bype.pseudocoreset as module
+    from bype.pseudocoreset.adam import Adam
 
-    original = module._Adam.step
+    original = Adam.step
 
     def step(self, gradient, rates):
         seen.append((gradient, self.params[1].clone(), rates, int(self.count) + 1))
         original(self, gradient, rates)
 
-    module._Adam.step = step
+    Adam.step = step
     try:
         strategy = Spy(batch_size=16)
         strategy.update(model, tiny.train, generator())
         strategy.update(model, tiny.train, generator())
     finally:
-        module._Adam.step = original
+        Adam.step = original
     assert len(seen) == 6, "one pass of mini-batches at each update"
     assert [t for *_, t in seen] == [1, 2, 3, 1, 2, 3], "j restarts, while the moments persist"
     assert [r[0] for *_, r, _ in seen] == pytest.approx([0.5, 0.25, 0.5 / 3] * 2)
@@ -328,7 +326,7 @@ def test_published_shifts_its_weights_keeps_its_moments_and_takes_variance_1(tin
         scales.append(likelihoods.scale)
         return coreset_gradient(likelihoods, *args)
 
-    monkeypatch.setattr(bype.pseudocoreset, "coreset_gradient", spy)
+    monkeypatch.setattr(bype.pseudocoreset.paper, "coreset_gradient", spy)
     kept, cleared = ((small(tiny, likelihood="gaussian"), Published(batch_size=24)) for _ in range(2))
     for model, strategy in (kept, cleared):
         g = generator()
@@ -403,7 +401,7 @@ def test_a_recorded_inner_step_is_that_of_its_own_data_and_generator(tiny, monke
         recorded.append(generator.initial_seed())
         return lambda: None
 
-    monkeypatch.setattr("bype.pseudocoreset.captured", captured)
+    monkeypatch.setattr("bype.pseudocoreset.paper.captured", captured)
     model, strategy = small(tiny), Paper(steps=1)
     for seed in range(4):
         strategy.update(model, tiny.train.first(20), torch.Generator().manual_seed(seed))

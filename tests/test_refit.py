@@ -12,9 +12,10 @@ import pytest
 import torch
 
 import bype
-from bype.distributions import IsotropicMixture
-from bype.errors import InputError
-from bype.refitting import MOST_CANDIDATES, best_scale, em_step, fit_em, log_prob_at_scales, refit
+from bype.core.errors import InputError
+from bype.distributions.em import MOST_CANDIDATES, best_scale, em_step, fit_em, log_prob_at_scales
+from bype.distributions.mixtures import IsotropicMixture
+from bype.training.refitting import refit
 
 
 def silent(line):
@@ -98,7 +99,7 @@ def digits_model():
 
 
 def test_refit_leaves_the_networks_alone_and_raises_the_validation_bound(digits_model):
-    from bype.evaluation import log_likelihood
+    from bype.evaluation.likelihood import log_likelihood
 
     model, data = digits_model
     before = {k: v.clone() for k, v in model.state_dict().items()}
@@ -201,8 +202,8 @@ def test_a_refit_belongs_to_the_networks_it_was_made_for(cli_json, run_cli, tmp_
 
 
 def test_figures_of_a_refit_that_is_made_anew_are_dropped(trained, tmp_path):
-    from bype.results import Results
-    from bype.runs import Run
+    from bype.runs.results import Results
+    from bype.runs.run import Run
 
     shutil.copytree(trained["bype"], tmp_path / "run")
     run = Run(tmp_path / "run")
@@ -242,9 +243,9 @@ def test_items_are_binarised_by_numbers_of_their_own(tiny, asked, monkeypatch):
 
     def observed(model, images, seed, *args, **options):
         seeds.append(seed)
-        return bype.evaluation.observed(model, images, seed, *args, **options)
+        return bype.models.observing.observed(model, images, seed, *args, **options)
 
-    monkeypatch.setattr(bype.refitting, "observed", observed)
+    monkeypatch.setattr(bype.training.refitting, "observed", observed)
     refit(model, tiny, seed=5, **asked)
     assert seeds
     assert not {0, 5} & set(seeds), "the noise is drawn from the seed itself"
@@ -274,7 +275,7 @@ def test_some_points_are_the_items_they_say(tiny):
 
 def test_em_and_the_choice_of_sigma_see_other_noise():
     """Else components sit on the very draws that sigma is chosen by, and the bound is one that no other draws give."""
-    from bype.evaluation import log_likelihood
+    from bype.evaluation.likelihood import log_likelihood
 
     data = bype.from_arrays(torch.randint(0, 256, (120, 5, 4), generator=torch.Generator().manual_seed(0)).byte())
     model = bype.build_model(data, n_components=6, latent_dim=12, hidden_dim=8)

@@ -15,16 +15,16 @@ import pytest
 import torch
 
 import bype
-from bype.checkpoints import read_tensors, write_tensors
-from bype.config import Config
-from bype.devices import source_tree, versions
-from bype.errors import InputError, RunExistsError
+from bype.core.config import CORESETS, Config
+from bype.core.devices import source_tree, versions
+from bype.core.errors import InputError, RunExistsError
+from bype.core.files import write_text
+from bype.core.tensors import read_tensors, write_tensors
 from bype.experiments.ledger import cell_id, settings_hash
-from bype.files import write_text
-from bype.fitting import fit
-from bype.results import Results
-from bype.runs import Run
-from bype.training import Trainer
+from bype.runs.fitting import fit
+from bype.runs.results import Results
+from bype.runs.run import Run
+from bype.training.trainer import Trainer
 
 SMALL = {"n_components": 20, "exemplars": 30, "latent_dim": 6, "hidden_dim": 24, "warmup": 2, "device": "cpu"}
 
@@ -151,7 +151,8 @@ def test_a_model_loads_as_it_was_scored(trained):
         run = Run(folder)
         data = run.load_data()
         model = run.load_model(data)
-        from bype.training import VALIDATION_STREAM, validation_bound
+        from bype.training.trainer import VALIDATION_STREAM
+        from bype.training.validation import validation_bound
 
         best = min(line["val_loss"] for line in run.metrics())
         assert -validation_bound(model, data.validation, VALIDATION_STREAM) == best
@@ -199,7 +200,7 @@ def test_a_write_that_fails_leaves_the_earlier_file(tmp_path):
     where = tmp_path / "a.txt"
     write_text(where, "first")
 
-    from bype.files import write
+    from bype.core.files import write
 
     def fail(path):
         path.write_text("half of the sec")
@@ -425,7 +426,7 @@ def test_public_names_are_there_and_documented():
 def test_every_option_arrives(tmp_path, monkeypatch):
     """All fields off their defaults, in what is built of them."""
     built = {}
-    monkeypatch.setattr(bype.build, "build_model", lambda data, **options: built.update(options))
+    monkeypatch.setattr(bype.models.build, "build_model", lambda data, **options: built.update(options))
     model_options = {
         "arch": "hvae", "prior": "bype", "likelihood": "gaussian", "n_components": 7, "latent_dim": 3, "hidden_dim": 9,
         "exemplars": 11, "retrieve": 5, "coreset": "published", "init": "glorot", "reencode": 0.5, "seed": 6,
@@ -441,31 +442,31 @@ def test_every_option_arrives(tmp_path, monkeypatch):
     defaults = Config("digits").to_dict()
     for name, value in (model_options | trainer_options | strategy_options).items():
         assert value != defaults[name] or name == "prior", name
-    bype.build.model_from(config, None)
+    bype.models.build.model_from(config, None)
     assert built == model_options
-    published = bype.fitting.strategy_from(config)
+    published = bype.runs.fitting.strategy_from(config)
     assert (published.batch_size, published.n_samples, published.z1_draws) == (17, 13, 14)
-    paper = bype.fitting.strategy_from(replace(config, coreset="paper"))
+    paper = bype.runs.fitting.strategy_from(replace(config, coreset="paper"))
     assert (paper.steps, paper.lr, paper.n_samples, paper.z1_draws) == (12, 0.03, 13, 14)
     given = {}
-    monkeypatch.setattr(bype.fitting, "Trainer", lambda model, data, **options: given.update(options))
-    bype.fitting.trainer_from(config, None, None)
+    monkeypatch.setattr(bype.runs.fitting, "Trainer", lambda model, data, **options: given.update(options))
+    bype.runs.fitting.trainer_from(config, None, None)
     assert {name: given[name] for name in trainer_options} == trainer_options
     assert isinstance(given["strategy"], bype.pseudocoreset.Published)
 
 
 def test_defaults_are_the_same_from_python_and_from_the_shell():
     own = {f.name: f.default for f in fields(Config)}
-    for made in (bype.build.build_model, bype.training.Trainer.__init__):
+    for made in (bype.models.build.build_model, bype.training.trainer.Trainer.__init__):
         for name, parameter in inspect.signature(made).parameters.items():
             if name in own and parameter.default is not inspect.Parameter.empty:
                 assert parameter.default == own[name], name
-    assert tuple(bype.pseudocoreset.STRATEGIES) == bype.config.CORESETS
+    assert tuple(bype.pseudocoreset.STRATEGIES) == CORESETS
 
 
 def test_fit_ends_with_the_best_epoch_s_model(tmp_path, monkeypatch):
     losses = iter([2.0, 1.0, 3.0, 4.0])
-    monkeypatch.setattr(bype.training.Trainer, "validate", lambda self: next(losses))
+    monkeypatch.setattr(bype.training.trainer.Trainer, "validate", lambda self: next(losses))
     done = fit(config("standard", epochs=4), tmp_path / "run")
     best = done.run.load_model(done.data).state_dict()
     assert done.run.networks()["epoch"] == 2

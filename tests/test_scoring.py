@@ -8,11 +8,12 @@ import torch
 
 import bype
 import bype.evaluation
-from bype.checkpoints import read_tensors, write_tensors
-from bype.devices import versions
-from bype.evaluation import evaluate, evaluate_under, log_likelihood
-from bype.priors import FittedMixture
-from bype.scoring import Scoring, seconds_spent
+from bype.core.devices import versions
+from bype.core.tensors import read_tensors, write_tensors
+from bype.evaluation.likelihood import log_likelihood
+from bype.evaluation.metrics import evaluate, evaluate_under
+from bype.priors.fitted import FittedMixture
+from bype.runs.scoring import Scoring, seconds_spent
 
 
 class Stopped(BaseException):
@@ -21,19 +22,19 @@ class Stopped(BaseException):
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
-    monkeypatch.setattr(bype.evaluation, "NOISE_ELEMENTS", 3 * 30 * 4)  # four of the items below at once
+    monkeypatch.setattr(bype.evaluation.likelihood, "NOISE_ELEMENTS", 3 * 30 * 4)  # four of the items below at once
 
 
 @pytest.fixture
 def batches(monkeypatch):
     """The sizes of the batches that are scored."""
-    sizes, iwae = [], bype.evaluation.iwae
+    sizes, iwae = [], bype.evaluation.likelihood.iwae
 
     def counted(model, x, *args, **options):
         sizes.append(len(x))
         return iwae(model, x, *args, **options)
 
-    monkeypatch.setattr(bype.evaluation, "iwae", counted)
+    monkeypatch.setattr("bype.evaluation.likelihood.iwae", counted)
     return sizes
 
 
@@ -113,7 +114,7 @@ def test_where_nothing_can_be_written_scoring_ends_well(tiny, tmp_path):
 
 def test_what_a_killed_process_loses_is_what_came_after_the_last_writing(tiny, tmp_path, monkeypatch):
     now, where = [0.0], tmp_path / "part"
-    monkeypatch.setattr("bype.scoring.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("bype.runs.scoring.time.monotonic", lambda: now[0])
     kept = []
 
     def progress(done, total):
@@ -129,13 +130,13 @@ def test_what_a_killed_process_loses_is_what_came_after_the_last_writing(tiny, t
     part = Scoring(tmp_path / "scoring-test-30-s0.safetensors", what)
     log_likelihood(model_for(tiny), tiny.train.first(30), 30, scoring=part)
     assert part.earlier == 108.0
-    monkeypatch.setattr("bype.scoring.versions", lambda: {"source": "later"})
+    monkeypatch.setattr("bype.runs.scoring.versions", lambda: {"source": "later"})
     assert seconds_spent(tmp_path) == 0, "nor one of another version, which nothing goes on with"
 
 
 def test_the_time_of_all_pieces_is_added_up(tiny, tmp_path, monkeypatch):
     now, where = [0.0], tmp_path / "part"
-    monkeypatch.setattr("bype.scoring.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("bype.runs.scoring.time.monotonic", lambda: now[0])
     for stops, expected in ((8, 5.0), (16, 10.0), (24, 15.0)):
         part = Scoring(where, {})
 
@@ -153,15 +154,15 @@ def test_the_time_of_all_pieces_is_added_up(tiny, tmp_path, monkeypatch):
 
 
 def test_what_this_process_kept_is_known_until_it_is_removed(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(bype.scoring, "_kept", set())
+    monkeypatch.setattr(bype.runs.scoring, "_kept", set())
     (tmp_path / "file").write_text("")
     log_likelihood(model_for(tiny), tiny.test, 5, scoring=Scoring(tmp_path / "file" / "part", {}))
-    assert not bype.scoring.saved(), "it could not be written"
+    assert not bype.runs.scoring.saved(), "it could not be written"
     part = Scoring(tmp_path / "part", {})
     log_likelihood(model_for(tiny), tiny.test, 5, scoring=part)
-    assert bype.scoring.saved()
+    assert bype.runs.scoring.saved()
     part.remove()
-    assert not bype.scoring.saved()
+    assert not bype.runs.scoring.saved()
 
 
 @pytest.fixture
@@ -204,7 +205,7 @@ def test_a_run_s_scoring_is_of_its_networks_versions_items_and_refit(run, batche
         (run.path / "refit-q.json").unlink()
         results.save_refit("q", bype.refit(model, data, points=21), method="points", seed=0)
     elif change == "versions":
-        monkeypatch.setattr("bype.results.versions", lambda: {"source": "another"})
+        monkeypatch.setattr("bype.runs.results.versions", lambda: {"source": "another"})
     assert score(5 if change == "every" else 1) == (8 if change else 0)
 
 
@@ -241,7 +242,7 @@ def test_evaluate_hands_it_on(tiny, tmp_path, batches):
 
 
 def test_an_interrupted_command_goes_on_and_leaves_nothing(cli_json, run_cli, trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("bype.scoring._kept", set())
+    monkeypatch.setattr("bype.runs.scoring._kept", set())
     run, expected = tmp_path / "run", tmp_path / "expected"
     for folder in (run, expected):
         shutil.copytree(trained["bype"], folder)
@@ -250,7 +251,7 @@ def test_an_interrupted_command_goes_on_and_leaves_nothing(cli_json, run_cli, tr
             cli_json("refit", run, "--name", "all")
             cli_json("refit", expected, "--name", "all")
         given = ["--samples", 30, "--items", 25, *words]
-        iwae, calls = bype.evaluation.iwae, []
+        iwae, calls = bype.evaluation.likelihood.iwae, []
 
         def interrupted(*args, iwae=iwae, calls=calls, **options):
             calls.append(args)
@@ -259,14 +260,16 @@ def test_an_interrupted_command_goes_on_and_leaves_nothing(cli_json, run_cli, tr
             return iwae(*args, **options)
 
         with monkeypatch.context() as patched:
-            patched.setattr(bype.evaluation, "iwae", interrupted)
+            patched.setattr("bype.evaluation.likelihood.iwae", interrupted)
             code, out, err = run_cli("evaluate", run, *given)
         assert (code, out) == (130, "")
         assert "what is scored is kept, and the same command goes on from there" in err
         (part,) = run.glob("scoring-*")
         done = len(read_tensors(part)[0]["values"])
         with monkeypatch.context() as patched:
-            patched.setattr(bype.evaluation, "iwae", lambda *a, c=calls, f=iwae, **b: c.append(a) or f(*a, **b))
+            patched.setattr(
+                bype.evaluation.likelihood, "iwae", lambda *a, c=calls, f=iwae, **b: c.append(a) or f(*a, **b)
+            )
             calls.clear()
             cli_json("evaluate", run, *given)
         assert sum(len(args[1]) for args in calls) == 25 - done

@@ -9,11 +9,14 @@ import pytest
 import torch
 
 import bype
-from bype.errors import InputError, TrainingError
-from bype.objectives import elbo
-from bype.optim import NormalizedAdam
-from bype.pseudocoreset import STRATEGIES, Paper, Strategy
-from bype.training import Trainer, validation_bound
+from bype.core.errors import InputError, TrainingError
+from bype.models.objectives import elbo
+from bype.pseudocoreset.paper import Paper
+from bype.pseudocoreset.registry import STRATEGIES
+from bype.pseudocoreset.strategy import Strategy
+from bype.training.optim import NormalizedAdam
+from bype.training.trainer import Trainer
+from bype.training.validation import validation_bound
 
 PRIORS = ["standard", "vamp", "exemplar", "bype"]
 
@@ -123,7 +126,8 @@ def test_binary_items_are_drawn_anew_in_training_and_the_same_in_validation(tiny
         seen[model.training].append(x)
         return elbo(model, x, **options)
 
-    monkeypatch.setattr(bype.training, "elbo", spy)
+    monkeypatch.setattr("bype.training.trainer.elbo", spy)
+    monkeypatch.setattr("bype.training.validation.elbo", spy)
     trainer = Trainer(model_for(tiny, likelihood="bernoulli"), tiny, batch_size=48, seed=3)
     for _ in range(2):
         trainer.run_epoch()
@@ -241,7 +245,9 @@ def test_validation_is_minus_the_bound_of_the_validation_items(tiny):
             model.eval(), tiny.validation.scaled(), prior=model.prior(model.encoder), generator=generator
         ).bound()
     assert validation_bound(model, tiny.validation, 5) == pytest.approx(bound.mean().item(), rel=1e-6)
-    assert Trainer(model, tiny).validate() == -validation_bound(model, tiny.validation, bype.training.VALIDATION_STREAM)
+    assert Trainer(model, tiny).validate() == -validation_bound(
+        model, tiny.validation, bype.training.trainer.VALIDATION_STREAM
+    )
 
 
 def test_validation_noise_is_fixed(tiny):
@@ -392,7 +398,7 @@ def test_retrieval_with_all_exemplars_is_exact_and_with_few_is_another_run(tiny)
 def test_products_are_full_float32_unless_tf32_is_asked_for(user):
     code = f"""
 import torch
-from bype.floats import product_precision
+from bype.core.precision import product_precision
 import bype
 backends = torch.backends
 parts = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul, backends.mkldnn.conv]
@@ -420,7 +426,7 @@ bype.evaluate(model, data, n_samples=1)
 
 
 def test_training_and_scoring_leave_the_process_as_it_was(tiny):
-    from bype.evaluation import log_likelihood
+    from bype.evaluation.likelihood import log_likelihood
 
     model = model_for(tiny)
     Trainer(model, tiny).run_epoch()

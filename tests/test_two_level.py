@@ -7,10 +7,12 @@ import pytest
 import scipy.stats
 import torch
 
-from bype import elbo, iwae
-from bype.distributions import DiagonalNormal, PixelNormal
-from bype.models import VAE, TwoLevelVAE
-from bype.priors import StandardPrior
+from bype.distributions.normal import DiagonalNormal
+from bype.distributions.pixels import PixelNormal
+from bype.models.objectives import elbo, iwae
+from bype.models.two_level import TwoLevelVAE
+from bype.models.vae import VAE
+from bype.priors.standard import StandardPrior
 
 TOP, LOWER, PIXELS = 2, 3, 6
 STEP, NOISE = 0.7, 0.6  # the standard deviations of z1|z2 and of x|z1,z2

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bype.config import DEVICES, MOST
-from bype.errors import InputError
-from bype.files import path_of
+from bype.core.config import DEVICES, MOST
+from bype.core.errors import InputError
+from bype.core.files import path_of
 
 if TYPE_CHECKING:
     import torch
 
-    from bype.data import Dataset
-    from bype.models import VAE
-    from bype.runs import Run
+    from bype.data.images import Dataset
+    from bype.models.vae import VAE
+    from bype.runs.run import Run
 
 app = typer.Typer(
     add_completion=False,
@@ -72,9 +72,9 @@ PngOut = Annotated[Path, typer.Option("--out", metavar="FILE.png", callback=_png
 
 def load(path: Path, device: str, refit: str | None = None) -> "tuple[Run, Dataset, VAE]":
     """A run, its data and its best model, under a refit of its prior if one is named."""
-    from bype.devices import device_of
-    from bype.results import Results
-    from bype.runs import Run
+    from bype.core.devices import device_of
+    from bype.runs.results import Results
+    from bype.runs.run import Run
 
     run = Run(path)
     data = run.load_data(device_of(device))

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from bype.cli.app import DataDir, Device, Json, data_app, print_json
-from bype.errors import InputError
+from bype.core.errors import InputError
 
 
 @data_app.command("list")
@@ -15,7 +15,8 @@ def data_list(
     as_json: Json = False,
 ) -> None:
     """The data sets that bype knows, and where each was found."""
-    from bype import console, data
+    from bype import data
+    from bype.core import console
 
     rows = [
         {
@@ -47,7 +48,7 @@ def data_fetch(
     as_json: Json = False,
 ) -> None:
     """Fetch published sets: resumed where a download broke off, checked by SHA-256 before they count."""
-    from bype import console
+    from bype.core import console
     from bype.data import fetch
 
     names = list(fetch.FILES) if name is None else [name]
@@ -69,7 +70,8 @@ def data_check(
     as_json: Json = False,
 ) -> None:
     """Read a set as `train` would, compare published files with their published sums, and say what is there."""
-    from bype import console, data
+    from bype import data
+    from bype.core import console
     from bype.data import fetch
 
     names = [n for n, known in data.KNOWN.items() if not known.files or data.find(n, data_dir)]

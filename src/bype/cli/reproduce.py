@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bype.cli.app import Device, Json, app, expanded, print_json, whole
-from bype.errors import InputError, TrainingError
+from bype.core.errors import InputError, TrainingError
 from bype.experiments.cells import EXPERIMENTS
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ def _run_experiment(
     ledger: Path,
     runs: Path,
 ) -> dict[str, Any]:
-    from bype import console
-    from bype.devices import device_of
+    from bype.core import console
+    from bype.core.devices import device_of
     from bype.experiments import campaign
     from bype.experiments.cells import cells_of
     from bype.experiments.estimates import parse_duration

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bype.cli.app import Device, Json, app, expanded, print_json
-from bype.config import Config, flag_of
+from bype.core.config import Config, flag_of
 
 
 def with_config(command: Callable[..., None]) -> Callable[..., None]:
@@ -58,9 +58,10 @@ def train(
     config = Config(**options)
     path = out or Path("runs") / config.name
 
-    from bype import console
-    from bype.fitting import fit
-    from bype.runs import Run
+    from bype.core import console
+    from bype.runs.fitting import fit
+    from bype.runs.run import Run
+    from bype.training.trackers.terminal import epochs
 
     run = Run(path)
     if resume and run.exists:
@@ -70,7 +71,7 @@ def train(
         config = dataclasses.replace(recorded, **{name: getattr(config, name) for name in given})
         if place := run.follow_data(config):
             console.say(f"{path}: its data are at {place} now")
-    with console.epochs(str(path), config.epochs) as show:
+    with epochs(str(path), config.epochs) as show:
         trained = fit(config, path, resume=resume, on_epoch=show)
     trainer = trained.trainer
     if trained.was_finished:
@@ -102,13 +103,13 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Train the four priors on 8x8 digits, side by side, and draw what they learned."""
-    from bype.demo import run_demo
+    from bype.experiments.demo import run_demo
 
     rows = run_demo(out, device)
     if as_json:
         print_json({"out": str(out), "priors": rows})
     else:
-        from bype import console
+        from bype.core import console
 
         console.table(rows, "digits, test items")
         print(f"pictures: {out}")

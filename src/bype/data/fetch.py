@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from bype.data.arrays import opened
+from bype.core.errors import InputError, RunExistsError
+from bype.data.archives import opened
+from bype.data.catalog import KNOWN, find, load, roots
 from bype.data.images import Dataset
 from bype.data.published import CIFAR10_ARCHIVE, CIFAR10_FOLDER, celeba_files
-from bype.data.sets import KNOWN, find, load, roots
-from bype.errors import InputError, RunExistsError
 
 ATTEMPTS = 5  # in a row that bring nothing new, before a download is given up
 TIMEOUT = 30.0  # seconds without a byte

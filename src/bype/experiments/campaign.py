@@ -7,17 +7,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bype import console
-from bype.data import KNOWN, find, load
-from bype.devices import device_model, versions
-from bype.errors import InputError, RunExistsError, TrainingError
+from bype.core import console
+from bype.core.devices import device_model, versions
+from bype.core.errors import InputError, RunExistsError, TrainingError
+from bype.core.files import locked, write_text
+from bype.data.catalog import KNOWN, find, load
 from bype.experiments import ledger
 from bype.experiments.cells import Cell
 from bype.experiments.estimates import duration, estimate
 from bype.experiments.scores import score
-from bype.files import locked, write_text
-from bype.fitting import TrainedRun, fit
-from bype.runs import Run
+from bype.runs.fitting import TrainedRun, fit
+from bype.runs.run import Run
+from bype.training.trackers.terminal import epochs
 
 
 class BudgetSpent(Exception):  # noqa: N818 (nothing went wrong)
@@ -188,7 +189,7 @@ def _run_cell(
 
         return call
 
-    with console.epochs(cell.id, cell.config.epochs) as show:
+    with epochs(cell.id, cell.config.epochs) as show:
         trained = fit(cell.config, runs_folder / cell.id, resume=True, on_epoch=within(show))
     metrics = _whole(trained)
     figures: dict[str, Any] = ledger.training_figures(metrics)

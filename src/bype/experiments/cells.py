@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bype.config import PRIORS, Config
-from bype.errors import InputError
+from bype.core.config import PRIORS, Config
+from bype.core.errors import InputError
 from bype.experiments import ledger
 
 SHORT_SAMPLES, SHORT_ITEMS = 500, 2000
@@ -125,7 +125,7 @@ def table1(asked: Selection) -> list[Cell]:
     `nll_paper` under the exemplar prior is of every fifth test item. Protocol `short`, no match for the paper's
     figures, is scored by `nll_paper_short` alone.
     """
-    from bype.devices import device_of
+    from bype.core.devices import device_of
 
     on_cpu = device_of(asked.device).type == "cpu"
     protocol = asked.protocol or "paper"

@@ -10,20 +10,20 @@ from typing import Any, NamedTuple
 
 import torch
 
-from bype.build import model_from
-from bype.data import load
-from bype.devices import device_model, device_of
-from bype.distributions import IsotropicMixture
-from bype.errors import InputError
+from bype.core.devices import device_model, device_of
+from bype.core.errors import InputError
+from bype.core.precision import flush_denormals
+from bype.data.catalog import load
+from bype.distributions.mixtures import IsotropicMixture
 from bype.experiments import cells, ledger
 from bype.experiments.cells import Cell
 from bype.experiments.scores import samples_under
-from bype.fitting import trainer_from
-from bype.floats import flush_denormals
-from bype.objectives import iwae
-from bype.refitting import VALIDATION_DRAWS, VALIDATION_ITEMS
-from bype.runs import Run
-from bype.scoring import seconds_spent
+from bype.models.build import model_from
+from bype.models.objectives import iwae
+from bype.runs.fitting import trainer_from
+from bype.runs.run import Run
+from bype.runs.scoring import seconds_spent
+from bype.training.refitting import VALIDATION_DRAWS, VALIDATION_ITEMS
 
 # Epochs of a run that stops early, until the ledger knows better.
 EPOCHS_GUESSED = 400

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bype.config import ARCHS, CORESETS, PRIORS, Config, stem_of
-from bype.errors import InputError
-from bype.files import read_json, write_json
+from bype.core.config import ARCHS, CORESETS, PRIORS, Config, stem_of
+from bype.core.errors import InputError
+from bype.core.files import read_json, write_json
 
 #: What the first VampPrior cells lack, whose points were clamped where they are used alone, so that most of their
 #: values stood still from the first epochs on. They are shown under a name of their own.

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bype import pictures
-from bype.config import CORESETS, PRIORS
-from bype.errors import InputError
+from bype.core.config import CORESETS, PRIORS
+from bype.core.errors import InputError
+from bype.core.files import write_text
 from bype.experiments.cells import FIFTH
 from bype.experiments.ledger import VAMP_POINTS, read
 from bype.experiments.stats import Summary, paired, summary
-from bype.files import write_text
+from bype.viz import charts
+from bype.viz import images as pictures
 
 #: Table 1 of the paper (Ai et al., 2021): `nll_paper` by network, data set and prior.
 PAPER_TABLE1: dict[str, dict[str, tuple[float, ...]]] = {
@@ -124,7 +125,7 @@ def _table1(cells: Sequence[Cell], folder: Path) -> Text:
     ran = [row for row in rows if row.cells]
     if beside := [(row, row.paper) for row in ran if row.paper is not None]:
         pictures.save_png(
-            pictures.dots(
+            charts.dots(
                 [f"{r.arch} {r.set} {r.prior} {r.precision}" for r, _ in beside],
                 [list(by_seed(r.cells, "nll_paper").values()) for r, _ in beside],
                 [paper for _, paper in beside],
@@ -141,7 +142,7 @@ def _table1(cells: Sequence[Cell], folder: Path) -> Text:
             if (r.arch, r.set) == (arch, name)
         }
         file = f"curves-{arch}-{name}.png"
-        pictures.save_png(pictures.loss_curves(curves, f"{arch}, {name}: validation loss, paper's unit"), folder / file)
+        pictures.save_png(charts.loss_curves(curves, f"{arch}, {name}: validation loss, paper's unit"), folder / file)
         lines += [f"![Validation loss of {arch} on {name}]({file})", ""]
     return lines
 
@@ -351,7 +352,7 @@ def _step_two(cells: Sequence[Cell], folder: Path) -> Text:
         )
     lines += ["", *_updates(kinds), *_settings(cells, kinds["paper"])]
     curves = {f"{k} s{c['seed']}": c["curve"] for k, own in kinds.items() for c in own if c["seed"] == 0}
-    pictures.save_png(pictures.loss_curves(curves, "step (ii): validation loss, paper's unit"), folder / "step-two.png")
+    pictures.save_png(charts.loss_curves(curves, "step (ii): validation loss, paper's unit"), folder / "step-two.png")
     return [*lines, "![Validation loss by strategy, seed 0](step-two.png)", ""]
 
 

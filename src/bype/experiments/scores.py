@@ -4,17 +4,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bype.data import Dataset
-from bype.errors import InputError
-from bype.evaluation import Progress, evaluate, evaluate_under, likelihood_figures, log_likelihood
+from bype.core.errors import InputError
+from bype.data.images import Dataset
+from bype.evaluation.likelihood import Progress, log_likelihood
+from bype.evaluation.metrics import evaluate, evaluate_under, likelihood_figures
 from bype.experiments import cells, ledger
 from bype.experiments.cells import FIFTH, Cell
-from bype.fitting import TrainedRun
-from bype.models import VAE
-from bype.priors import FittedMixture
-from bype.refitting import refit
-from bype.results import Results
-from bype.scoring import Scoring
+from bype.models.vae import VAE
+from bype.priors.fitted import FittedMixture
+from bype.runs.fitting import TrainedRun
+from bype.runs.results import Results
+from bype.runs.scoring import Scoring
+from bype.training.refitting import refit
 
 # On a CPU, under more components than this, a refit is scored by `nll_paper_short` alone: in full it takes an hour.
 MANY_COMPONENTS = 10_000

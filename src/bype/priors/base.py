@@ -1,0 +1,114 @@
+"""The interface of a prior, and what several priors share."""
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from bype.data.images import Images
+from bype.distributions.mixtures import IsotropicMixture
+from bype.networks.base import Encoder
+
+
+class Points(NamedTuple):
+    """Points that become a mixture's components, and their log-shares."""
+
+    images: Tensor  # (M, c, h, w), in [0, 1]
+    log_weights: Tensor  # (M,), or (B, M) where each row of the batch has shares of its own
+
+
+class Prior(nn.Module, ABC):
+    """The interface of every prior."""
+
+    #: Whether `draw` gives the same points, in the same order, at every step, so that their features can be kept.
+    keeps_points = False
+    #: Which of its `facts` a saved prior brings along, as attributes; in the others a model that loads it must agree.
+    brought_facts: tuple[str, ...] = ()
+
+    @property
+    def fixed_shapes(self) -> bool:
+        """Whether every training step has tensors of the same shapes, as a recorded step must."""
+        return True
+
+    @abstractmethod
+    def forward(self, encoder: Encoder) -> Distribution:
+        """Returns p(z) as it is evaluated and sampled, event shape (D,)."""
+
+    @abstractmethod
+    def draw(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> Points | None:
+        """The points that a training step's p(z) needs encoded, or None.
+
+        Args:
+            index: The rows of the training set that the batch holds, (B,), for priors made of training items.
+            generator: Where random choices come from.
+        """
+
+    @abstractmethod
+    def mixture(self, encoder: Encoder, features: Tensor, log_weights: Tensor) -> Distribution:
+        """p(z) with components made of the encoder's features (M, F) of the points."""
+
+    def points_at(self, index: Tensor) -> Tensor | None:
+        """The images behind the components at `index`, (n, c, h, w); None where components are not made of images."""
+        return None
+
+    def facts(self) -> dict[str, Any]:
+        """What p(z) depends on beside the tensors of its `state_dict`, as JSON can hold it."""
+        return {}
+
+    def check_items(self, images: Images) -> None:
+        """Raises a ValueError if the prior cannot be trained on these items."""
+
+    def begin_epoch(self, encoder: Encoder) -> None:
+        """Called before each epoch of training."""
+
+    def after_step(self) -> None:
+        """Called after each step of the optimiser."""
+
+
+class PointPrior(Prior):
+    """A prior whose components are a fixed number of points, the same in training and evaluation."""
+
+    keeps_points = True
+
+    @abstractmethod
+    def draw(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> Points:
+        """All the points."""
+
+    def forward(self, encoder: Encoder) -> Distribution:
+        """The mixture over all the points."""
+        points = self.draw()
+        return self.mixture(encoder, encoder.features(points.images), points.log_weights)
+
+    def points_at(self, index: Tensor) -> Tensor:
+        """The points at `index`, (n, c, h, w)."""
+        return self.draw().images[index].detach()
+
+
+class SharedScalePrior(Prior):
+    """Components N(mu(point), sigma^2 I) with one sigma, a parameter that starts at 1 (Eq. 11)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(()))
+
+    def mixture(self, encoder: Encoder, features: Tensor, log_weights: Tensor) -> IsotropicMixture:
+        """The isotropic mixture about the points' posterior means."""
+        return IsotropicMixture(encoder.loc(features), self.log_scale.exp(), log_weights)
+
+
+class DataPrior(Prior):
+    """A prior that knows the training items: their stored values, shared with the data set and not saved with it."""
+
+    def _know(self, images: Images | None) -> None:
+        self.levels = None if images is None else images.levels
+        self.pixels: Tensor | None
+        self.rows: Tensor | None
+        self.register_buffer("pixels", None if images is None else images.pixels, persistent=False)
+        self.register_buffer("rows", None if images is None else images.rows, persistent=False)
+
+    def _stored(self, index: Tensor | slice) -> Tensor:
+        """The stored values of the training items at `index`, (n, c, h, w)."""
+        assert self.pixels is not None
+        return self.pixels[index if self.rows is None else self.rows[index]]
