@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from bype.evaluation.divergences import prior_divergences
-from bype.pseudocoreset.paper import Paper
-from bype.pseudocoreset.published import Published
-from bype.pseudocoreset.strategy import coreset_figures
+from bype.pseudocoreset.paper import Algorithm2
+from bype.pseudocoreset.published import ReferenceCode
+from bype.pseudocoreset.strategy import coreset_metrics
 from bype.runs.run import Run
 from bype.training.trainer import VALIDATION_STREAM
 from bype.training.validation import validation_bound
@@ -31,7 +31,7 @@ def measure(model, data, before):
     return {
         "validation loss": -validation_bound(model, data.validation, VALIDATION_STREAM),
         "kl_prior": prior_divergences(model, data.train)["kl_prior"],
-        "distance of means": coreset_figures(prior, data.train)["coreset_mean_distance"],
+        "distance of means": coreset_metrics(prior, data.train)["coreset_mean_distance"],
         "norm of u - u0, mean": moved.norm(dim=1).mean().item(),
         "common part": (common.norm() / moved.norm(dim=1).mean()).item() if moved.any() else 0.0,
         "change of w, relative, mean": (prior.weights / (prior.n_data / len(prior.weights)) - 1).abs().mean().item(),
@@ -48,8 +48,8 @@ def main() -> None:
     data = run.load_data()
     start = run.load_model(data)
     before = start.prior.pseudo_inputs.clone()
-    strategies = [(f"paper, {steps} steps at {lr:g}", Paper(steps, lr)) for steps, lr in SETTINGS]
-    strategies += [("published, one pass", Published())]
+    strategies = [(f"paper, {steps} steps at {lr:g}", Algorithm2(steps, lr)) for steps, lr in SETTINGS]
+    strategies += [("published, one pass", ReferenceCode())]
     lines, rows = [], [before[:SHOWN]]
     for name, strategy in strategies:
         model = copy.deepcopy(start)

@@ -23,8 +23,8 @@ from bype.core import graphs
 from bype.core.files import write_json
 from bype.core.tensors import read_tensors
 from bype.priors.pseudocoreset import PseudocoresetPrior
-from bype.pseudocoreset.paper import Paper
-from bype.runs.scoring import Scoring
+from bype.pseudocoreset.paper import Algorithm2
+from bype.runs.scoring import PartialScores
 from bype.training.trainer import Trainer
 
 STEPS = 20
@@ -101,7 +101,7 @@ def check_every_kind_of_step_is_recorded(device):
     kinds += [("bype", {}, {"precision": "tf32"}), ("vamp", {}, {"precision": "tf32"})] if cuda else []
     for prior, built, options in kinds:
         data = images(n=100).to(device)
-        settings = {"epochs": 2, "batch_size": 20, "coreset_interval": 1, "strategy": Paper(steps=2)} | options
+        settings = {"epochs": 2, "batch_size": 20, "coreset_interval": 1, "strategy": Algorithm2(steps=2)} | options
         t = trainer(data, prior, built=built, **settings)
         infos = list(t)
         assert len(infos) == 2, (prior, built, options)
@@ -128,11 +128,11 @@ def check_step_two_recorded_is_the_eager_one(device):
     data = images().to(device)
     model = trainer(data, "bype", dtype=torch.float64).model
     other = copy.deepcopy(model)
-    strategy, worst = Paper(steps=STEPS), 0.0
+    strategy, worst = Algorithm2(steps=STEPS), 0.0
     generator, again = (torch.Generator(device).manual_seed(3) for _ in range(2))
     for _ in range(2):
         strategy.update(model, data.train, generator)
-        eager = Paper(steps=STEPS)
+        eager = Algorithm2(steps=STEPS)
         step, adam = eager.prepare(other, data.train, again)
         with torch.no_grad():
             adam.reset()
@@ -188,7 +188,7 @@ def check_a_deterministic_run_is_the_same_bits(device):
         def made(prior=prior, built=built, data=data):
             settings = {"epochs": 3, "batch_size": 50, "coreset_interval": 2, "strategy": None}
             if prior == "bype":
-                settings["strategy"] = Paper(steps=2)
+                settings["strategy"] = Algorithm2(steps=2)
             graph = "retrieve" not in built  # whose points differ in number, as a line would say
             return trainer(data, prior, built=built, deterministic=True, graph=graph, **settings)
 
@@ -213,7 +213,7 @@ def check_importance_weights_are_those_of_the_cpu(device):
         weights = []
         for where in (torch.device("cpu"), device):
             m, images_there, there = copy.deepcopy(model).to(where), x.to(where), z.to(where)
-            log_p = m.given(images_there, there).log_weight + m.prior(m.encoder).log_prob(there)
+            log_p = m.likelihood_terms(images_there, there).log_weight + m.prior(m.encoder).log_prob(there)
             weights.append((log_p - m.encoder(images_there).log_prob(there)).cpu())
     worst = ((weights[1] - weights[0]).abs() / weights[0].abs()).max().item()
     assert worst < 1e-9, worst
@@ -240,9 +240,9 @@ def check_a_stopped_scoring_goes_on(device):
         with tempfile.TemporaryDirectory() as folder:
             part = Path(folder) / "part"
             with contextlib.suppress(_Stopped):
-                evaluation.log_likelihood(model, items, 20, scoring=Scoring(part, {}), progress=progress)
+                evaluation.log_likelihood(model, items, 20, scoring=PartialScores(part, {}), progress=progress)
             kept = len(read_tensors(part)[0]["values"])
-            rest = evaluation.log_likelihood(model, items, 20, scoring=Scoring(part, {}))
+            rest = evaluation.log_likelihood(model, items, 20, scoring=PartialScores(part, {}))
     finally:
         evaluation.likelihood.NOISE_ELEMENTS = before
     worst = (rest - whole).abs().max().item()
@@ -289,9 +289,9 @@ def cuda_check_a_step_that_cannot_be_recorded_is_taken_eagerly(device):
     graphs.log = logging.getLogger("cuda_checks")
     graphs.log.addHandler(handler)
     try:
-        eager = graphs.captured(reads, [total], generator, "a step that reads")
+        eager = graphs.capture(reads, [total], generator, "a step that reads")
         expected = torch.zeros(3, device=device)
-        for run in (eager, eager, graphs.captured(step, [total], generator, "a step"), eager):
+        for run in (eager, eager, graphs.capture(step, [total], generator, "a step"), eager):
             run()
             expected += torch.rand(3, generator=again, device=device)
             assert torch.equal(total, expected), (total, expected)

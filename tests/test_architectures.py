@@ -287,7 +287,7 @@ def test_generation_draws_z1(tiny):
     again = model.generate(drawn.latents, generator=seeded(1))
     assert not torch.allclose(drawn.images, again, atol=1e-3)
     joined = torch.cat([model.lower_prior(drawn.latents).loc, drawn.latents], -1)
-    torch.testing.assert_close(model.generate(drawn.latents, draw=False), model.decoder(joined).mean)
+    torch.testing.assert_close(model.generate(drawn.latents, sample_lower=False), model.decoder(joined).mean)
 
 
 # Cost
@@ -373,12 +373,12 @@ def test_points_not_encoded_anew_lend_their_last_features(tiny, prior):
     model = model_for(tiny, "vae", prior, reencode=0.5, n_components=8)
     x = tiny.train.scaled(slice(0, 4))
     with torch.no_grad():
-        old = model.encoder.features(model.prior.draw().images)
+        old = model.encoder.features(model.prior.step_points().images)
     model.begin_epoch()
     assert torch.equal(model.cached_features, old)
     with torch.no_grad():
         model.encoder.hidden[0].affine.weight.mul_(1.5)
-    new = model.encoder.features(model.prior.draw().images)
+    new = model.encoder.features(model.prior.step_points().images)
     seen = []
     model.prior.mixture, original = lambda e, f, w: seen.append(f) or original(e, f, w), model.prior.mixture
     _, p = model.posterior_and_prior(x, generator=seeded())
@@ -394,10 +394,10 @@ def test_points_not_encoded_anew_lend_their_last_features(tiny, prior):
     (got,) = torch.autograd.grad(p.log_prob(z).sum(), weight)
     held = torch.where(fresh[:, None], new, old)
     (expected,) = torch.autograd.grad(
-        original(model.encoder, held, model.prior.draw().log_weights).log_prob(z).sum(), weight
+        original(model.encoder, held, model.prior.step_points().log_weights).log_prob(z).sum(), weight
     )
     torch.testing.assert_close(got, expected)
-    expected = original(model.encoder, new, model.prior.draw().log_weights).log_prob(z)
+    expected = original(model.encoder, new, model.prior.step_points().log_weights).log_prob(z)
     _, exact = model.eval().posterior_and_prior(x)
     torch.testing.assert_close(exact.log_prob(z), expected)
     model.train().begin_epoch()

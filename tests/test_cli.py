@@ -334,7 +334,7 @@ def test_figures_are_shown_even_where_they_cannot_be_written(run_cli, trained, t
     def full(*args):
         raise InputError("evaluation.json: expected to write it, got No space left on device")
 
-    monkeypatch.setattr("bype.runs.results.write_json", full)
+    monkeypatch.setattr("bype.runs.evaluations.write_json", full)
     code, out, err = run_cli("evaluate", run, "--samples", 2, "--items", 5)
     assert (code, "nll_paper" in out, "No space left" in err) == (2, True, True)
 

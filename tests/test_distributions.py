@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import bype.distributions
-from bype.core.precision import running_sum_by_products
-from bype.distributions.mixtures import DiagonalMixture, IsotropicMixture, draw_by_inversion
+from bype.core.precision import cumsum_by_products
+from bype.distributions.mixtures import DiagonalMixture, IsotropicMixture, inverse_cdf_sample
 from bype.distributions.normal import DiagonalNormal
 
 MIXTURES = [IsotropicMixture, DiagonalMixture]
@@ -334,19 +334,19 @@ def test_density_integrates_to_one(mixture):
 @pytest.mark.parametrize("n", [1, 2, 7, 500, 50_001])
 def test_running_sums_by_products_are_running_sums(n):
     x = torch.randn(n, generator=torch.Generator().manual_seed(n), dtype=torch.float64).mul(5).exp()
-    torch.testing.assert_close(running_sum_by_products(x), x.cumsum(0), rtol=1e-13, atol=0)
-    assert running_sum_by_products(x.float()).dtype == torch.float64
+    torch.testing.assert_close(cumsum_by_products(x), x.cumsum(0), rtol=1e-13, atol=0)
+    assert cumsum_by_products(x.float()).dtype == torch.float64
 
 
 def test_draws_by_inversion_follow_the_shares_and_never_take_what_has_none():
     shares, n = torch.tensor([0.0, 3.0, 0.0, 1.0, 6.0, 0.0]), 100_000
-    drawn = draw_by_inversion(shares, n, torch.Generator().manual_seed(0))
+    drawn = inverse_cdf_sample(shares, n, torch.Generator().manual_seed(0))
     counts, expected = drawn.bincount(minlength=6).double(), shares.double() / shares.sum() * n
     assert (counts[shares == 0] == 0).all()
     used = shares > 0
     chi_squared = ((counts - expected)[used] ** 2 / expected[used]).sum().item()
     assert chi_squared < 13.8, counts  # two degrees of freedom: exceeded once in a thousand
-    assert torch.equal(drawn, draw_by_inversion(shares, n, torch.Generator().manual_seed(0)))
+    assert torch.equal(drawn, inverse_cdf_sample(shares, n, torch.Generator().manual_seed(0)))
 
 
 @pytest.mark.parametrize("mixture", MIXTURES)

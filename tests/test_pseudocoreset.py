@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 import bype
-from bype.core.precision import running_sum_by_products
+from bype.core.precision import cumsum_by_products
 from bype.distributions.mixtures import IsotropicMixture
 from bype.distributions.pixels import (
     DiscretizedLogistic,
@@ -26,10 +26,10 @@ from bype.priors.pseudocoreset import PseudocoresetPrior
 from bype.pseudocoreset.elbo import Elbo
 from bype.pseudocoreset.fixed import Fixed
 from bype.pseudocoreset.gradient import CoresetGradient, coreset_gradient
-from bype.pseudocoreset.paper import Paper
-from bype.pseudocoreset.published import Published
+from bype.pseudocoreset.paper import Algorithm2
+from bype.pseudocoreset.published import ReferenceCode
 from bype.pseudocoreset.simplex import project_to_simplex
-from bype.pseudocoreset.strategy import coreset_figures
+from bype.pseudocoreset.strategy import coreset_metrics
 from bype.training.trainer import Trainer
 
 SHAPE = (1, 2, 3)
@@ -239,7 +239,7 @@ def test_projection_is_the_same_by_the_sums_that_a_gpu_takes(monkeypatch):
         v = 100 + 30 * torch.randn(m, generator=generator, dtype=torch.float64)
         expected = project_to_simplex(v, 100.0 * m)
         with monkeypatch.context() as patched:
-            patched.setattr(bype.pseudocoreset.simplex, "running_sum", running_sum_by_products)
+            patched.setattr(bype.pseudocoreset.simplex, "deterministic_cumsum", cumsum_by_products)
             torch.testing.assert_close(project_to_simplex(v, 100.0 * m), expected, rtol=1e-12, atol=1e-9)
 
 
@@ -257,10 +257,10 @@ def generator():
 @pytest.mark.parametrize("likelihood", ["mse", "gaussian", "bernoulli", "logistic"])
 def test_paper_keeps_the_constraints_and_nears_the_data_s_mean(tiny, likelihood):
     model = small(tiny, likelihood=likelihood)
-    before = coreset_figures(model.prior, tiny.train)
+    before = coreset_metrics(model.prior, tiny.train)
     start = {k: v.clone() for k, v in model.state_dict().items()}
-    Paper(steps=150, lr=3e-3, batch_size=48).update(model, tiny.train, generator())
-    after = coreset_figures(model.prior, tiny.train)
+    Algorithm2(steps=150, lr=3e-3, batch_size=48).update(model, tiny.train, generator())
+    after = coreset_metrics(model.prior, tiny.train)
     assert model.prior.weights.min() >= 0
     assert model.prior.weights.sum().item() == pytest.approx(48, rel=1e-6)
     assert after["coreset_outside"] == 0
@@ -275,7 +275,7 @@ def test_paper_keeps_the_constraints_and_nears_the_data_s_mean(tiny, likelihood)
 def test_weights_stay_on_the_simplex_through_any_sequence(tiny, sequence):
     model = small(tiny)
     for steps, lr, seed in sequence:
-        Paper(steps=steps, lr=lr).update(model, tiny.train, torch.Generator().manual_seed(seed))
+        Algorithm2(steps=steps, lr=lr).update(model, tiny.train, torch.Generator().manual_seed(seed))
         assert model.prior.weights.min() >= 0
         assert model.prior.weights.sum().item() == pytest.approx(48, rel=1e-5)
         assert model.prior.pseudo_inputs.min() >= 0
@@ -286,7 +286,7 @@ def test_published_moves_every_point_by_one_vector_of_zero_pixel_mean(tiny):
     model = small(tiny)
     seen = []
 
-    class Spy(Published):
+    class Spy(ReferenceCode):
         pass
 
     from bype.pseudocoreset.adam import Adam
@@ -316,7 +316,7 @@ def test_published_moves_every_point_by_one_vector_of_zero_pixel_mean(tiny):
     assert strategy.stored.min() >= 0
     assert model.prior.weights.min() >= 0
     assert model.prior.weights.sum().item() == pytest.approx(48, rel=1e-5)
-    assert coreset_figures(model.prior, tiny.train)["coreset_outside"] > 0, "U is unbounded"
+    assert coreset_metrics(model.prior, tiny.train)["coreset_outside"] > 0, "U is unbounded"
 
 
 def test_published_shifts_its_weights_keeps_its_moments_and_takes_variance_1(tiny, monkeypatch):
@@ -327,7 +327,7 @@ def test_published_shifts_its_weights_keeps_its_moments_and_takes_variance_1(tin
         return coreset_gradient(likelihoods, *args)
 
     monkeypatch.setattr(bype.pseudocoreset.paper, "coreset_gradient", spy)
-    kept, cleared = ((small(tiny, likelihood="gaussian"), Published(batch_size=24)) for _ in range(2))
+    kept, cleared = ((small(tiny, likelihood="gaussian"), ReferenceCode(batch_size=24)) for _ in range(2))
     for model, strategy in (kept, cleared):
         g = generator()
         strategy.update(model, tiny.train, g)
@@ -343,7 +343,7 @@ def test_published_shifts_its_weights_keeps_its_moments_and_takes_variance_1(tin
 
 def test_paper_s_rate_on_the_weights_is_n_over_m_times_that_on_the_points(tiny):
     model = small(tiny)
-    step, adam = Paper(steps=1, lr=1e-3).prepare(model, tiny.train, generator())
+    step, adam = Algorithm2(steps=1, lr=1e-3).prepare(model, tiny.train, generator())
     rates = []
     adam.step = lambda gradient, given: rates.append(given)
     step()
@@ -373,11 +373,11 @@ def test_none_moves_nothing_and_the_default_is_paper(tiny):
     before = model.prior.pseudo_inputs.clone()
     assert all(i.coreset == {} for i in trainer)
     assert torch.equal(model.prior.pseudo_inputs, before)
-    assert isinstance(Trainer(model, tiny).strategy, Paper)
+    assert isinstance(Trainer(model, tiny).strategy, Algorithm2)
     assert isinstance(Trainer(small(tiny, prior="vamp"), tiny).strategy, Fixed)
 
 
-@pytest.mark.parametrize("strategy", [Paper(steps=3), Published(), Elbo()])
+@pytest.mark.parametrize("strategy", [Algorithm2(steps=3), ReferenceCode(), Elbo()])
 def test_updates_come_every_k_epochs_with_their_figures(tiny, strategy):
     model = small(tiny, coreset="elbo" if strategy.learned else "paper")
     infos = list(Trainer(model, tiny, epochs=6, coreset_interval=3, strategy=strategy))
@@ -391,18 +391,18 @@ def test_updates_come_every_k_epochs_with_their_figures(tiny, strategy):
 
 def test_a_strategy_needs_a_pseudocoreset(tiny):
     with pytest.raises(ValueError, match="pseudocoreset prior, but got VampPrior"):
-        Paper().update(small(tiny, prior="vamp"), tiny.train, generator())
+        Algorithm2().update(small(tiny, prior="vamp"), tiny.train, generator())
 
 
 def test_a_recorded_inner_step_is_that_of_its_own_data_and_generator(tiny, monkeypatch):
     recorded = []
 
-    def captured(step, moved, generator, what):  # as on CUDA, which keeps the recording and nothing of the closure
+    def capture(step, moved, generator, what):  # as on CUDA, which keeps the recording and nothing of the closure
         recorded.append(generator.initial_seed())
         return lambda: None
 
-    monkeypatch.setattr("bype.pseudocoreset.paper.captured", captured)
-    model, strategy = small(tiny), Paper(steps=1)
+    monkeypatch.setattr("bype.pseudocoreset.paper.capture", capture)
+    model, strategy = small(tiny), Algorithm2(steps=1)
     for seed in range(4):
         strategy.update(model, tiny.train.first(20), torch.Generator().manual_seed(seed))
         gc.collect()

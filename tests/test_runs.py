@@ -21,8 +21,8 @@ from bype.core.errors import InputError, RunExistsError
 from bype.core.files import write_text
 from bype.core.tensors import read_tensors, write_tensors
 from bype.experiments.ledger import cell_id, settings_hash
+from bype.runs.evaluations import Evaluations
 from bype.runs.fitting import fit
-from bype.runs.results import Results
 from bype.runs.run import Run
 from bype.training.trainer import Trainer
 
@@ -277,7 +277,7 @@ def test_a_model_scores_other_data_as_it_scored_its_own(tiny, tmp_path):
     z = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(other.prior(other.encoder).log_prob(z), model.prior(model.encoder).log_prob(z))
     torch.testing.assert_close(other.reconstruct(x), model.reconstruct(x))
-    write_tensors(tmp_path / "odd", model.state_dict(), {"model": model._facts() | {"n_data": "48"}})
+    write_tensors(tmp_path / "odd", model.state_dict(), {"model": model._metadata() | {"n_data": "48"}})
     with pytest.raises(bype.InputError, match="expected a model with n_data 96, as this one, got 48"):
         bype.build_model(more, **options).load(tmp_path / "odd")
     exemplar = bype.build_model(tiny, prior="exemplar", **options)
@@ -349,7 +349,7 @@ def test_a_best_epoch_that_was_not_written_is_in_the_last_checkpoint(tmp_path, t
 def test_two_at_once_lose_no_figures(tmp_path):
     run = Run(tmp_path / "run")
     fit(config(epochs=1), run.path)
-    results = Results(run)
+    results = Evaluations(run)
 
     def add(seed):
         results.add_figures({"split": "test", "seed": seed, "nll_nats": 1.0})
@@ -365,7 +365,7 @@ def test_two_at_once_lose_no_figures(tmp_path):
 def test_what_was_made_for_earlier_networks_is_not_recorded(tmp_path):
     run = Run(tmp_path / "run")
     data = fit(config(epochs=1), run.path).data
-    results = Results(run)
+    results = Evaluations(run)
     prior = bype.refit(run.load_model(data), data, points=20)
     record = json.loads((run.path / "config.json").read_text())
     record["options"]["epochs"] = 3
@@ -376,7 +376,7 @@ def test_what_was_made_for_earlier_networks_is_not_recorded(tmp_path):
         results.save_refit("all", prior, method="points", seed=0)
     with pytest.raises(InputError, match="nothing is recorded"):
         results.add_figures({"split": "test", "seed": 0})
-    assert not Results(run).has_refit("all")
+    assert not Evaluations(run).has_refit("all")
 
 
 def test_a_set_is_the_run_s_own_by_its_place_not_its_name(tmp_path, monkeypatch):
@@ -452,7 +452,7 @@ def test_every_option_arrives(tmp_path, monkeypatch):
     monkeypatch.setattr(bype.runs.fitting, "Trainer", lambda model, data, **options: given.update(options))
     bype.runs.fitting.trainer_from(config, None, None)
     assert {name: given[name] for name in trainer_options} == trainer_options
-    assert isinstance(given["strategy"], bype.pseudocoreset.Published)
+    assert isinstance(given["strategy"], bype.pseudocoreset.ReferenceCode)
 
 
 def test_defaults_are_the_same_from_python_and_from_the_shell():
@@ -490,7 +490,7 @@ def test_a_run_s_source_is_named_as_git_names_it(tmp_path):
 def test_figures_of_more_samples_are_not_replaced_by_those_of_fewer(tmp_path):
     run = Run(tmp_path / "run")
     fit(config(epochs=1), run.path)
-    results, what = Results(run), {"split": "test", "seed": 0}
+    results, what = Evaluations(run), {"split": "test", "seed": 0}
 
     def add(samples, items, suffix=""):
         scored = {f"nll_nats{suffix}": float(samples), f"samples{suffix}": samples, f"items{suffix}": items}
@@ -518,7 +518,7 @@ def test_figures_of_more_samples_are_not_replaced_by_those_of_fewer(tmp_path):
 def test_a_figure_under_a_refit_that_is_another_by_now_is_not_recorded(tmp_path):
     run = Run(tmp_path / "run")
     data = fit(config(epochs=1), run.path).data
-    model, results = run.load_model(data), Results(run)
+    model, results = run.load_model(data), Evaluations(run)
     results.save_refit("q", bype.refit(model, data, points=20), method="points", seed=0)
     results.load_refit("q", data)
     figures = {"split": "test", "seed": 0, "nll_nats@q": 1.0}

@@ -11,7 +11,7 @@ import torch
 import bype
 from bype.core.errors import InputError, TrainingError
 from bype.models.objectives import elbo
-from bype.pseudocoreset.paper import Paper
+from bype.pseudocoreset.paper import Algorithm2
 from bype.pseudocoreset.registry import STRATEGIES
 from bype.pseudocoreset.strategy import Strategy
 from bype.training.optim import NormalizedAdam
@@ -155,7 +155,7 @@ def test_the_loss_before_an_update_is_that_of_the_points_before_it(tiny):
     [
         ({"lr": 200.0}, r"epoch 1: expected a finite validation loss, got nan, before step \(ii\)"),
         (
-            {"strategy": Paper(steps=3, lr=math.inf)},
+            {"strategy": Algorithm2(steps=3, lr=math.inf)},
             r"epoch 1, step \(ii\): expected finite numbers, got others in prior",
         ),
     ],
@@ -167,7 +167,7 @@ def test_step_two_of_what_has_diverged_gives_up_by_name(tiny, options, message):
 
 
 def test_a_huge_rate_of_step_two_leaves_points_and_weights_in_their_range(tiny):
-    trainer = Trainer(model_for(tiny), tiny, coreset_interval=1, strategy=Paper(steps=5, lr=1e20))
+    trainer = Trainer(model_for(tiny), tiny, coreset_interval=1, strategy=Algorithm2(steps=5, lr=1e20))
     trainer.run_epoch()
     weights, points = trainer.model.prior.weights, trainer.model.prior.pseudo_inputs
     assert weights.sum().item() == pytest.approx(48)
@@ -437,7 +437,7 @@ def test_training_and_scoring_leave_the_process_as_it_was(tiny):
 def test_a_deterministic_run_asks_torch_for_the_same_bits_in_its_steps_alone(tiny, monkeypatch):
     seen = []
 
-    class Seen(Paper):
+    class Seen(Algorithm2):
         def update(self, model, data, generator):
             seen.append(torch.are_deterministic_algorithms_enabled())
             return super().update(model, data, generator)

@@ -13,6 +13,8 @@ from bype.data.splits import from_arrays as from_arrays
 from bype.evaluation.likelihood import log_likelihood as log_likelihood
 from bype.evaluation.metrics import evaluate as evaluate
 from bype.models.build import build_model as build_model
+from bype.models.generation import interpolate as interpolate
+from bype.models.generation import plates as plates
 from bype.models.objectives import elbo as elbo
 from bype.models.objectives import iwae as iwae
 from bype.models.two_level import TwoLevelVAE as TwoLevelVAE
@@ -22,8 +24,8 @@ from bype.priors.exemplar import ExemplarPrior as ExemplarPrior
 from bype.priors.pseudocoreset import PseudocoresetPrior as PseudocoresetPrior
 from bype.priors.standard import StandardPrior as StandardPrior
 from bype.priors.vamp import VampPrior as VampPrior
+from bype.runs.evaluations import Evaluations as Evaluations
 from bype.runs.fitting import fit as fit
-from bype.runs.results import Results as Results
 from bype.runs.run import Run as Run
 from bype.training.refitting import refit as refit
 from bype.training.trainer import Trainer as Trainer

@@ -24,7 +24,7 @@ def data_list(
             "what": known.summary,
             "where": "installed" if not known.files else str(data.find(name, data_dir) or "not found"),
         }
-        for name, known in data.KNOWN.items()
+        for name, known in data.PUBLISHED.items()
     ]
     if as_json:
         found = [row | {"found": row["where"] != "not found"} for row in rows]
@@ -74,7 +74,7 @@ def data_check(
     from bype.core import console
     from bype.data import fetch
 
-    names = [n for n, known in data.KNOWN.items() if not known.files or data.find(n, data_dir)]
+    names = [n for n, known in data.PUBLISHED.items() if not known.files or data.find(n, data_dir)]
     rows: list[dict[str, Any]] = []
     damaged: list[InputError] = []
     for n in names if name is None else [name]:
@@ -107,6 +107,6 @@ def data_check(
             if row["class_names"]:
                 print(f"{row['set']}: classes {', '.join(row['class_names'])}")
     for error in damaged[:-1]:
-        console.say(str(error))
+        console.report(str(error))
     if damaged:
         raise damaged[-1]

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bype.cli.app import Device, Json, RunPath, Seed, app, load, print_json, whole
-from bype.core.config import MOST
+from bype.cli.app import Device, Json, RunPath, Seed, app, load_run, parse_int, print_json
+from bype.core.config import MAX_INT
 from bype.core.errors import InputError
 
 
@@ -15,9 +15,11 @@ from bype.core.errors import InputError
 def evaluate(
     run: RunPath,
     set_: Annotated[str | None, typer.Argument(metavar="[SET]", help="Another data set than the run's.")] = None,
-    samples: Annotated[int, typer.Option("--samples", min=1, max=MOST, help="Importance samples S per item.")] = 5000,
+    samples: Annotated[
+        int, typer.Option("--samples", min=1, max=MAX_INT, help="Importance samples S per item.")
+    ] = 5000,
     items: Annotated[
-        int | None, typer.Option("--items", min=1, max=MOST, help="Importance-weight the first N items alone.")
+        int | None, typer.Option("--items", min=1, max=MAX_INT, help="Importance-weight the first N items alone.")
     ] = None,
     split: Annotated[str, typer.Option("--split", metavar="train|validation|test|all", help="Which items.")] = "test",
     with_: Annotated[
@@ -44,12 +46,12 @@ def evaluate(
     from bype.core import console
     from bype.evaluation.metrics import evaluate as figures_of
     from bype.evaluation.metrics import evaluate_under
-    from bype.runs.results import Results
+    from bype.runs.evaluations import Evaluations
     from bype.runs.run import Run
 
-    results = Results(Run(run))
+    results = Evaluations(Run(run))
     results.figures()  # a damaged record is refused before anything is scored
-    place, own, model = load(run, device)
+    place, own, model = load_run(run, device)
     data = own if set_ is None or place.is_set(set_) else place.load_data(own.train.pixels.device, set_)
     if with_ is None:
         score = partial(figures_of, ks=ks, trained_on=data is own)
@@ -64,7 +66,7 @@ def evaluate(
         _show(run, what, figures, as_json=as_json)
     finally:  # recorded even where nobody can be shown them, and shown even where they cannot be recorded
         if data is own and not results.add_figures({**what, **figures}):
-            console.say(f"{run}: its record is of more items or samples, which stay")
+            console.report(f"{run}: its record is of more items or samples, which stay")
         if scoring is not None:
             scoring.remove()
 
@@ -94,19 +96,21 @@ def refit(
     as_json: Json = False,
 ) -> None:
     """Give a trained run a second prior: other components, sigma chosen on validation items, networks untouched."""
-    count = None if points == "all" else whole(points)
+    count = None if points == "all" else parse_int(points)
     if points != "all" and count is None:
         raise InputError(f"--points: expected all or a number, got {points!r:.60}")
 
     from bype.core import console
-    from bype.runs.results import Results
+    from bype.runs.evaluations import Evaluations
     from bype.runs.run import Run
     from bype.training.refitting import refit as refit_prior
 
-    results = Results(Run(run))
+    results = Evaluations(Run(run))
     results.check_refit_name(name)
-    _, data, model = load(run, device)
-    prior = refit_prior(model, data, points=count, em=em, seed=seed, say=lambda line: console.say(f"{name}: {line}"))
+    _, data, model = load_run(run, device)
+    prior = refit_prior(
+        model, data, points=count, em=em, seed=seed, report=lambda line: console.report(f"{name}: {line}")
+    )
     record = results.save_refit(name, prior, method="em" if em is not None else "points", seed=seed)
     if as_json:
         print_json({"run": str(run), **record})

@@ -5,8 +5,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bype.cli.app import Device, Json, PngOut, RunPath, Seed, app, done, expanded, generator_of, load, whole
-from bype.core.config import MOST
+from bype.cli.app import (
+    Device,
+    Json,
+    PngOut,
+    RunPath,
+    Seed,
+    app,
+    expand_user,
+    load_run,
+    new_generator,
+    parse_int,
+    print_written,
+)
+from bype.core.config import MAX_INT
 from bype.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,13 +31,13 @@ if TYPE_CHECKING:
 def sample(
     run: RunPath,
     out: Annotated[
-        Path, typer.Option("--out", metavar="FILE.png|FILE.npz", callback=expanded, help="Where the images go.")
+        Path, typer.Option("--out", metavar="FILE.png|FILE.npz", callback=expand_user, help="Where the images go.")
     ],
     n: Annotated[
-        int | None, typer.Option("--n", min=1, max=MOST, help="How many [default: 64; 16 for each of --plates].")
+        int | None, typer.Option("--n", min=1, max=MAX_INT, help="How many [default: 64; 16 for each of --plates].")
     ] = None,
     component: Annotated[
-        int | None, typer.Option("--component", min=0, max=MOST, help="From this component alone.")
+        int | None, typer.Option("--component", min=0, max=MAX_INT, help="From this component alone.")
     ] = None,
     like: Annotated[
         str | None, typer.Option("--like", metavar="IMAGE", help="Around an image: a file, or a test item's number.")
@@ -44,14 +56,15 @@ def sample(
     if out.suffix not in (".png", ".npz"):
         raise InputError(f"--out: expected a name that ends in .png or .npz, got {out}")
 
+    from bype.models.generation import plates as draw_plates
     from bype.viz import charts
     from bype.viz import images as pictures
 
-    place, data, model = load(run, device, with_)
-    generator = generator_of(seed, data.train.pixels.device)
+    place, data, model = load_run(run, device, with_)
+    generator = new_generator(seed, data.train.pixels.device)
     if plates:
         try:
-            plate = model.plates(n or 16, generator=generator)
+            plate = draw_plates(model, n or 16, generator=generator)
         except ValueError as e:
             raise InputError(f"--plates: {e}") from None
         if out.suffix == ".png":
@@ -70,7 +83,7 @@ def sample(
         else:
             _save_npz(out, drawn.images, drawn.components)
         count = len(drawn.images)
-    done(out, count, as_json)
+    print_written(out, count, as_json)
 
 
 def _save_npz(path: Path, images: "Tensor", components: "Tensor | None") -> None:
@@ -93,9 +106,9 @@ def _image(like: str, data: "Dataset", resize: str | None) -> "Tensor":
     """An image by file, or a test item by number."""
     from bype import data as sets
 
-    item = whole(like)
+    item = parse_int(like)
     if item is None:
-        return sets.like(like, data, resize=resize)
+        return sets.read_like(like, data, resize=resize)
     if item >= len(data.test):
         raise InputError(f"--like: expected a file or a test item from 0 to {len(data.test) - 1}, got {like}")
     return data.test.scaled(slice(item, item + 1))[0]
@@ -105,21 +118,21 @@ def _image(like: str, data: "Dataset", resize: str | None) -> "Tensor":
 def reconstruct(
     run: RunPath,
     out: PngOut,
-    n: Annotated[int, typer.Option("--n", min=1, max=MOST, help="How many test items.")] = 32,
+    n: Annotated[int, typer.Option("--n", min=1, max=MAX_INT, help="How many test items.")] = 32,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Draw test items and, below each, its reconstruction."""
     import torch
 
-    from bype.models.observing import observed
+    from bype.models.observing import model_inputs
     from bype.viz import images as pictures
 
-    _, data, model = load(run, device)
+    _, data, model = load_run(run, device)
     items = data.test.first(n)
-    x = torch.cat(list(observed(model, items, seed=0)))
+    x = torch.cat(list(model_inputs(model, items, seed=0)))
     pictures.save_png(pictures.pairs(x, model.reconstruct(x)), out)
-    done(out, len(x), as_json)
+    print_written(out, len(x), as_json)
 
 
 @app.command()
@@ -142,9 +155,10 @@ def interpolate(
     """Draw the images on the way from one item to another, a straight line in z (Figure 2)."""
     import torch
 
+    from bype.models.generation import interpolate as interpolate_images
     from bype.viz import images as pictures
 
-    _, data, model = load(run, device)
+    _, data, model = load_run(run, device)
     where = data.test.pixels.device
     if points:
         components = getattr(model.prior(model.encoder), "n_components", 0)
@@ -154,7 +168,7 @@ def interpolate(
     if count < 2:
         raise InputError(f"interpolate {run}: expected at least two {what}s to go between, got {count}")
     if between is None:
-        generator = generator_of(seed, where)
+        generator = new_generator(seed, where)
         # Two at a time without replacement, so that no item is led to itself.
         ends = torch.stack([torch.randperm(count, generator=generator, device=where)[:2] for _ in range(rows)])
     else:
@@ -166,6 +180,6 @@ def interpolate(
     start, end = ((model.prior.points_at(i) if points else data.test.scaled(i)) for i in (ends[:, 0], ends[:, -1]))
     assert start is not None
     assert end is not None
-    images = model.interpolate(start, end, steps)
+    images = interpolate_images(model, start, end, steps)
     pictures.save_png(pictures.grid(images.flatten(0, 1), steps), out)
-    done(out, images.shape[:2].numel(), as_json)
+    print_written(out, images.shape[:2].numel(), as_json)

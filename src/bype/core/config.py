@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bype.core.errors import InputError
-from bype.core.files import path_of
+from bype.core.files import expand_path
 
 ARCHS = ("vae", "hvae", "convhvae", "celeba")
 TWO_LEVELS = ("hvae", "convhvae")
@@ -21,7 +21,7 @@ INITS = ("he", "glorot")
 PRECISIONS = ("fp32", "tf32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 #: Whole numbers go up to here. Of seeds a CPU's generator of random numbers takes 32 bits, and offsets are added.
-MOST = 2**31
+MAX_INT = 2**31
 
 
 def option(
@@ -88,7 +88,7 @@ class Config:
             if isinstance(value := getattr(self, name), Path):
                 object.__setattr__(self, name, str(value))
         if self.resize is not None:
-            h, w = size_of(self.resize)
+            h, w = parse_size(self.resize)
             object.__setattr__(self, "resize", f"{h}" if h == w else f"{h}x{w}")
         for f in dataclasses.fields(self):
             _check(f, getattr(self, f.name))
@@ -96,7 +96,7 @@ class Config:
     @property
     def name(self) -> str:
         """SET-ARCH-PRIOR[-STRATEGY]-sSEED, a path by its stem, a folder by its name."""
-        parts = [stem_of(self.set), self.arch, self.prior, *([self.coreset] if self.prior == "bype" else [])]
+        parts = [dataset_stem(self.set), self.arch, self.prior, *([self.coreset] if self.prior == "bype" else [])]
         return "-".join([*parts, f"s{self.seed}"])
 
     def unused(self) -> list[str]:
@@ -144,24 +144,24 @@ class Config:
             raise InputError(f"{where}: {e}") from None
 
 
-def stem_of(set_: str) -> str:
+def dataset_stem(set_: str) -> str:
     """What a set is called in a file's name: the name itself, a file without its suffix, a folder as it is.
 
-    >>> stem_of("mnist"), stem_of("a/faces.npz"), stem_of("scans.v2/")
+    >>> dataset_stem("mnist"), dataset_stem("a/faces.npz"), dataset_stem("scans.v2/")
     ('mnist', 'faces', 'scans.v2')
     """
-    path = path_of(set_)
+    path = expand_path(set_)
     path = path if path.name not in ("", "..") else path.resolve()
     return path.stem if path.suffix.lower() in (".npy", ".npz", ".zip") else path.name
 
 
-def size_of(size: str | int | Sequence[int]) -> tuple[int, int]:
+def parse_size(size: str | int | Sequence[int]) -> tuple[int, int]:
     """`64`, `48x64` or a pair of numbers as height and width.
 
     Raises:
         InputError: If it is neither, or a side is not from 1 to 4096.
 
-    >>> size_of("48x64")
+    >>> parse_size("48x64")
     (48, 64)
     """
     text = "x".join(map(str, size)) if isinstance(size, list | tuple) else str(size)
@@ -172,7 +172,7 @@ def size_of(size: str | int | Sequence[int]) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
-def flag_of(f: "dataclasses.Field[Any]") -> str:
+def flag_name(f: "dataclasses.Field[Any]") -> str:
     """The option's flag on the command line; of the one argument, its name there."""
     if f.name == "set":
         return "SET"
@@ -191,7 +191,7 @@ def _name(expected: Any) -> str:
 
 
 def _check(f: "dataclasses.Field[Any]", value: Any) -> None:
-    rules, flag = f.metadata, flag_of(f)
+    rules, flag = f.metadata, flag_name(f)
     if not _has_type(value, f.type):
         raise InputError(f"{flag}: expected {_name(f.type)}, got {value!r}")
     if value is None:
@@ -206,5 +206,5 @@ def _check(f: "dataclasses.Field[Any]", value: Any) -> None:
         raise InputError(f"{flag}: expected at least {rules['low']}, got {value}")
     if rules["above"] is not None and value <= rules["above"]:
         raise InputError(f"{flag}: expected above {rules['above']}, got {value}")
-    if isinstance(value, int) and value > MOST:
+    if isinstance(value, int) and value > MAX_INT:
         raise InputError(f"{flag}: expected at most 2^31, got {value}")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 
-def say(text: str) -> None:
+def report(text: str) -> None:
     """One line on stderr."""
     print(text, file=sys.stderr, flush=True)
 
@@ -45,7 +45,7 @@ def items(title: str) -> Iterator[Callable[[int, int], None]]:
             started, first = now, done
         elif now - last > 30 and done < total:
             last = now
-            say(f"{title}  {done}/{total} items  {(now - started) / (done - first) * (total - done):.0f} s left")
+            report(f"{title}  {done}/{total} items  {(now - started) / (done - first) * (total - done):.0f} s left")
 
     yield call
 
@@ -70,7 +70,7 @@ def downloads() -> Iterator[Callable[[str, int, int], None]]:
         tenth = 10 * done // total
         if said.get(name) != tenth:
             said[name] = tenth
-            say(f"{name}  {done / 1e6:.1f} of {total / 1e6:.1f} MB")
+            report(f"{name}  {done / 1e6:.1f} of {total / 1e6:.1f} MB")
 
     yield call
 

@@ -10,7 +10,7 @@ from bype.core.errors import InputError
 from bype.core.version import __version__
 
 
-def device_of(name: str) -> torch.device:
+def resolve_device(name: str) -> torch.device:
     """The device that `auto`, `cpu` or `cuda` means here.
 
     Raises:

@@ -11,7 +11,7 @@ from typing import Any
 from bype.core.errors import InputError, RunExistsError
 
 
-def path_of(name: str | Path) -> Path:
+def expand_path(name: str | Path) -> Path:
     """A path, its `~` or `~user` as that home where there is one; `Path.expanduser` raises where there is none."""
     return Path(os.path.expanduser(name))
 

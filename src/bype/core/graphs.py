@@ -28,15 +28,15 @@ def available(device: torch.device) -> bool:
 
 
 # torch's allocator keeps a pointer to a graph whose recording broke.
-_broken: list[torch.cuda.CUDAGraph] = []
+_failed: list[torch.cuda.CUDAGraph] = []
 
 
-def broken() -> int:
+def failed_captures() -> int:
     """How many recordings broke. One that does gives its generator a new state: earlier recordings know the old one."""
-    return len(_broken)
+    return len(_failed)
 
 
-def record(step: Step, generator: torch.Generator) -> Step:
+def record_graph(step: Step, generator: torch.Generator) -> Step:
     """Records `step` on the generator's device, without running it; the draws of `generator` go on at each replay.
 
     Raises:
@@ -51,7 +51,7 @@ def record(step: Step, generator: torch.Generator) -> Step:
             step()
     except RuntimeError as e:
         # A recording that breaks leaves its stream current and every generator it knows waiting for its end.
-        _broken.append(graph)
+        _failed.append(graph)
         torch.cuda.set_stream(stream)
         default = torch.cuda.default_generators[stream.device_index]
         for known in (generator, default):
@@ -66,21 +66,21 @@ def record(step: Step, generator: torch.Generator) -> Step:
     return graph.replay
 
 
-def captured(step: Step, moved: Sequence[Tensor], generator: torch.Generator, what: str) -> Step:
+def capture(step: Step, mutated: Sequence[Tensor], generator: torch.Generator, what: str) -> Step:
     """What does the same as `step`, faster: its recording, or, with one line that says why, the step itself.
 
-    The warm-up's traces are undone: everything in `moved` and the generator stand as before.
+    The warm-up's traces are undone: everything in `mutated` and the generator stand as before.
 
     Args:
         step: Reads and writes tensors that stay where they are; never reads a value back from the device.
-        moved: All tensors that it changes and whose values outlive it.
+        mutated: All tensors that it changes and whose values outlive it.
         generator: Where its random draws come from.
         what: Its name, for the line.
     """
     device = generator.device
     if not available(device):
         return step
-    values, state = [t.detach().clone() for t in moved], generator.get_state()
+    values, state = [t.detach().clone() for t in mutated], generator.get_state()
     try:
         if device.type == "cuda":
             side = torch.cuda.Stream(device)
@@ -92,13 +92,13 @@ def captured(step: Step, moved: Sequence[Tensor], generator: torch.Generator, wh
                 torch.cuda.current_stream(device).wait_stream(side)
         else:
             _repeat(step)
-        replay = record(step, generator)
+        replay = record_graph(step, generator)
     except RuntimeError as e:
         log.warning("%s: no CUDA graph, step by step instead (%s)", what, first_line(e))
         replay = step
     finally:
         with torch.no_grad():
-            for tensor, value in zip(moved, values, strict=True):
+            for tensor, value in zip(mutated, values, strict=True):
                 tensor.copy_(value)
         generator.set_state(state)
     return replay

@@ -85,12 +85,12 @@ def deterministic_algorithms() -> Iterator[None]:
         settings.fill_uninitialized_memory = filled
 
 
-def running_sum(x: Tensor) -> Tensor:
+def deterministic_cumsum(x: Tensor) -> Tensor:
     """Cumulative sums of x, (M,), in float64; on a GPU too the same bits each time, which torch's own are not there."""
-    return running_sum_by_products(x) if x.is_cuda else x.double().cumsum(0)
+    return cumsum_by_products(x) if x.is_cuda else x.double().cumsum(0)
 
 
-def running_sum_by_products(x: Tensor) -> Tensor:
+def cumsum_by_products(x: Tensor) -> Tensor:
     """The same by two products with a triangle of ones, of about sqrt(M) a side."""
     side = math.isqrt(max(len(x) - 1, 0)) + 1
     rows = torch.nn.functional.pad(x.double(), (0, side**2 - len(x))).view(side, side)

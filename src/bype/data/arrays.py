@@ -12,7 +12,7 @@ import numpy as np
 from bype.core.errors import InputError, first_line
 from bype.data.archives import archive, check_bombs, check_room, opened
 from bype.data.images import Dataset
-from bype.data.splits import own_set
+from bype.data.splits import from_file_arrays
 
 MAPPED_FROM = 2**30  # bytes of a .npy from which on it stays on the disk, mapped, instead of being read into memory
 HEADER = 10_000  # bytes of a .npy header at most, as numpy has it
@@ -36,7 +36,7 @@ def load_npy(path: Path, name: str) -> Dataset:
         # Read only: a mapping that could be written to would count against the memory, and fail where it is larger.
         array = np.memmap(stream, dtype, "r", offset, shape, "F" if fortran else "C")
     native = dtype.isnative and dtype.itemsize <= 8  # what torch can hold as it lies
-    return own_set(array, None, name, mapped=native and size >= MAPPED_FROM)
+    return from_file_arrays(array, None, name, mapped=native and size >= MAPPED_FROM)
 
 
 def load_npz(path: Path, name: str) -> Dataset:
@@ -60,7 +60,7 @@ def load_npz(path: Path, name: str) -> Dataset:
         if "labels" in members:
             check_bombs([members["labels"]], str(path))
             labels = _read_member(packed, members["labels"], f"{path}:labels", kinds="iub")
-    return own_set(images, labels, name)
+    return from_file_arrays(images, labels, name)
 
 
 def read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bype.core.config import size_of
+from bype.core.config import parse_size
 from bype.core.errors import InputError
-from bype.core.files import path_of
+from bype.core.files import expand_path
 from bype.data import published
 from bype.data.arrays import load_npy, load_npz
-from bype.data.image_files import load_album, load_photo
+from bype.data.image_files import load_image_file, load_image_files
 from bype.data.images import Dataset, scale
 
 
 @dataclass(frozen=True)
-class Known:
+class PublishedSet:
     """A published set: how it is read from its folder, and what it is."""
 
     load: Callable[[Any], Dataset]
@@ -28,45 +28,45 @@ class Known:
 
 
 _IDX = ("train-images-idx3-ubyte.gz", "train-images-idx3-ubyte")
-KNOWN = {
-    "digits": Known(published.digits, "1,797 digits of 8x8, 17 levels, comes with scikit-learn"),
-    "mnist": Known(published.idx_set("mnist"), "70,000 digits of 28x28", _IDX),
-    "fashion-mnist": Known(published.idx_set("fashion-mnist"), "70,000 clothes of 28x28", _IDX),
-    "cifar10": Known(
+PUBLISHED = {
+    "digits": PublishedSet(published.digits, "1,797 digits of 8x8, 17 levels, comes with scikit-learn"),
+    "mnist": PublishedSet(published.idx_set("mnist"), "70,000 digits of 28x28", _IDX),
+    "fashion-mnist": PublishedSet(published.idx_set("fashion-mnist"), "70,000 clothes of 28x28", _IDX),
+    "cifar10": PublishedSet(
         published.cifar10,
         "60,000 photographs of 3x32x32",
         (published.CIFAR10_FOLDER, published.CIFAR10_ARCHIVE),
     ),
-    "celeba": Known(published.celeba, "aligned faces, 3x64x64; bring your own", published.CELEBA_FILES),
+    "celeba": PublishedSet(published.celeba, "aligned faces, 3x64x64; bring your own", published.CELEBA_FILES),
 }
 
 
 def roots(data_dir: str | Path | None = None) -> list[Path]:
     """Where sets are looked for, in order: `data_dir`, $BYPE_DATA, ~/.cache/bype."""
     named = [data_dir, os.environ.get("BYPE_DATA")]
-    return [path_of(p) for p in named if p] + [path_of("~/.cache/bype")]
+    return [expand_path(p) for p in named if p] + [expand_path("~/.cache/bype")]
 
 
 def find(name: str, data_dir: str | Path | None = None) -> Path | None:
     """The first folder ROOT/NAME that holds the set, or None."""
     for root in roots(data_dir):
-        if any(next((root / name).glob(f), None) for f in KNOWN[name].files):
+        if any(next((root / name).glob(f), None) for f in PUBLISHED[name].files):
             return root / name
     return None
 
 
-def is_album(name: str) -> bool:
+def is_image_collection(name: str) -> bool:
     """Whether `load` would read a folder or zip of images, which `resize` is for."""
-    if name in KNOWN:
+    if name in PUBLISHED:
         return False
-    path = path_of(name)
+    path = expand_path(name)
     try:
         return path.suffix.lower() == ".zip" or path.is_dir()
     except (OSError, ValueError):  # a name too long, or with a zero byte in it
         return False
 
 
-def like(path: str | Path, data: Dataset, *, resize: int | str | Sequence[int] | None = None) -> Tensor:
+def read_like(path: str | Path, data: Dataset, *, resize: int | str | Sequence[int] | None = None) -> Tensor:
     """An image file as one of a set's images, (c, h, w) in [0, 1], on the set's device.
 
     It is read as the set's own files are: upright, transparency on white, faces of `celeba` cut and scaled alike.
@@ -80,7 +80,7 @@ def like(path: str | Path, data: Dataset, *, resize: int | str | Sequence[int] |
         InputError: If it is no image, or not of the set's size.
     """
     fit = published.aligned_face if data.name == "celeba" else None
-    values = load_photo(path_of(path), data.shape, None if resize is None else size_of(resize), fit=fit)
+    values = load_image_file(expand_path(path), data.shape, None if resize is None else parse_size(resize), fit=fit)
     return scale(torch.from_numpy(values.copy()), 256).to(data.train.pixels.device)
 
 
@@ -102,9 +102,9 @@ def load(
     (1, 8, 8)
     """
     text = str(name)
-    if resize is not None and not is_album(text):
+    if resize is not None and not is_image_collection(text):
         raise InputError(f"--resize: expected a folder or zip of images to resize, got {text}")
-    known = KNOWN.get(text)
+    known = PUBLISHED.get(text)
     if known is None:
         return _load_own(text, resize)
     if not known.files:
@@ -120,14 +120,14 @@ def load(
 
 
 def _load_own(name: str, resize: int | str | Sequence[int] | None) -> Dataset:
-    path = path_of(name)
+    path = expand_path(name)
     suffix = path.suffix.lower()
     try:
         there, is_folder = path.exists(), path.is_dir()
     except (OSError, ValueError) as e:  # a name too long, or with a zero byte in it
         raise InputError(f"data set: expected a name or a path, got {name[:100]!r} ({e})") from None
     if is_folder or (there and suffix == ".zip"):
-        return load_album(path, name, None if resize is None else size_of(resize))
+        return load_image_files(path, name, None if resize is None else parse_size(resize))
     if there and suffix in (".npy", ".npz"):
         return load_npy(path, name) if suffix == ".npy" else load_npz(path, name)
     if there:
@@ -136,4 +136,4 @@ def _load_own(name: str, resize: int | str | Sequence[int] | None) -> Dataset:
         raise InputError(f"{name}: expected a file or folder, got a link that leads nowhere")
     if suffix in (".npy", ".npz", ".zip") or "/" in name or "\\" in name:
         raise InputError(f"{name}: expected a file or folder, got none there")
-    raise InputError(f"data set: expected one of {', '.join(KNOWN)}, or a path, got {name!r}")
+    raise InputError(f"data set: expected one of {', '.join(PUBLISHED)}, or a path, got {name!r}")

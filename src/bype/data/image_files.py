@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from bype.core.errors import InputError, first_line
 from bype.data.archives import archive, check_bombs, check_room, opened
 from bype.data.images import Dataset
-from bype.data.splits import own_set
+from bype.data.splits import from_file_arrays
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
@@ -35,7 +35,7 @@ Read = Callable[[], IO[bytes]]
 Fit = Callable[[Image.Image, str], Image.Image]  # an image, upright, and where it lies, to the size wanted
 
 
-def load_album(path: Path, name: str, resize: tuple[int, int] | None = None) -> Dataset:
+def load_image_files(path: Path, name: str, resize: tuple[int, int] | None = None) -> Dataset:
     """A data set from a folder or a zip of images: grey if all are, else colour; transparency becomes white.
 
     Args:
@@ -46,13 +46,13 @@ def load_album(path: Path, name: str, resize: tuple[int, int] | None = None) -> 
     Raises:
         InputError: If a file is damaged, or sizes are mixed and `resize` is not given.
     """
-    with album(path) as files:
-        labels, classes = labels_of(list(files), str(path))
-        return own_set(decode(files, str(path), resize), labels, name, files=list(files), classes=classes)
+    with image_files(path) as files:
+        labels, classes = class_labels(list(files), str(path))
+        return from_file_arrays(decode(files, str(path), resize), labels, name, files=list(files), classes=classes)
 
 
 @contextmanager
-def album(path: Path) -> Iterator[dict[str, Read]]:
+def image_files(path: Path) -> Iterator[dict[str, Read]]:
     """The image files of a folder or zip, by name in the order of the names: the two give the same set."""
     if path.is_dir():
         yield _some(dict(sorted(_walk(path))), str(path))
@@ -119,7 +119,7 @@ def _some(files: dict[str, Read], where: str) -> dict[str, Read]:
     return files
 
 
-def labels_of(names: Sequence[str], where: str) -> tuple[np.ndarray | None, list[str]]:
+def class_labels(names: Sequence[str], where: str) -> tuple[np.ndarray | None, list[str]]:
     """The number of each file's class subfolder, and their names in order; None where there are none.
 
     Raises:
@@ -185,7 +185,7 @@ def decode(
     return images
 
 
-def load_photo(
+def load_image_file(
     path: Path, shape: tuple[int, int, int], resize: tuple[int, int] | None = None, *, fit: Fit | None = None
 ) -> np.ndarray:
     """One image file as uint8 (c, h, w), read as those of an album are.

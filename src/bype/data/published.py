@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bype.core.errors import InputError, first_line
 from bype.data.archives import opened
-from bype.data.image_files import album, decode
+from bype.data.image_files import decode, image_files
 from bype.data.images import Dataset, Images
 from bype.data.splits import from_arrays, split
 
@@ -62,7 +62,7 @@ def cifar10(folder: Path) -> Dataset:
 
 def celeba(folder: Path) -> Dataset:
     """Aligned faces at 64x64, from a folder or a zip, in a seeded split of 26:2:2."""
-    with album(celeba_files(folder)) as files:
+    with image_files(celeba_files(folder)) as files:
         if len(files) < 15:
             raise InputError(f"{folder}: expected at least 15 faces, got {len(files)}")
         pixels = decode(files, str(folder), fit=aligned_face, colour=True)

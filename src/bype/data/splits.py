@@ -88,7 +88,7 @@ def split(
     return Dataset(name, **parts, files=tuple(files), classes=tuple(classes))
 
 
-def own_set(
+def from_file_arrays(
     images: np.ndarray,
     labels: np.ndarray | None,
     name: str,

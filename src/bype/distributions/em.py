@@ -9,14 +9,20 @@ from torch import Tensor
 from bype.distributions.base import LOG_2PI
 from bype.distributions.mixtures import LOG2_E, tiles
 
-MOST_CANDIDATES = 40  # of sigma, before a search that finds no top gives up
+MAX_CANDIDATES = 40  # of sigma, before a search that finds no top gives up
 
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 def fit_em(
-    z: Tensor, n_components: int, generator: torch.Generator, *, steps: int = 100, tolerance: float = 1e-4, say: Say
+    z: Tensor,
+    n_components: int,
+    generator: torch.Generator,
+    *,
+    steps: int = 100,
+    tolerance: float = 1e-4,
+    report: Report,
 ) -> tuple[Tensor, Tensor, float]:
     r"""Maximum likelihood of a mixture of normals with one sigma, by EM, in tiles of z.
 
@@ -26,7 +32,7 @@ def fit_em(
         generator: Which draws the means start at.
         steps: EM steps at most.
         tolerance: Stop when the mean log-likelihood rises by less, nats.
-        say: Told the log-likelihood now and then.
+        report: Told the log-likelihood now and then.
 
     Returns:
         Means (K, D), log-shares (K,), sigma.
@@ -40,7 +46,7 @@ def fit_em(
     for step in range(1, steps + 1):
         loc, log_weights, variance, log_likelihood = em_step(z, loc, log_weights, variance)
         if step % 10 == 0:
-            say(f"EM step {step}: {log_likelihood:.4f} nats a draw, sigma {variance**0.5:.4f}")
+            report(f"EM step {step}: {log_likelihood:.4f} nats a draw, sigma {variance**0.5:.4f}")
         if log_likelihood - before < tolerance:
             break
         before = log_likelihood
@@ -76,14 +82,14 @@ def em_step(z: Tensor, loc: Tensor, log_weights: Tensor, variance: float) -> tup
     return new.to(z.dtype), (counts / len(z)).log().to(z.dtype), variance, log_likelihood
 
 
-def best_scale(bounds: Callable[[Tensor], Tensor], start: float, like: Tensor, say: Say) -> float:
+def best_scale(bounds: Callable[[Tensor], Tensor], start: float, like: Tensor, report: Report) -> float:
     """The sigma where `bounds` is highest, to about one percent, from about a dozen evaluations of it.
 
     Args:
         bounds: Maps sigmas (C,) to values (C,), with one top.
         start: Where to look; the search goes on beyond its first range if it must.
         like: A tensor of the dtype and device that `bounds` takes.
-        say: Told of progress.
+        report: Told of progress.
     """
     values: dict[float, float] = {}  # by log sigma
 
@@ -91,13 +97,13 @@ def best_scale(bounds: Callable[[Tensor], Tensor], start: float, like: Tensor, s
         scales = torch.tensor(candidates, dtype=torch.float64).exp().to(like)
         values.update(zip(candidates, bounds(scales).tolist(), strict=True))
         best = max(values, key=lambda c: values[c])
-        say(f"sigma {math.exp(best):.4f}: bound {values[best]:.4f} on validation items")
+        report(f"sigma {math.exp(best):.4f}: bound {values[best]:.4f} on validation items")
         return best
 
     step, centre = math.log(8) / 6, math.log(start) - 0.5 * math.log(2)
     best = best_of([centre + i * step for i in range(-3, 4)])
     while best in (min(values), max(values)):
-        if len(values) > MOST_CANDIDATES:
+        if len(values) > MAX_CANDIDATES:
             return math.exp(best)
         side = step if best == max(values) else -step
         best = best_of([best + i * side for i in (1, 2, 3)])

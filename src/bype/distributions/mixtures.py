@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bype.core.precision import product_precision, running_sum
+from bype.core.precision import deterministic_cumsum, product_precision
 from bype.distributions.base import LOG_2PI, Event
 from bype.distributions.normal import DiagonalNormal
 
@@ -136,7 +136,7 @@ class NormalMixture(Event):
         with torch.no_grad():
             shares = (self.log_weights - self.log_weights.max()).exp()
             if shape.numel():
-                index = draw_by_shares(shares, shape.numel(), generator)
+                index = categorical_sample(shares, shape.numel(), generator)
             else:  # which multinomial refuses
                 index = torch.zeros(0, dtype=torch.long, device=shares.device)
             z = self.component(index).sample(generator=generator).view(*shape, self.event_shape[0])
@@ -308,15 +308,15 @@ def _logsumexp_affine(features: Tensor, coefficients: Tensor, constants: Tensor)
     return log_total, best
 
 
-def draw_by_shares(shares: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
+def categorical_sample(shares: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
     """n indices drawn with probabilities in proportion to `shares`, (n,)."""
     if not shares.is_cuda:
         return torch.multinomial(shares, n, replacement=True, generator=generator)
-    return draw_by_inversion(shares, n, generator)
+    return inverse_cdf_sample(shares, n, generator)
 
 
-def draw_by_inversion(shares: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
+def inverse_cdf_sample(shares: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
     """The same where the cumulative shares pass uniform numbers, the same bits each time on a GPU too."""
-    total = running_sum(shares)
+    total = deterministic_cumsum(shares)
     at = torch.rand(n, dtype=total.dtype, device=shares.device, generator=generator) * total[-1]
     return torch.searchsorted(total, at, right=True).clamp_(max=len(shares) - 1)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from bype.core.precision import product_precision
 from bype.data.images import Images
-from bype.models.observing import observed
+from bype.models.observing import model_inputs
 from bype.models.vae import VAE
 
 ACTIVE_VARIANCE = 0.01
@@ -16,7 +16,7 @@ ACTIVE_VARIANCE = 0.01
 def latents(model: VAE, images: Images, seed: int = 0) -> Tensor:
     """The means of q(z|x), (n, D)."""
     model.eval()
-    return model.encoder.means(observed(model, images, seed))
+    return model.encoder.means(model_inputs(model, images, seed))
 
 
 def active_units(means: Tensor) -> int:

@@ -1,6 +1,7 @@
 """The importance-weighted log-likelihood of images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -10,9 +11,8 @@ from bype.core.errors import InputError
 from bype.core.precision import flush_denormals, product_precision
 from bype.data.images import Images
 from bype.models.objectives import iwae
-from bype.models.observing import observed
+from bype.models.observing import model_inputs
 from bype.models.vae import VAE
-from bype.runs.scoring import Scoring
 
 # Offset from the seed, so that evaluation shares no noise with training or validation.
 EVALUATION_STREAM = 2_000_003
@@ -21,6 +21,19 @@ NOISE_ELEMENTS = 2**23
 
 
 Progress = Callable[[int, int], None]  # items done, items in all
+
+
+class PartialScores(Protocol):
+    """Where the scores of a long evaluation are saved as they are computed, so that it can be resumed."""
+
+    def load(self, generator: torch.Generator, settings: Mapping[str, Any], /) -> Tensor | None:
+        """The scores so far, (n,), with the generator advanced to their end; None where there are none."""
+
+    def keep(self, values: Sequence[Tensor], generator: torch.Generator, /) -> None:
+        """Records the scores so far; they are written now and then."""
+
+    def save(self) -> None:
+        """Writes what is recorded and not written yet."""
 
 
 @torch.no_grad()
@@ -32,7 +45,7 @@ def log_likelihood(
     *,
     prior: Distribution | None = None,
     seed: int = 0,
-    scoring: Scoring | None = None,
+    scoring: PartialScores | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
     """The importance-weighted bound on log p(x) of every image, (n,), in the unit of the likelihood.
@@ -67,7 +80,7 @@ def log_likelihood(
     try:
         if progress is not None:
             progress(done, len(images))
-        for x in observed(model, images, seed, size):
+        for x in model_inputs(model, images, seed, size):
             seen += len(x)
             if seen <= done:
                 continue

@@ -13,14 +13,13 @@ from bype.core.precision import product_precision
 from bype.data.images import Dataset, Images
 from bype.evaluation.divergences import prior_divergences
 from bype.evaluation.latents import active_units, latents
-from bype.evaluation.likelihood import EVALUATION_STREAM, Progress, log_likelihood
+from bype.evaluation.likelihood import EVALUATION_STREAM, PartialScores, Progress, log_likelihood
 from bype.evaluation.neighbours import KNN, check_ks, knn_accuracy
 from bype.models.objectives import elbo, kl_by_level
-from bype.models.observing import observed
+from bype.models.observing import model_inputs
 from bype.models.vae import VAE
 from bype.priors.base import Prior
 from bype.priors.pseudocoreset import PseudocoresetPrior
-from bype.runs.scoring import Scoring
 
 
 def in_nats(model: VAE, log_p: float | Tensor, n_pixels: int) -> Any:
@@ -28,7 +27,7 @@ def in_nats(model: VAE, log_p: float | Tensor, n_pixels: int) -> Any:
     return log_p if model.decoder.likelihood.normalised else log_p - 0.5 * n_pixels * math.log(math.pi)
 
 
-def likelihood_figures(model: VAE, log_p: Tensor, data: Dataset, suffix: str = "") -> dict[str, float]:
+def likelihood_metrics(model: VAE, log_p: Tensor, data: Dataset, suffix: str = "") -> dict[str, float]:
     """`nll_nats`, under `mse` also `nll_paper`, and `bpd` where the data have levels, of the items' log-likelihoods."""
     figures = {}
     mean, n_pixels = log_p.double().mean().item(), math.prod(data.shape)
@@ -56,7 +55,7 @@ def evaluate(
     ks: Sequence[int] | None = None,
     seed: int = 0,
     trained_on: bool = True,
-    scoring: Scoring | None = None,
+    scoring: PartialScores | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Every figure of a model on one split; one that does not apply is absent.
@@ -83,9 +82,9 @@ def evaluate(
         check_ks(ks, sum(map(len, rest)))
     p = model.eval().prior(model.encoder)
     log_p = log_likelihood(model, scored, n_samples, prior=p, seed=seed, scoring=scoring, progress=progress)
-    figures: dict[str, Any] = likelihood_figures(model, log_p, data)
+    figures: dict[str, Any] = likelihood_metrics(model, log_p, data)
     figures |= {"samples": n_samples, "items": len(scored)}
-    figures |= bound_figures(model, images, p, math.prod(data.shape), seed)
+    figures |= bound_metrics(model, images, p, math.prod(data.shape), seed)
     means = latents(model, images, seed)
     if len(means) > 1:  # of one item there is no variance
         figures["active_units"] = active_units(means)
@@ -112,7 +111,7 @@ def evaluate_under(
     n_samples: int = 5000,
     n_items: int | None = None,
     seed: int = 0,
-    scoring: Scoring | None = None,
+    scoring: PartialScores | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """The log-likelihood under another prior than the model's: `nll_nats@NAME` and its like.
@@ -135,7 +134,7 @@ def evaluate_under(
     scored = _checked_part(model, data, split, n_samples, n_items).first(n_items)
     p = prior(model.eval().encoder)
     log_p = log_likelihood(model, scored, n_samples, prior=p, seed=seed, scoring=scoring, progress=progress)
-    figures: dict[str, Any] = likelihood_figures(model, log_p, data, f"@{name}")
+    figures: dict[str, Any] = likelihood_metrics(model, log_p, data, f"@{name}")
     return figures | {f"samples@{name}": n_samples, f"items@{name}": len(scored)}
 
 
@@ -147,13 +146,13 @@ def _checked_part(model: VAE, data: Dataset, split: str, n_samples: int, n_items
     return data.part(split)
 
 
-def bound_figures(model: VAE, images: Images, p: Distribution, n_pixels: int, seed: int) -> dict[str, float]:
+def bound_metrics(model: VAE, images: Images, p: Distribution, n_pixels: int, seed: int) -> dict[str, float]:
     """`elbo_nats`, under `mse` also `elbo_paper`, and its parts, means per item over one draw of z each.
 
     With two levels also the KL term of each.
     """
     generator = torch.Generator(images.pixels.device).manual_seed(seed + EVALUATION_STREAM)
-    terms = [elbo(model, x, prior=p, generator=generator) for x in observed(model, images, seed)]
+    terms = [elbo(model, x, prior=p, generator=generator) for x in model_inputs(model, images, seed)]
     reconstruction = -torch.cat([t.log_likelihood for t in terms]).double().mean().item()
     kl = torch.cat([t.kl for t in terms]).double().mean().item()
     lower = [t.kl_z1 for t in terms if t.kl_z1 is not None]

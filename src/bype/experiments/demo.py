@@ -13,6 +13,7 @@ from bype.core.config import PRIORS, Config
 from bype.core.errors import InputError, RunExistsError
 from bype.core.files import is_partial, locked, read_json, write_json
 from bype.evaluation.metrics import evaluate
+from bype.models.generation import plates
 from bype.runs.fitting import TrainedRun, fit
 from bype.runs.run import RUN_FILES, Run
 from bype.training.trackers.terminal import epochs
@@ -108,7 +109,7 @@ def draw(out: Path, runs: dict[str, TrainedRun]) -> None:
         pictures.gallery(coreset.pseudo_inputs, coreset.weights / coreset.n_data, title), out / "pseudo-points.png"
     )
     generator = torch.Generator(data.train.pixels.device).manual_seed(0)
-    pictures.save_png(charts.plates(model.plates(16, generator=generator)), out / "plates.png")
+    pictures.save_png(charts.plates(plates(model, 16, generator=generator)), out / "plates.png")
     x = data.test.first(32).scaled()
     pictures.save_png(pictures.pairs(x, model.reconstruct(x)), out / "reconstructions.png")
     metrics = {prior: trained.run.metrics() for prior, trained in runs.items()}

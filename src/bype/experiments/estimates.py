@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from bype.core.devices import device_model, device_of
+from bype.core.devices import device_model, resolve_device
 from bype.core.errors import InputError
 from bype.core.precision import flush_denormals
 from bype.data.catalog import load
@@ -44,7 +44,7 @@ def estimate(cell: Cell, done: Sequence[dict[str, Any]], runs_folder: Path) -> E
     Epochs that its run has already and scoring that is kept are not counted again. How many there will be is, under
     early stopping, the median of the ledger's runs of that protocol, or a guess.
     """
-    device = device_model(device_of(cell.config.device))
+    device = device_model(resolve_device(cell.config.device))
     protocol = [d["figures"]["epochs"] for d in done if d["protocol"] == cell.protocol and "epochs" in d["figures"]]
     like = [
         d
@@ -82,7 +82,7 @@ def measure(cell: Cell, steps: int = 5, latents: int = 500) -> tuple[float, floa
 
 def _measure(cell: Cell, steps: int, n_latents: int) -> tuple[float, float]:
     config = cell.config
-    data = load(config.set, config.data_dir).to(device_of(config.device))
+    data = load(config.set, config.data_dir).to(resolve_device(config.device))
     model = model_from(config, data)
     few = replace(data, train=data.train.first(steps * config.batch_size))
     trainer = trainer_from(config, model, few)

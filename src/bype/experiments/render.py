@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from bype.core.config import CORESETS, PRIORS
 from bype.core.errors import InputError
 from bype.core.files import write_text
-from bype.experiments.cells import FIFTH
+from bype.experiments.cells import EVERY_FIFTH
 from bype.experiments.ledger import VAMP_POINTS, read
 from bype.experiments.stats import Summary, paired, summary
 from bype.viz import charts
@@ -205,7 +205,7 @@ def _less(ours: Sequence[Cell], theirs: Sequence[Cell]) -> Summary | None:
         return paired(by_seed(ours, "nll_paper"), by_seed(theirs, "nll_paper"))
 
     def fifth(cells: Sequence[Cell]) -> dict[int, float]:
-        own = {c["seed"]: c["figures"]["nll_paper"] for c in cells if _every(c) == FIFTH}
+        own = {c["seed"]: c["figures"]["nll_paper"] for c in cells if _every(c) == EVERY_FIFTH}
         return own | by_seed(cells, "nll_paper_fifth")
 
     return paired(fifth(ours), fifth(theirs))
@@ -320,10 +320,10 @@ def _step_two(cells: Sequence[Cell], folder: Path) -> Text:
         return []
     kinds = {
         k: [c for c in mine if (c["coreset"] or _label(c)) == k]
-        for k in ("none", "paper", "published", "elbo", "vamp", STUCK)
+        for k in ("none", "paper", "published", "elbo", "vamp", CLAMPED_AT_USE)
     }
-    if not kinds[STUCK]:
-        del kinds[STUCK]
+    if not kinds[CLAMPED_AT_USE]:
+        del kinds[CLAMPED_AT_USE]
     base = by_seed(kinds["none"], "nll_paper_short")
     lines = [
         "## Step (ii): its strategies, protocol `short`",
@@ -449,12 +449,16 @@ def _trunk(cells: Sequence[Cell], folder: Path) -> Text:
 
 
 #: VampPrior's first cells (`ledger.VAMP_POINTS`).
-STUCK = "vamp (points clamped at use)"
+CLAMPED_AT_USE = "vamp (points clamped at use)"
 
 
 def _label(cell: Cell) -> str:
     """The prior, and of VampPrior's first cells what tells them from later ones."""
-    return STUCK if cell["prior"] == "vamp" and not VAMP_POINTS.items() <= cell["settings"].items() else cell["prior"]
+    return (
+        CLAMPED_AT_USE
+        if cell["prior"] == "vamp" and not VAMP_POINTS.items() <= cell["settings"].items()
+        else cell["prior"]
+    )
 
 
 def _counted(cells: Sequence[Cell], figure: str) -> str:

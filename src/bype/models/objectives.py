@@ -67,7 +67,7 @@ def elbo(
     else:
         q = model.encoder(x)
     z, log_q = q.rsample_and_log_prob(generator=generator)
-    given = model.given(x, z, generator=generator)
+    given = model.likelihood_terms(x, z, generator=generator)
     kl = log_q - prior.log_prob(z)
     return ElboTerms(given.log_likelihood, kl if given.kl is None else kl + given.kl, given.kl)
 
@@ -126,7 +126,7 @@ def iwae(
         parts = []
         for s in range(0, n_samples, step):
             z, log_q = q_items.rsample_and_log_prob(noise[s : s + step])
-            given = model.given(x[items], z, None if lower is None else lower[s : s + step])
+            given = model.likelihood_terms(x[items], z, None if lower is None else lower[s : s + step])
             log_w = given.log_weight + p.log_prob(z) - log_q  # (s, b)
             parts.append(log_w.logsumexp(0))
         bounds.append(torch.stack(parts).logsumexp(0))

@@ -11,9 +11,9 @@ from bype.models.vae import VAE
 BINARISED_AT_ONCE = 500
 
 
-def observed(model: VAE, images: Images, seed: int, batch_size: int = 500) -> Iterator[Tensor]:
+def model_inputs(model: VAE, images: Images, seed: int, batch_size: int = 500) -> Iterator[Tensor]:
     """The images in batches as the model sees them: scaled, and binarised by `seed` under a binary likelihood."""
     generator = torch.Generator(images.pixels.device).manual_seed(seed)
     # Always drawn as many at a time: a GPU's draws depend on how many there are.
     for x in images.batches(BINARISED_AT_ONCE, dtype=model.dtype):
-        yield from model.observe(x, generator).split(batch_size)
+        yield from model.binarise(x, generator).split(batch_size)

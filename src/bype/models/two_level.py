@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from bype.distributions.pixels import EqualMixture
-from bype.models.vae import VAE, Given
+from bype.models.vae import VAE, LikelihoodTerms
 from bype.networks.base import Decoder, Encoder
 from bype.networks.two_level import LowerEncoder, LowerPrior
 from bype.priors.base import Prior
@@ -42,13 +42,13 @@ class TwoLevelVAE(VAE):
         self.lower_encoder, self.lower_prior = lower_encoder, lower_prior
         self.lower_dim = lower_prior.latent_dim
 
-    def given(
+    def likelihood_terms(
         self, x: Tensor, z: Tensor, noise: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Given:
+    ) -> LikelihoodTerms:
         """log p(x|z1,z2) and log q(z1|x,z2) - log p(z1|z2), at one draw of z1 for each z2."""
         q, p = self.lower_encoder(x, z), self.lower_prior(z)
         lower, log_q = q.rsample_and_log_prob(noise, generator=generator)
-        return Given(self._decode(lower, z).log_prob(x), log_q - p.log_prob(lower))
+        return LikelihoodTerms(self._decode(lower, z).log_prob(x), log_q - p.log_prob(lower))
 
     def likelihood(self, z: Tensor, n_draws: int = 1, *, generator: torch.Generator | None = None) -> Distribution:
         r"""p(x|z2) by L draws from p(z1|z2), the same draws for every image, batch shape (S,).
@@ -69,10 +69,10 @@ class TwoLevelVAE(VAE):
             return self._decode(p.sample(generator=generator), z)
         return EqualMixture(self._decode(p.sample((n_draws,), generator=generator), z))
 
-    def generate(self, z: Tensor, *, generator: torch.Generator | None = None, draw: bool = True) -> Tensor:
+    def generate(self, z: Tensor, *, generator: torch.Generator | None = None, sample_lower: bool = True) -> Tensor:
         """The mean of p(x|z1,z2), z1 drawn from p(z1|z2), or its mean."""
         p = self.lower_prior(z)
-        return self._decode(p.sample(generator=generator) if draw else p.loc, z).mean
+        return self._decode(p.sample(generator=generator) if sample_lower else p.loc, z).mean
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:

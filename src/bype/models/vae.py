@@ -1,7 +1,7 @@
-"""The variational autoencoder, an encoder, a decoder and a prior, and its sibling with two levels of latents.
+"""The variational autoencoder: an encoder, a decoder and a prior.
 
-All that tells one level from two is in the methods `given`, `likelihood`, `generate` and `reconstruct`, which the
-objectives, step (ii), evaluation and generation call with the latents that the prior is over.
+One and two levels of latents differ only in the methods `likelihood_terms`, `likelihood`, `generate` and
+`reconstruct`, which the objectives, step (ii), evaluation and generation call with the latents of the prior.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from bype.core.errors import InputError
-from bype.core.files import path_of
+from bype.core.files import expand_path
 from bype.core.tensors import read_tensors, write_tensors
 from bype.data.images import Dataset, Images
 from bype.distributions.mixtures import IsotropicMixture, NormalMixture
@@ -33,16 +33,7 @@ class Samples(NamedTuple):
     components: Tensor | None  # (n,), None where the prior has no components
 
 
-class Plates(NamedTuple):
-    """Components of a prior, the image each is made of, and samples of each."""
-
-    points: Tensor  # (k, c, h, w)
-    images: Tensor  # (k, n, c, h, w), the means of p(x|z)
-    components: Tensor  # (k,)
-    shares: Tensor  # (k,), of the mixture
-
-
-class Given(NamedTuple):
+class LikelihoodTerms(NamedTuple):
     """What the rest of a model says of images, given the latents z that the prior is over."""
 
     log_likelihood: Tensor  # log p(x|z); of two levels log p(x|z1,z2), z1 drawn from q(z1|x,z2)
@@ -54,7 +45,7 @@ class Given(NamedTuple):
         return self.log_likelihood if self.kl is None else self.log_likelihood - self.kl
 
 
-def take_tensors(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
+def load_state_checked(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
     """Puts tensors by name into a model, all or none.
 
     Raises:
@@ -102,7 +93,7 @@ class VAE(nn.Module):
         """Whether the likelihood is of binary images, so that data are binarised."""
         return self.decoder.likelihood.binary
 
-    def observe(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def binarise(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Images as the model sees them, (B, c, h, w): under a binary likelihood drawn from their grey values."""
         return torch.bernoulli(x, generator=generator) if self.binary else x
 
@@ -117,7 +108,7 @@ class VAE(nn.Module):
         Raises:
             InputError: If the file cannot be written.
         """
-        write_tensors(path_of(path), self.state_dict(), {"model": self._facts()})
+        write_tensors(expand_path(path), self.state_dict(), {"model": self._metadata()})
 
     def load(self, path: str | Path) -> Self:
         """Takes over what `save` wrote, into a model built alike, and returns it.
@@ -128,23 +119,23 @@ class VAE(nn.Module):
         Raises:
             InputError: If the file is missing, damaged, or of a model built otherwise; the model is then as it was.
         """
-        state, counters = read_tensors(path_of(path))
-        facts, own = counters.get("model"), self._facts()
+        state, counters = read_tensors(expand_path(path))
+        facts, own = counters.get("model"), self._metadata()
         if not isinstance(facts, dict):
             raise InputError(f"{path}: expected a model that VAE.save wrote, got another file")
         for name, value in own.items():
-            brought = name in self.prior.brought_facts and type(facts.get(name)) is type(value)
+            brought = name in self.prior.restored_metadata and type(facts.get(name)) is type(value)
             if facts.get(name) != value and not brought:
                 raise InputError(f"{path}: expected a model with {name} {value}, as this one, got {facts.get(name)}")
-        take_tensors(self, state, str(path))
-        for name in self.prior.brought_facts:
+        load_state_checked(self, state, str(path))
+        for name in self.prior.restored_metadata:
             setattr(self.prior, name, facts[name])
         return self
 
-    def _facts(self) -> dict[str, Any]:
+    def _metadata(self) -> dict[str, Any]:
         """What tells this model from others beside its tensors."""
         kinds = {"likelihood": self.decoder.likelihood, "prior": self.prior}
-        return {name: type(part).__name__ for name, part in kinds.items()} | self.prior.facts()
+        return {name: type(part).__name__ for name, part in kinds.items()} | self.prior.metadata()
 
     def check_data(self, data: Dataset) -> None:
         """Refuses data that the model cannot take.
@@ -186,7 +177,7 @@ class VAE(nn.Module):
             index: Their rows in the training set, (B,), so that an exemplar prior leaves each row's own point out.
             generator: Where a prior's random choices come from.
         """
-        points = self.prior.draw(index, generator)
+        points = self.prior.step_points(index, generator)
         if points is None:
             return self.encoder(x), self.prior(self.encoder)
         images = points.images
@@ -207,16 +198,16 @@ class VAE(nn.Module):
     def begin_epoch(self) -> None:
         """Called before each epoch of training: encodes what its steps take from a cache."""
         self.prior.begin_epoch(self.encoder)
-        points = self.prior.draw() if self.reencode < 1 and self.prior.keeps_points else None
+        points = self.prior.step_points() if self.reencode < 1 and self.prior.keeps_points else None
         features = None if points is None else full_precision(self.encoder.features(points.images))
         if features is None or self.cached_features is None:
             self.cached_features = features
         else:
             self.cached_features.copy_(features)  # in place: a recorded step knows no other tensor
 
-    def given(
+    def likelihood_terms(
         self, x: Tensor, z: Tensor, noise: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Given:
+    ) -> LikelihoodTerms:
         """log p(x|z), and of two levels one draw of what the lower one adds.
 
         Args:
@@ -225,7 +216,7 @@ class VAE(nn.Module):
             noise: Standard normal numbers for the lower level, (\\*samples, B, lower_dim); by default drawn.
             generator: Where they are drawn from.
         """
-        return Given(self.decoder(z).log_prob(x))
+        return LikelihoodTerms(self.decoder(z).log_prob(x))
 
     def likelihood(self, z: Tensor, n_draws: int = 1, *, generator: torch.Generator | None = None) -> Distribution:
         """p(x|z) as step (ii) needs it: the same for all images, batch shape (S,).
@@ -237,13 +228,13 @@ class VAE(nn.Module):
         """
         return self.decoder(z)
 
-    def generate(self, z: Tensor, *, generator: torch.Generator | None = None, draw: bool = True) -> Tensor:
+    def generate(self, z: Tensor, *, generator: torch.Generator | None = None, sample_lower: bool = True) -> Tensor:
         """The mean image at latents z (\\*batch, D), (\\*batch, c, h, w).
 
         Args:
             z: The latents.
             generator: Where the lower level is drawn from, where there is one.
-            draw: Whether to draw it; otherwise it is its mean.
+            sample_lower: Whether to sample it; otherwise it is its mean.
         """
         return self.decoder(z).mean
 
@@ -293,49 +284,6 @@ class VAE(nn.Module):
         return Samples(images, z, m)
 
     @torch.no_grad()
-    def plates(self, n: int, n_points: int = 9, *, generator: torch.Generator | None = None) -> Plates:
-        """Components drawn by their shares, without replacement, and n samples of each (Figure 1).
-
-        Args:
-            n: Samples of each component.
-            n_points: How many components; fewer where fewer have a share.
-            generator: Where the draws come from.
-
-        Raises:
-            ValueError: If the prior's components are not made of images.
-        """
-        p = self.prior(self.encoder)
-        first = torch.zeros(1, dtype=torch.long, device=next(self.parameters()).device)
-        if not isinstance(p, NormalMixture) or self.prior.points_at(first) is None:
-            raise ValueError(f"Expected a prior made of points, but got {type(self.prior).__name__}.")
-        shares = p.log_weights.exp()
-        drawn = torch.multinomial(shares, min(n_points, int((shares > 0).sum())), generator=generator)
-        points = self.prior.points_at(drawn)
-        assert points is not None
-        latents = torch.stack([p.component(m).sample((n,), generator=generator) for m in drawn.tolist()])
-        return Plates(points, self.generate(latents, generator=generator), drawn, shares[drawn])
-
-    @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
         """The mean of p(x|z) at the mean of q(z|x), (n, c, h, w)."""
         return self.decoder(self.encoder(x).loc).mean
-
-    @torch.no_grad()
-    def interpolate(self, start: Tensor, end: Tensor, steps: int = 11) -> Tensor:
-        """Images along the line from one image's posterior mean to another's (Figure 2), (n, steps, c, h, w).
-
-        Of two levels z2 moves on the line, and z1 is the mean of p(z1|z2).
-
-        Args:
-            start: Images, (n, c, h, w).
-            end: Images, (n, c, h, w).
-            steps: Images from start to end, both counted.
-
-        Raises:
-            ValueError: If `steps` is less than 2.
-        """
-        if steps < 2:
-            raise ValueError(f"Expected at least 2 `steps`, but got {steps}.")
-        a, b = self.encoder(start).loc[:, None], self.encoder(end).loc[:, None]
-        share = torch.linspace(0, 1, steps, dtype=a.dtype, device=a.device)[:, None]
-        return self.generate(torch.lerp(a, b, share), draw=False)

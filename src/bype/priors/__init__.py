@@ -2,10 +2,10 @@
 
 A prior is a module; calling it with an encoder returns p(z), a distribution with event shape (D,). The encoder is an
 argument, so that the model alone owns it. For a training step the prior first says which points it wants encoded
-(`draw`), the model encodes them together with its batch, and the prior makes p(z) of their features (`mixture`).
+(`step_points`), the model encodes them together with its batch, and the prior makes p(z) of their features (`mixture`).
 """
 
-from bype.priors.base import Points, Prior
+from bype.priors.base import ComponentPoints, PointEncoder, Points, Prior
 from bype.priors.exemplar import ExemplarPrior
 from bype.priors.fitted import FittedMixture
 from bype.priors.pseudocoreset import PseudocoresetPrior
@@ -13,8 +13,10 @@ from bype.priors.standard import StandardPrior
 from bype.priors.vamp import VampPrior
 
 __all__ = [
+    "ComponentPoints",
     "ExemplarPrior",
     "FittedMixture",
+    "PointEncoder",
     "Points",
     "Prior",
     "PseudocoresetPrior",

@@ -1,7 +1,8 @@
 """The interface of a prior, and what several priors share."""
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -9,23 +10,43 @@ from torch.distributions import Distribution
 
 from bype.data.images import Images
 from bype.distributions.mixtures import IsotropicMixture
-from bype.networks.base import Encoder
+from bype.distributions.normal import DiagonalNormal
 
 
-class Points(NamedTuple):
-    """Points that become a mixture's components, and their log-shares."""
+class PointEncoder(Protocol):
+    """The part of an encoder that a prior needs; `bype.networks.Encoder` has it."""
+
+    def features(self, x: Tensor, /) -> Tensor:
+        """Images (n, c, h, w) to features (n, F)."""
+
+    def loc(self, features: Tensor, /) -> Tensor:
+        """The posterior means of features, (n, D)."""
+
+    def posterior(self, features: Tensor, /) -> DiagonalNormal:
+        """q(z|x) of features, batch shape (n,)."""
+
+    def means(self, batches: Iterable[Tensor], /) -> Tensor:
+        """The posterior means of batches of images, (n, D), without a gradient."""
+
+
+class ComponentPoints(NamedTuple):
+    """The images that become a mixture's components, and their log-weights."""
 
     images: Tensor  # (M, c, h, w), in [0, 1]
-    log_weights: Tensor  # (M,), or (B, M) where each row of the batch has shares of its own
+    log_weights: Tensor  # (M,), or (B, M) where each row of the batch has its own
+
+
+#: The former name.
+Points = ComponentPoints
 
 
 class Prior(nn.Module, ABC):
     """The interface of every prior."""
 
-    #: Whether `draw` gives the same points, in the same order, at every step, so that their features can be kept.
+    #: Whether `step_points` returns the same points in the same order at every step, so that features can be cached.
     keeps_points = False
-    #: Which of its `facts` a saved prior brings along, as attributes; in the others a model that loads it must agree.
-    brought_facts: tuple[str, ...] = ()
+    #: Entries of `metadata()` that are restored on load; all others must match.
+    restored_metadata: tuple[str, ...] = ()
 
     @property
     def fixed_shapes(self) -> bool:
@@ -33,11 +54,13 @@ class Prior(nn.Module, ABC):
         return True
 
     @abstractmethod
-    def forward(self, encoder: Encoder) -> Distribution:
+    def forward(self, encoder: PointEncoder) -> Distribution:
         """Returns p(z) as it is evaluated and sampled, event shape (D,)."""
 
     @abstractmethod
-    def draw(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> Points | None:
+    def step_points(
+        self, index: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> ComponentPoints | None:
         """The points that a training step's p(z) needs encoded, or None.
 
         Args:
@@ -46,21 +69,21 @@ class Prior(nn.Module, ABC):
         """
 
     @abstractmethod
-    def mixture(self, encoder: Encoder, features: Tensor, log_weights: Tensor) -> Distribution:
+    def mixture(self, encoder: PointEncoder, features: Tensor, log_weights: Tensor) -> Distribution:
         """p(z) with components made of the encoder's features (M, F) of the points."""
 
     def points_at(self, index: Tensor) -> Tensor | None:
         """The images behind the components at `index`, (n, c, h, w); None where components are not made of images."""
         return None
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """What p(z) depends on beside the tensors of its `state_dict`, as JSON can hold it."""
         return {}
 
     def check_items(self, images: Images) -> None:
         """Raises a ValueError if the prior cannot be trained on these items."""
 
-    def begin_epoch(self, encoder: Encoder) -> None:
+    def begin_epoch(self, encoder: PointEncoder) -> None:
         """Called before each epoch of training."""
 
     def after_step(self) -> None:
@@ -73,17 +96,17 @@ class PointPrior(Prior):
     keeps_points = True
 
     @abstractmethod
-    def draw(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> Points:
+    def step_points(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> ComponentPoints:
         """All the points."""
 
-    def forward(self, encoder: Encoder) -> Distribution:
+    def forward(self, encoder: PointEncoder) -> Distribution:
         """The mixture over all the points."""
-        points = self.draw()
+        points = self.step_points()
         return self.mixture(encoder, encoder.features(points.images), points.log_weights)
 
     def points_at(self, index: Tensor) -> Tensor:
         """The points at `index`, (n, c, h, w)."""
-        return self.draw().images[index].detach()
+        return self.step_points().images[index].detach()
 
 
 class SharedScalePrior(Prior):
@@ -93,7 +116,7 @@ class SharedScalePrior(Prior):
         super().__init__()
         self.log_scale = nn.Parameter(torch.zeros(()))
 
-    def mixture(self, encoder: Encoder, features: Tensor, log_weights: Tensor) -> IsotropicMixture:
+    def mixture(self, encoder: PointEncoder, features: Tensor, log_weights: Tensor) -> IsotropicMixture:
         """The isotropic mixture about the points' posterior means."""
         return IsotropicMixture(encoder.loc(features), self.log_scale.exp(), log_weights)
 
@@ -101,14 +124,14 @@ class SharedScalePrior(Prior):
 class DataPrior(Prior):
     """A prior that knows the training items: their stored values, shared with the data set and not saved with it."""
 
-    def _know(self, images: Images | None) -> None:
+    def _attach(self, images: Images | None) -> None:
         self.levels = None if images is None else images.levels
         self.pixels: Tensor | None
         self.rows: Tensor | None
         self.register_buffer("pixels", None if images is None else images.pixels, persistent=False)
         self.register_buffer("rows", None if images is None else images.rows, persistent=False)
 
-    def _stored(self, index: Tensor | slice) -> Tensor:
+    def _pixels_at(self, index: Tensor | slice) -> Tensor:
         """The stored values of the training items at `index`, (n, c, h, w)."""
         assert self.pixels is not None
         return self.pixels[index if self.rows is None else self.rows[index]]

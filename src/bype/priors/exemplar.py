@@ -9,8 +9,7 @@ from torch import Tensor
 
 from bype.data.images import Images, scale
 from bype.distributions.mixtures import IsotropicMixture
-from bype.networks.base import Encoder
-from bype.priors.base import DataPrior, Points, SharedScalePrior
+from bype.priors.base import ComponentPoints, DataPrior, PointEncoder, SharedScalePrior
 
 
 class ExemplarPrior(SharedScalePrior, DataPrior):
@@ -44,13 +43,13 @@ class ExemplarPrior(SharedScalePrior, DataPrior):
         if retrieve is not None and not 1 <= retrieve <= n_exemplars:
             raise ValueError(f"Expected `retrieve` between 1 and n_exemplars={n_exemplars}, but got {retrieve}.")
         self.n_exemplars, self.retrieve, self.n_data = n_exemplars, retrieve, len(images)
-        self._know(images)
+        self._attach(images)
         self.cached_means: Tensor | None
         self.register_buffer("cached_means", None, persistent=False)
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """How many training items it is made of, and which."""
-        return {"n_data": self.n_data, "training_items": _checksum(self._stored, self.n_data, self.chunk)}
+        return {"n_data": self.n_data, "training_items": _checksum(self._pixels_at, self.n_data, self.chunk)}
 
     def check_items(self, images: Images) -> None:
         """Raises a ValueError if they are not its own, in its order: a batch leaves its own out by their places."""
@@ -59,7 +58,7 @@ class ExemplarPrior(SharedScalePrior, DataPrior):
         n = len(images)
 
         def own(index: slice) -> Tensor:
-            return self._stored(index).to(images.pixels.dtype)  # floats follow the model's
+            return self._pixels_at(index).to(images.pixels.dtype)  # floats follow the model's
 
         same = n <= self.n_data and images.levels == self.levels
         if not same or _checksum(images.stored, n, self.chunk) != _checksum(own, n, self.chunk):
@@ -72,34 +71,34 @@ class ExemplarPrior(SharedScalePrior, DataPrior):
 
     def points_at(self, index: Tensor | slice) -> Tensor:
         """The training items at `index`, (n, c, h, w)."""
-        return scale(self._stored(index), self.levels, self.log_scale.dtype)
+        return scale(self._pixels_at(index), self.levels, self.log_scale.dtype)
 
-    def means(self, encoder: Encoder) -> Tensor:
+    def means(self, encoder: PointEncoder) -> Tensor:
         """The posterior means of all N points, (N, D), without a gradient."""
         return encoder.means(self.points_at(slice(i, i + self.chunk)) for i in range(0, self.n_data, self.chunk))
 
-    def forward(self, encoder: Encoder) -> IsotropicMixture:
+    def forward(self, encoder: PointEncoder) -> IsotropicMixture:
         """The mixture over all N points; the means carry no gradient."""
         loc = self.means(encoder)
         return IsotropicMixture(loc, self.log_scale.exp(), loc.new_full((self.n_data,), 1 / self.n_data).log())
 
-    def begin_epoch(self, encoder: Encoder) -> None:
+    def begin_epoch(self, encoder: PointEncoder) -> None:
         """Encodes the training set for retrieval."""
         if self.retrieve is not None:
             self.cached_means = self.means(encoder)
 
-    def draw(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> Points:
+    def step_points(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> ComponentPoints:
         """n points drawn afresh (or those retrieved of them); each row of `index` leaves its own out."""
         drawn = torch.randperm(self.n_data, generator=generator, device=self.log_scale.device)[: self.n_exemplars]
         if index is None:
-            return Points(self.points_at(drawn), self.log_scale.new_full((len(drawn),), 1 / len(drawn)).log())
+            return ComponentPoints(self.points_at(drawn), self.log_scale.new_full((len(drawn),), 1 / len(drawn)).log())
         own = index[:, None] == drawn  # (B, n)
         log_weights = -(len(drawn) - own.sum(1, keepdim=True, dtype=self.log_scale.dtype)).log().expand(own.shape)
         log_weights = log_weights.masked_fill(own, -torch.inf)
         if self.retrieve is not None and self.retrieve < len(drawn):
             nearest = self._nearest(index, drawn, own)
             drawn, log_weights = drawn[nearest], log_weights[:, nearest]
-        return Points(self.points_at(drawn), log_weights)
+        return ComponentPoints(self.points_at(drawn), log_weights)
 
     def _nearest(self, index: Tensor, drawn: Tensor, own: Tensor) -> Tensor:
         """Positions in `drawn` of the union of each row's K nearest, its own point excepted."""

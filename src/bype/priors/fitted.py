@@ -5,8 +5,7 @@ from torch import Tensor
 
 from bype.data.images import Images, scale
 from bype.distributions.mixtures import IsotropicMixture
-from bype.networks.base import Encoder
-from bype.priors.base import DataPrior
+from bype.priors.base import DataPrior, PointEncoder
 
 
 class FittedMixture(DataPrior):
@@ -35,19 +34,19 @@ class FittedMixture(DataPrior):
         self.register_buffer("loc", loc)
         self.register_buffer("log_weights", log_weights)
         self.register_buffer("log_scale", log_scale)
-        self._know(images)
+        self._attach(images)
         self.items: Tensor | None
         self.register_buffer("items", items, persistent=False)
 
-    def forward(self, encoder: Encoder) -> IsotropicMixture:
+    def forward(self, encoder: PointEncoder) -> IsotropicMixture:
         """The mixture, whatever the encoder."""
         return IsotropicMixture(self.loc, self.log_scale.exp(), self.log_weights)
 
-    def draw(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> None:
+    def step_points(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> None:
         """No points: the mixture is not made of the encoder's features any more."""
         return
 
-    def mixture(self, encoder: Encoder, features: Tensor, log_weights: Tensor) -> IsotropicMixture:
+    def mixture(self, encoder: PointEncoder, features: Tensor, log_weights: Tensor) -> IsotropicMixture:
         """The mixture, whatever the features."""
         return self(encoder)
 
@@ -55,4 +54,4 @@ class FittedMixture(DataPrior):
         """The training items behind the components at `index`; None for components found by EM."""
         if self.pixels is None or self.items is None:
             return None
-        return scale(self._stored(self.items[index]), self.levels, self.loc.dtype)
+        return scale(self._pixels_at(self.items[index]), self.levels, self.loc.dtype)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from bype.core.config import CORESETS
 from bype.data.images import Images
-from bype.priors.base import PointPrior, Points, SharedScalePrior
+from bype.priors.base import ComponentPoints, PointPrior, SharedScalePrior
 
 
 class PseudocoresetPrior(SharedScalePrior, PointPrior):
@@ -30,7 +30,7 @@ class PseudocoresetPrior(SharedScalePrior, PointPrior):
         ValueError: If M is 0 or more than N, or there is no such strategy.
     """
 
-    brought_facts = ("n_data",)  # the weights go on to stand for the items they stood for
+    restored_metadata = ("n_data",)  # the weights go on to stand for the items they stood for
 
     def __init__(self, pseudo_inputs: Tensor, n_data: int, *, coreset: str = "paper") -> None:
         super().__init__()
@@ -54,18 +54,18 @@ class PseudocoresetPrior(SharedScalePrior, PointPrior):
         """Whether the gradient of the objective moves points and weights."""
         return self.coreset == "elbo"
 
-    def draw(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> Points:
+    def step_points(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> ComponentPoints:
         """All pseudo-points, with the shares w/N."""
         if self.learned:
-            return Points(self.pseudo_inputs, self.log_weights.log_softmax(0))
-        return Points(self.pseudo_inputs, (self.weights / self.n_data).log())
+            return ComponentPoints(self.pseudo_inputs, self.log_weights.log_softmax(0))
+        return ComponentPoints(self.pseudo_inputs, (self.weights / self.n_data).log())
 
     def check_items(self, images: Images) -> None:
         """Raises a ValueError if they are more than the weights stand for."""
         if len(images) > self.n_data:
             raise ValueError(f"expected the {self.n_data} training items of the prior, got {len(images)}")
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """What the weights sum to."""
         return {"n_data": self.n_data}
 

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 
 from bype.distributions.normal import DiagonalNormal
-from bype.networks.base import Encoder
-from bype.priors.base import Prior
+from bype.priors.base import PointEncoder, Prior
 
 
 class StandardPrior(Prior):
@@ -20,14 +19,14 @@ class StandardPrior(Prior):
         self.loc: Tensor
         self.register_buffer("loc", torch.zeros(latent_dim), persistent=False)
 
-    def forward(self, encoder: Encoder) -> DiagonalNormal:
+    def forward(self, encoder: PointEncoder) -> DiagonalNormal:
         """N(0, I)."""
         return DiagonalNormal(self.loc, torch.ones_like(self.loc))
 
-    def draw(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> None:
+    def step_points(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> None:
         """No points."""
         return
 
-    def mixture(self, encoder: Encoder, features: Tensor, log_weights: Tensor) -> DiagonalNormal:
+    def mixture(self, encoder: PointEncoder, features: Tensor, log_weights: Tensor) -> DiagonalNormal:
         """N(0, I), whatever the features."""
         return self(encoder)

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from bype.distributions.mixtures import DiagonalMixture
-from bype.networks.base import Encoder
-from bype.priors.base import PointPrior, Points
+from bype.priors.base import ComponentPoints, PointEncoder, PointPrior
 
 
 class VampPrior(PointPrior):
@@ -36,12 +35,12 @@ class VampPrior(PointPrior):
         """Clamps the points to [0, 1]."""
         self.pseudo_inputs.clamp_(0, 1)
 
-    def draw(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> Points:
+    def step_points(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> ComponentPoints:
         """All pseudo-inputs, equal shares."""
         m = len(self.pseudo_inputs)
-        return Points(self.pseudo_inputs.clamp(0, 1), self.pseudo_inputs.new_full((m,), 1 / m).log())
+        return ComponentPoints(self.pseudo_inputs.clamp(0, 1), self.pseudo_inputs.new_full((m,), 1 / m).log())
 
-    def mixture(self, encoder: Encoder, features: Tensor, log_weights: Tensor) -> DiagonalMixture:
+    def mixture(self, encoder: PointEncoder, features: Tensor, log_weights: Tensor) -> DiagonalMixture:
         """The mixture of the points' posteriors."""
         q = encoder.posterior(features)
         return DiagonalMixture(q.loc, q.scale, log_weights)

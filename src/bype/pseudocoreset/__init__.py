@@ -3,21 +3,21 @@
 from bype.pseudocoreset.elbo import Elbo
 from bype.pseudocoreset.fixed import Fixed
 from bype.pseudocoreset.gradient import CoresetGradient, coreset_gradient
-from bype.pseudocoreset.paper import Paper
-from bype.pseudocoreset.published import Published
+from bype.pseudocoreset.paper import Algorithm2
+from bype.pseudocoreset.published import ReferenceCode
 from bype.pseudocoreset.registry import STRATEGIES
 from bype.pseudocoreset.simplex import project_to_simplex
-from bype.pseudocoreset.strategy import Strategy, coreset_figures
+from bype.pseudocoreset.strategy import Strategy, coreset_metrics
 
 __all__ = [
     "STRATEGIES",
+    "Algorithm2",
     "CoresetGradient",
     "Elbo",
     "Fixed",
-    "Paper",
-    "Published",
+    "ReferenceCode",
     "Strategy",
-    "coreset_figures",
     "coreset_gradient",
+    "coreset_metrics",
     "project_to_simplex",
 ]

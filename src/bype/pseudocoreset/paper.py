@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from bype.core.graphs import Step, captured
+from bype.core.graphs import Step, capture
 from bype.data.images import Images
 from bype.models.vae import VAE
 from bype.pseudocoreset.adam import Adam
@@ -14,7 +14,7 @@ from bype.pseudocoreset.strategy import Strategy, coreset_prior, data_batch
 
 
 class Prepared(NamedTuple):
-    """An inner step of `Paper`, as it is run, and what it was made for."""
+    """An inner step of `Algorithm2`, as it is run, and what it was made for."""
 
     key: tuple[int, ...]
     known: tuple[object, ...]
@@ -22,7 +22,7 @@ class Prepared(NamedTuple):
     adam: Adam
 
 
-class Paper(Strategy):
+class Algorithm2(Strategy):
     """Strategy `paper`: Algorithm 2, some steps of it at each update.
 
     After each step U is clamped to [0, 1] and w projected onto {w >= 0, sum w = N}. Adam's moments start afresh at
@@ -57,8 +57,8 @@ class Paper(Strategy):
         key = (*map(id, known), prior.pseudo_inputs.data_ptr(), prior.weights.data_ptr())
         if self.prepared is None or self.prepared.key != key:
             step, adam = self.prepare(model, data, generator)
-            moved = [prior.pseudo_inputs, prior.weights, *adam.tensors()]
-            run = captured(step, moved, generator, "step (ii)") if self.graph else step
+            mutated = [prior.pseudo_inputs, prior.weights, *adam.tensors()]
+            run = capture(step, mutated, generator, "step (ii)") if self.graph else step
             self.prepared = Prepared(key, known, run, adam)
         self.prepared.adam.reset()
         for _ in range(self.steps):

@@ -12,7 +12,7 @@ from bype.pseudocoreset.gradient import CoresetGradient, coreset_gradient
 from bype.pseudocoreset.strategy import Strategy, coreset_prior, data_batch
 
 
-class Published(Strategy):
+class ReferenceCode(Strategy):
     """Strategy `published`: step (ii) as the authors' published code does it, kept for comparison.
 
     One full pass of mini-batches at each update; Adam with the rate 0.5/(j + 1), j restarting at 0 with each update

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from bype.core.precision import running_sum
+from bype.core.precision import deterministic_cumsum
 
 
 def project_to_simplex(v: Tensor, total: float) -> Tensor:
@@ -19,7 +19,7 @@ def project_to_simplex(v: Tensor, total: float) -> Tensor:
     v = v - v.max()
     ordered = v.sort(descending=True).values
     counts = torch.arange(1, len(v) + 1, device=v.device)
-    thresholds = (running_sum(ordered) - total) / counts
+    thresholds = (deterministic_cumsum(ordered) - total) / counts
     # Read on the device, for a recorded step may not wait for it. There is always one, unless v has a NaN.
     last = (ordered > thresholds).sum(0, keepdim=True).clamp(min=1) - 1
     return (v - thresholds.gather(0, last)).clamp(min=0).to(dtype)

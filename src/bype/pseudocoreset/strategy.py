@@ -48,11 +48,11 @@ def coreset_prior(model: VAE) -> PseudocoresetPrior:
 
 def data_batch(model: VAE, data: Images, index: Tensor, generator: torch.Generator) -> Tensor:
     """Training items at `index` as the model takes them."""
-    return model.observe(data.scaled(index, dtype=coreset_prior(model).pseudo_inputs.dtype), generator)
+    return model.binarise(data.scaled(index, dtype=coreset_prior(model).pseudo_inputs.dtype), generator)
 
 
 @torch.no_grad()
-def coreset_figures(prior: PseudocoresetPrior, data: Images) -> dict[str, float]:
+def coreset_metrics(prior: PseudocoresetPrior, data: Images) -> dict[str, float]:
     """||sum_m w_m u_m / N - mean x|| and the share of the values of U outside [0, 1].
 
     The first is the distance from what Algorithm 2 can at best reach: the data's mean.

@@ -3,25 +3,23 @@
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from bype.models.build import model_from
-from bype.core.config import Config
-from bype.core.config import flag_of
-from bype.data.images import Dataset
-from bype.data.catalog import load
-from bype.core.devices import device_of
-from bype.core.errors import InputError
-from bype.core.errors import RunExistsError
+
+from bype.core.config import Config, flag_name
+from bype.core.devices import resolve_device
+from bype.core.errors import InputError, RunExistsError
 from bype.core.files import remove_partial
+from bype.data.catalog import load
+from bype.data.images import Dataset
+from bype.models.build import model_from
 from bype.models.vae import VAE
+from bype.pseudocoreset.paper import Algorithm2
+from bype.pseudocoreset.published import ReferenceCode
 from bype.pseudocoreset.registry import STRATEGIES
-from bype.pseudocoreset.paper import Paper
-from bype.pseudocoreset.published import Published
 from bype.pseudocoreset.strategy import Strategy
 from bype.runs.run import Run
+from bype.runs.saving import SAVES_IN_THREAD, Writer
 from bype.training.epoch import EpochInfo
 from bype.training.trainer import Trainer
-from bype.runs.saving import SAVES_IN_THREAD
-from bype.runs.saving import Writer
 
 
 def strategy_from(config: Config) -> Strategy:
@@ -33,9 +31,9 @@ def strategy_from(config: Config) -> Strategy:
             "n_samples": config.coreset_samples,
             "z1_draws": config.coreset_z1,
         }
-        return Paper(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+        return Algorithm2(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
     if config.coreset == "published":
-        return Published(config.batch_size, config.coreset_samples, config.coreset_z1 or 1)
+        return ReferenceCode(config.batch_size, config.coreset_samples, config.coreset_z1 or 1)
     return STRATEGIES[config.coreset]()
 
 
@@ -71,7 +69,7 @@ def _check_options(run: Run, config: Config) -> None:
     for f in fields(Config):
         recorded, given = getattr(own, f.name), getattr(config, f.name)
         if given != recorded and f.name not in free:
-            own_value = f"no {flag_of(f)}" if recorded is None else f"{flag_of(f)} {recorded}"
+            own_value = f"no {flag_name(f)}" if recorded is None else f"{flag_name(f)} {recorded}"
             raise InputError(f"--resume {run.path}: expected {own_value}, the run's own, got {given}")
 
 
@@ -105,7 +103,7 @@ def fit(
     if existed:
         _check_options(run, config)
         run.follow_data(config)
-    device = device_of(config.device)
+    device = resolve_device(config.device)
     data = run.load_data(device) if existed else load(config.set, config.data_dir, resize=config.resize).to(device)
     model = model_from(config, data)
     trainer = trainer_from(config, model, data)

@@ -12,33 +12,21 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
 import torch
-from bype.models.build import model_from
-from bype.core.tensors import FORMAT
-from bype.core.tensors import read_checkpoint
-from bype.core.tensors import read_tensors
-from bype.core.tensors import write_tensors
+
 from bype.core.config import Config
-from bype.data.catalog import KNOWN
+from bype.core.devices import device_model, versions
+from bype.core.errors import InputError, first_line
+from bype.core.files import expand_path, is_partial, locked, read_json, write_json, write_text
+from bype.core.tensors import FORMAT, read_checkpoint, read_tensors, write_tensors
+from bype.data.catalog import PUBLISHED, is_image_collection, load
 from bype.data.images import Dataset
-from bype.data.catalog import is_album
-from bype.data.catalog import load
-from bype.core.devices import device_model
-from bype.core.devices import versions
-from bype.core.errors import InputError
-from bype.core.errors import first_line
-from bype.core.files import is_partial
-from bype.core.files import locked
-from bype.core.files import path_of
-from bype.core.files import read_json
-from bype.core.files import write_json
-from bype.core.files import write_text
-from bype.models.vae import VAE
-from bype.models.vae import take_tensors
+from bype.models.build import model_from
+from bype.models.vae import VAE, load_state_checked
 from bype.training.epoch import EpochInfo
 from bype.training.state import Snapshot
 from bype.training.trainer import Trainer
-
 
 #: What bype writes into a run's folder.
 RUN_FILES = re.compile(
@@ -54,7 +42,7 @@ class Run:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = path_of(path)
+        self.path = expand_path(path)
 
     @property
     def exists(self) -> bool:
@@ -105,7 +93,7 @@ class Run:
             "versions": versions(),
             "device": device_model(data.train.pixels.device),
         }
-        if config.set not in KNOWN:
+        if config.set not in PUBLISHED:
             record["set_path"] = _resolved(config.set)
         write_json(self.path / "config.json", record)
 
@@ -225,11 +213,11 @@ class Run:
         """
         config, record = self.config(), self._record()
         if name is not None and not self.is_set(name):
-            resize = config.resize if is_album(str(name)) else None
+            resize = config.resize if is_image_collection(str(name)) else None
             return load(str(name), config.data_dir, resize=resize).to(device)
         path = record.get("set_path")
         place = path if isinstance(path, str) and os.path.exists(path) else config.set
-        if isinstance(path, str) and not os.path.exists(path_of(place)):
+        if isinstance(path, str) and not os.path.exists(expand_path(place)):
             raise InputError(
                 f"{path}: expected the data that {self.path} was trained on, got nothing there; if it has moved, "
                 f"`bype train NEWPLACE --out {self.path} --resume` tells the run"
@@ -246,7 +234,7 @@ class Run:
             InputError: If there is no run.
         """
         own, path = self.config().set, self._record().get("set_path")
-        if name in KNOWN or own in KNOWN or path is None:
+        if name in PUBLISHED or own in PUBLISHED or path is None:
             return name == own
         return _resolved(name) == path
 
@@ -259,17 +247,17 @@ class Run:
         """
         name, root = config.set, config.data_dir
         own, record = self.config(), self._record()
-        if name not in KNOWN or not KNOWN[name].files or root is None or _same(root, own.data_dir):
+        if name not in PUBLISHED or not PUBLISHED[name].files or root is None or _same(root, own.data_dir):
             root = None  # none is given in which the set could lie elsewhere
         if root is None and self.is_set(name):
             return None
-        if name != own.set and (name in KNOWN or own.set in KNOWN):
+        if name != own.set and (name in PUBLISHED or own.set in PUBLISHED):
             raise InputError(f"--resume {self.path}: expected SET {own.set}, the run's own, got {name}")
         if load(name, root or own.data_dir, resize=own.resize).checksum() != record["data_sum"]:
             raise InputError(f"{name}: expected the data that {self.path} was trained on, got other values")
         if root is not None:
             record["options"]["data_dir"] = _resolved(root)
-        if name not in KNOWN:
+        if name not in PUBLISHED:
             record["set_path"] = _resolved(name)
         with self.lock():
             write_json(self.path / "config.json", record)
@@ -286,7 +274,7 @@ class Run:
         """
         where = self.path / "best.safetensors"
         model = model_from(self.config(), data)
-        take_tensors(model, read_tensors(where)[0], str(where))
+        load_state_checked(model, read_tensors(where)[0], str(where))
         return model.eval()
 
     def networks(self) -> dict[str, Any]:
@@ -314,4 +302,4 @@ def _same(place: str, other: str | None) -> bool:
 
 
 def _resolved(name: str) -> str:
-    return str(path_of(name).resolve())
+    return str(expand_path(name).resolve())

@@ -3,10 +3,10 @@
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
+
 from bype.runs.run import Run
 from bype.training.epoch import EpochInfo
 from bype.training.state import Snapshot
-
 
 #: Devices beside which a checkpoint is written in a thread.
 SAVES_IN_THREAD = ("cuda",)

@@ -5,14 +5,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
 import torch
 from torch import Tensor
-from bype.core.tensors import read_tensors
-from bype.core.tensors import write_tensors
-from bype.core.devices import device_model
-from bype.core.devices import versions
-from bype.core.errors import InputError
 
+from bype.core.devices import device_model, versions
+from bype.core.errors import InputError
+from bype.core.tensors import read_tensors, write_tensors
 
 #: Seconds between two writings; a scoring that is killed loses no more.
 SAVED_EVERY = 30.0
@@ -26,7 +25,7 @@ def saved() -> bool:
     return bool(_kept)
 
 
-class Scoring:
+class PartialScores:
     """What is done of a scoring, a value for each item so far, and where its noise goes on.
 
     A file that cannot be written ends no scoring: it is of use only to one that is stopped.
@@ -44,7 +43,7 @@ class Scoring:
         self._started = self._written = time.monotonic()
 
     def load(self, generator: torch.Generator, given: Mapping[str, Any]) -> Tensor | None:
-        """The values so far, (n,), with the generator put where they end; None where there are none made as `given`."""
+        """The scores so far, (n,), with the generator advanced to their end; None where there are none for `given`."""
         self._started = self._written = time.monotonic()
         self._made_for = self.what | dict(given) | {"device": _kind(generator.device)}
         try:

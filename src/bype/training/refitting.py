@@ -13,8 +13,8 @@ from torch import Tensor
 from bype.core.errors import InputError
 from bype.core.precision import flush_denormals, product_precision
 from bype.data.images import Dataset
-from bype.distributions.em import Say, best_scale, fit_em, log_prob_at_scales
-from bype.models.observing import observed
+from bype.distributions.em import Report, best_scale, fit_em, log_prob_at_scales
+from bype.models.observing import model_inputs
 from bype.models.vae import VAE
 from bype.priors.fitted import FittedMixture
 
@@ -32,7 +32,7 @@ def refit(
     points: int | None = None,
     em: int | None = None,
     seed: int = 0,
-    say: Say | None = None,
+    report: Report | None = None,
 ) -> FittedMixture:
     """A prior for a trained model, its networks left as they are.
 
@@ -42,7 +42,7 @@ def refit(
         points: Make components of so many training items, drawn without replacement; by default of all.
         em: Instead, K components by EM on draws from q(z|x_n) over the training items.
         seed: Seed of the draws.
-        say: Told what is done, a line at a time.
+        report: Told what is done, a line at a time.
 
     Raises:
         InputError: If a count does not fit the data, or both are given.
@@ -54,14 +54,14 @@ def refit(
     for flag, count in (("--points", points), ("--em", em)):
         if count is not None and not 1 <= count <= n:
             raise InputError(f"{flag}: expected between 1 and the {n} training items, got {count}")
-    say = say or (lambda line: None)
+    report = report or (lambda line: None)
     model.eval()
     device = data.train.pixels.device
     generator = torch.Generator(device).manual_seed(seed)
     with torch.no_grad(), flush_denormals(), product_precision(tf32=False):
         if em is not None:
             generator = generator.manual_seed(seed + EM_STREAM)
-            loc, log_weights, scale = fit_em(aggregate_posterior(model, data, generator), em, generator, say=say)
+            loc, log_weights, scale = fit_em(aggregate_posterior(model, data, generator), em, generator, report=report)
             items = None
         else:
             items = torch.arange(n, device=device)
@@ -71,7 +71,7 @@ def refit(
             log_weights = loc.new_full((len(loc),), 1 / len(loc)).log()
             # Where the search begins; a prior of one's own may have a scale for each latent.
             scale = getattr(model.prior, "log_scale", loc.new_zeros(())).mean().exp().item()
-        scale = choose_scale(model, data, loc, log_weights, scale, seed, say)
+        scale = choose_scale(model, data, loc, log_weights, scale, seed, report)
     images = None if items is None else data.train
     return FittedMixture(loc, log_weights, loc.new_tensor(scale).log(), images, items)
 
@@ -79,13 +79,14 @@ def refit(
 def aggregate_posterior(model: VAE, data: Dataset, generator: torch.Generator, per_item: int = 5) -> Tensor:
     """Draws from q(z|x_n), `per_item` of each training item, (N * per_item, D)."""
     draws = [
-        model.encoder(x).sample((per_item,), generator=generator) for x in observed(model, data.train, BINARY_STREAM)
+        model.encoder(x).sample((per_item,), generator=generator)
+        for x in model_inputs(model, data.train, BINARY_STREAM)
     ]
     return torch.cat([d.flatten(0, 1) for d in draws])
 
 
 def choose_scale(
-    model: VAE, data: Dataset, loc: Tensor, log_weights: Tensor, start: float, seed: int, say: Say
+    model: VAE, data: Dataset, loc: Tensor, log_weights: Tensor, start: float, seed: int, report: Report
 ) -> float:
     """The sigma with the best mean importance-weighted bound over the first validation items.
 
@@ -93,11 +94,11 @@ def choose_scale(
     """
     generator = torch.Generator(loc.device).manual_seed(seed)
     latent, rest = [], []  # z, (s, b, D), and log p(x|z) - log q(z|x), (s, b)
-    for x in observed(model, data.validation.first(VALIDATION_ITEMS), seed + BINARY_STREAM, batch_size=10):
+    for x in model_inputs(model, data.validation.first(VALIDATION_ITEMS), seed + BINARY_STREAM, batch_size=10):
         q = model.encoder(x)
         z = q.sample((VALIDATION_DRAWS,), generator=generator)
         latent.append(z)
-        rest.append(model.given(x, z, generator=generator).log_weight - q.log_prob(z))
+        rest.append(model.likelihood_terms(x, z, generator=generator).log_weight - q.log_prob(z))
     z, log_rest = torch.cat(latent, 1), torch.cat(rest, 1)
     rows = z.flatten(0, 1)
 
@@ -105,4 +106,4 @@ def choose_scale(
         log_p = log_prob_at_scales(rows, loc, log_weights, scales).view(len(scales), *log_rest.shape)
         return (log_p + log_rest).logsumexp(1).double().mean(1) - math.log(VALIDATION_DRAWS)
 
-    return best_scale(bounds, start, loc, say)
+    return best_scale(bounds, start, loc, report)

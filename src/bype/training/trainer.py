@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bype.core import graphs
-from bype.core.config import MOST, PRECISIONS
+from bype.core.config import MAX_INT, PRECISIONS
 from bype.core.errors import InputError, TrainingError
 from bype.core.precision import deterministic_algorithms, flush_denormals, product_precision
 from bype.data.images import Dataset
@@ -20,9 +20,9 @@ from bype.models.objectives import elbo, kl_by_level
 from bype.models.vae import VAE
 from bype.priors.pseudocoreset import PseudocoresetPrior
 from bype.pseudocoreset.fixed import Fixed
-from bype.pseudocoreset.paper import Paper
+from bype.pseudocoreset.paper import Algorithm2
 from bype.pseudocoreset.registry import STRATEGIES
-from bype.pseudocoreset.strategy import Strategy, coreset_figures
+from bype.pseudocoreset.strategy import Strategy, coreset_metrics
 from bype.training.epoch import EpochInfo
 from bype.training.optim import NormalizedAdam
 from bype.training.state import Snapshot
@@ -103,7 +103,7 @@ class Trainer:
             ("coreset_interval", coreset_interval, 1),
             ("seed", seed, 0),
         ):
-            if not _is_whole(value) or not low <= value <= MOST:
+            if not _is_whole(value) or not low <= value <= MAX_INT:
                 raise InputError(f"{name}: expected a whole number from {low} to 2^31, got {value!r}")
         if not _is_number(lr) or not 0 <= lr < math.inf:
             raise InputError(f"lr: expected a number of at least 0, got {lr!r}")
@@ -253,8 +253,8 @@ class Trainer:
                 log.warning("training: no CUDA graph, step by step instead (the prior's points differ in number)")
             return step
         cache = [] if self.model.cached_features is None else [self.model.cached_features]
-        moved = [*self.model.state_dict().values(), *cache, *self.optimizer.prepare(), self._steps, self._step]
-        return graphs.captured(step, moved, self.generator, "training")
+        mutated = [*self.model.state_dict().values(), *cache, *self.optimizer.prepare(), self._steps, self._step]
+        return graphs.capture(step, mutated, self.generator, "training")
 
     def _counted_step(self, index: Tensor) -> None:
         """A network step, and its line among the epoch's."""
@@ -265,7 +265,7 @@ class Trainer:
 
     def network_step(self, index: Tensor, beta: float | Tensor) -> StepInfo:
         """Step (i): one step of the optimiser on the training items at `index`."""
-        x = self.model.observe(self.data.train.scaled(index, dtype=self.model.dtype), self.generator)
+        x = self.model.binarise(self.data.train.scaled(index, dtype=self.model.dtype), self.generator)
         # Autocast's cache of cast weights would outlive a recorded step.
         recorded = self.device.type == "cuda"
         with torch.autocast(
@@ -293,26 +293,26 @@ class Trainer:
         figures = {}
         if not self.strategy.learned:
             figures["val_loss_before_update"] = before_update = self.validate()
-            if not math.isfinite(before_update):  # points would be moved by what is no gradient
+            if not math.isfinite(before_update):  # points would be mutated by what is no gradient
                 raise self._no_validation(epoch, before_update, "before step (ii)")
             start = self._now()
             self.model.eval()
-            before = graphs.broken()
+            before = graphs.failed_captures()
             try:
                 figures |= self.strategy.update(self.model, self.data.train, self.generator)
             except RuntimeError:
                 self._check_coreset(epoch)  # which a draw from shares that are not numbers can be
                 raise
             self._check_coreset(epoch)
-            if graphs.broken() != before:
+            if graphs.failed_captures() != before:
                 self._replay = None
             figures["seconds_coreset"] = self._now() - start
-        return figures | coreset_figures(prior, self.data.train)
+        return figures | coreset_metrics(prior, self.data.train)
 
     def _check_coreset(self, epoch: int) -> None:
         for name in ("pseudo_inputs", "weights"):
             if not getattr(self.model.prior, name).isfinite().all():
-                more = ": try a lower --coreset-lr" if isinstance(self.strategy, Paper) else ""
+                more = ": try a lower --coreset-lr" if isinstance(self.strategy, Algorithm2) else ""
                 raise TrainingError(
                     f"epoch {epoch}, step (ii): expected finite numbers, got others in prior.{name}{more}"
                 )

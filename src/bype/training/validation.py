@@ -15,6 +15,6 @@ def validation_bound(model: VAE, images: Images, seed: int, *, batch_size: int =
     prior = model.prior(model.encoder)
     total = torch.zeros((), dtype=torch.float64, device=images.pixels.device)
     for grey in images.batches(batch_size, dtype=model.dtype):
-        x = model.observe(grey, generator)
+        x = model.binarise(grey, generator)
         total += elbo(model, x, prior=prior, generator=generator).bound().sum()
     return total.item() / len(images)

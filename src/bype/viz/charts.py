@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bype.models.vae import Plates
+from bype.models.generation import Plates
 from bype.viz.images import grid, to_uint8
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bype.core.console import progress_bar, say
+from bype.core.console import progress_bar, report
 
 if TYPE_CHECKING:
     from bype.training.epoch import EpochInfo
@@ -27,9 +27,9 @@ def epochs(title: str, total: int) -> Iterator[Callable[["EpochInfo", "Trainer"]
         return f"val {info.val_loss:.2f} best {trainer.best_val_loss:.2f} @ {trainer.best_epoch} {info.seconds:.2f} s"
 
     if not sys.stderr.isatty():
-        yield lambda info, trainer: say(f"{title}  epoch {info.epoch}/{total}  {line(info, trainer)}")
+        yield lambda info, trainer: report(f"{title}  epoch {info.epoch}/{total}  {line(info, trainer)}")
         return
-    say(title)
+    report(title)
     with progress_bar() as bar:
         task = bar.add_task("", total=total)
         yield lambda info, trainer: bar.update(task, completed=info.epoch, description=short(info, trainer))

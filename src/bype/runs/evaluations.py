@@ -2,24 +2,18 @@
 
 import re
 from typing import Any
-from bype.core.tensors import FORMAT
-from bype.core.tensors import read_checkpoint
-from bype.core.tensors import write_tensors
-from bype.data.images import Dataset
+
 from bype.core.devices import versions
-from bype.core.errors import InputError
-from bype.core.errors import RunExistsError
-from bype.core.errors import first_line
-from bype.core.files import locked
-from bype.core.files import read_json
-from bype.core.files import write_json
+from bype.core.errors import InputError, RunExistsError, first_line
+from bype.core.files import locked, read_json, write_json
+from bype.core.tensors import FORMAT, read_checkpoint, write_tensors
+from bype.data.images import Dataset
 from bype.priors.fitted import FittedMixture
 from bype.runs.run import Run
-from bype.runs.scoring import Scoring
-from bype.runs.scoring import kept_in
+from bype.runs.scoring import PartialScores, kept_in
 
 
-class Results:
+class Evaluations:
     """The results of the networks that a run's best checkpoint holds when this is made.
 
     Made before those networks are loaded, it can record nothing of others: what is to be recorded after training has
@@ -95,7 +89,7 @@ class Results:
         seed: int = 0,
         every: int = 1,
         refit: str | None = None,
-    ) -> Scoring:
+    ) -> PartialScores:
         """Where the part of a scoring that is done is kept, of these networks, versions and, if named, refit."""
         which = f"every{every}" if every > 1 else "all" if items is None else str(items)
         name = f"scoring-{split}-{samples}x{which}-s{seed}"
@@ -103,7 +97,7 @@ class Results:
         if refit is not None:
             name += f"@{refit}"
             made_for |= {"refit": refit, "refit_sum": self._refit_sum(refit)}
-        return Scoring(self.path / f"{name}.safetensors", made_for)
+        return PartialScores(self.path / f"{name}.safetensors", made_for)
 
     def _remove_stale(self) -> None:
         """Removes the parts of scorings of earlier networks."""
