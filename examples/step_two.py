@@ -1,8 +1,9 @@
-"""What step (ii) does to a trained model: `python examples/step_two.py RUN OUT` (any run with prior bype).
+"""Effect of step (ii) on a trained model: `python examples/step_two.py RUN OUT` (any run with prior bype).
 
-Networks fixed, Algorithm 2 goes on from the run's U and w with more inner steps and larger rates. For each: the
-validation loss, KL(p(z|U,w) || p(z|X)), the distance of sum w u / N from the data's mean, how far the points moved, and
-how much of their motion they have in common. Writes a table and pictures of U before and after to OUT.
+With the networks fixed, Algorithm 2 continues from the run's U and w with more inner steps and larger learning rates.
+Each setting is measured by the validation loss, KL(p(z|U,w) || p(z|X)), the distance of sum w u / N from the data's
+mean, the distance that the points moved, and the part of the displacement that all points have in common. Writes a
+table, and pictures of U before and after, to OUT.
 """
 
 import argparse
