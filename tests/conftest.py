@@ -82,7 +82,8 @@ def write_idx():
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A short run on the digits for each prior: their folders by the prior's name."""
-    from bype.core.config import PRIORS, Config
+    from bype.core.config import Config
+    from bype.core.names import PRIORS
     from bype.runs.fitting import fit
 
     folder = tmp_path_factory.mktemp("runs")

@@ -106,7 +106,7 @@ def check_every_kind_of_step_is_recorded(device):
         infos = list(t)
         assert len(infos) == 2, (prior, built, options)
         assert all(i.skipped_steps == 0 for i in infos), (prior, built, options, infos)
-        for step in [t._replay, *([t.strategy.prepared.run] if prior == "bype" else [])]:
+        for step in [t.steps._full_step, *([t.strategy.prepared.run] if prior == "bype" else [])]:
             assert is_recording(step) or not graphs.available(device), (prior, built, options)
     return {"kinds": len(kinds)}
 
@@ -306,21 +306,21 @@ def check_steps_wait_for_nothing(device):
     t = trainer(images().to(device), "bype", epochs=3, batch_size=60)
     t.run_epoch()
     t.model.train()
-    t._step.zero_()
-    t._steps.zero_()
+    t.steps._line.zero_()
+    t.steps._lines.zero_()
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.set_sync_debug_mode("error")
     try:
         for index in torch.arange(240, device=device).split(60):
-            t._index.copy_(index)
-            t._replay()
+            t.steps._index.copy_(index)
+            t.steps._full_step()
     finally:
         if cuda:
             torch.cuda.set_sync_debug_mode("default")
             torch.cuda.synchronize(device)
-    assert (t._steps[:, 0] < 0).all(), t._steps
-    assert t._step.item() == 4
+    assert (t.steps._lines[:, 0] < 0).all(), t.steps._lines
+    assert t.steps._line.item() == 4
     return {"steps": 4}
 
 

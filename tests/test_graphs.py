@@ -160,7 +160,7 @@ def test_retrieval_changes_shapes_and_is_not_recorded(stand_in, caplog):
     list(Trainer(model, data, epochs=2, warmup=1))
     assert not stand_in
     assert [r.getMessage() for r in caplog.records] == [
-        "training: no CUDA graph, step by step instead (the prior's points differ in number)"
+        "training: CUDA graph disabled: the number of components varies; running eagerly"
     ]
 
 

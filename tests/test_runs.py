@@ -15,10 +15,11 @@ import pytest
 import torch
 
 import bype
-from bype.core.config import CORESETS, Config
+from bype.core.config import Config
 from bype.core.devices import source_tree, versions
 from bype.core.errors import InputError, RunExistsError
 from bype.core.files import write_text
+from bype.core.names import STRATEGIES
 from bype.core.tensors import read_tensors, write_tensors
 from bype.experiments.ledger import cell_id, settings_hash
 from bype.runs.evaluations import Evaluations
@@ -151,11 +152,11 @@ def test_a_model_loads_as_it_was_scored(trained):
         run = Run(folder)
         data = run.load_data()
         model = run.load_model(data)
-        from bype.training.trainer import VALIDATION_STREAM
+        from bype.core.seeds import Stream
         from bype.training.validation import validation_bound
 
         best = min(line["val_loss"] for line in run.metrics())
-        assert -validation_bound(model, data.validation, VALIDATION_STREAM) == best
+        assert -validation_bound(model, data.validation, Stream.VALIDATION) == best
 
 
 @pytest.mark.parametrize(
@@ -444,9 +445,9 @@ def test_every_option_arrives(tmp_path, monkeypatch):
         assert value != defaults[name] or name == "prior", name
     bype.models.build.model_from(config, None)
     assert built == model_options
-    published = bype.runs.fitting.strategy_from(config)
+    published = STRATEGIES[config.coreset].from_options(config)
     assert (published.batch_size, published.n_samples, published.z1_draws) == (17, 13, 14)
-    paper = bype.runs.fitting.strategy_from(replace(config, coreset="paper"))
+    paper = STRATEGIES["paper"].from_options(config)
     assert (paper.steps, paper.lr, paper.n_samples, paper.z1_draws) == (12, 0.03, 13, 14)
     given = {}
     monkeypatch.setattr(bype.runs.fitting, "Trainer", lambda model, data, **options: given.update(options))
@@ -461,7 +462,7 @@ def test_defaults_are_the_same_from_python_and_from_the_shell():
         for name, parameter in inspect.signature(made).parameters.items():
             if name in own and parameter.default is not inspect.Parameter.empty:
                 assert parameter.default == own[name], name
-    assert tuple(bype.pseudocoreset.STRATEGIES) == CORESETS
+    assert set(bype.pseudocoreset.STRATEGIES) == set(STRATEGIES)
 
 
 def test_fit_ends_with_the_best_epoch_s_model(tmp_path, monkeypatch):

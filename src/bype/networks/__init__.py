@@ -1,6 +1,6 @@
 """Networks that return a distribution: `encoder(x)` is q(z|x), `decoder(z)` is p(x|z)."""
 
-from bype.networks.base import Decoder, Encoder, NormalHeads
+from bype.networks.base import Decoder, Encoder, Networks, NormalHeads
 from bype.networks.conv import ConvDecoder, ConvEncoder
 from bype.networks.likelihoods import Bernoulli, Gaussian, Likelihood, Logistic, MeanSquaredError
 from bype.networks.mlp import MLPDecoder, MLPEncoder
@@ -21,6 +21,7 @@ __all__ = [
     "MLPDecoder",
     "MLPEncoder",
     "MeanSquaredError",
+    "Networks",
     "NormalHeads",
     "ResidualDecoder",
     "ResidualEncoder",

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from bype.distributions.normal import DiagonalNormal
-from bype.networks.base import Decoder, NormalHeads
+from bype.networks.base import Decoder, Networks, NormalHeads
 from bype.networks.layers import GatedLinear, gated_mlp
 from bype.networks.likelihoods import Likelihood
+from bype.networks.mlp import MLPEncoder
 
 
 class LowerEncoder(NormalHeads):
@@ -104,3 +105,11 @@ class TwoLevelMLPDecoder(Decoder):
     def image(self, z: Tensor) -> Tensor:
         """The linear output, (n, c*h*w)."""
         return self.output(self.joined(self.latents(z)))
+
+
+def build(shape: tuple[int, int, int], likelihood: Likelihood, hidden_dim: int, latent_dim: int) -> Networks:
+    """The networks of `hvae`."""
+    encoder = MLPEncoder(shape, hidden_dim, latent_dim)
+    decoder = TwoLevelMLPDecoder(shape, likelihood, hidden_dim, latent_dim)
+    lower = LowerEncoder(*dense_image(shape, hidden_dim), hidden_dim, latent_dim, latent_dim)
+    return Networks(encoder, decoder, lower, LowerPrior(hidden_dim, latent_dim, latent_dim))
