@@ -106,7 +106,7 @@ def check_every_kind_of_step_is_recorded(device):
         infos = list(t)
         assert len(infos) == 2, (prior, built, options)
         assert all(i.skipped_steps == 0 for i in infos), (prior, built, options, infos)
-        for step in [t.steps._full_step, *([t.strategy.prepared.run] if prior == "bype" else [])]:
+        for step in [t.steps._full_step.run, *([t.strategy.prepared.run] if prior == "bype" else [])]:
             assert is_recording(step) or not graphs.available(device), (prior, built, options)
     return {"kinds": len(kinds)}
 
@@ -289,9 +289,9 @@ def cuda_check_a_step_that_cannot_be_recorded_is_taken_eagerly(device):
     graphs.log = logging.getLogger("cuda_checks")
     graphs.log.addHandler(handler)
     try:
-        eager = graphs.capture(reads, [total], generator, "a step that reads")
+        eager = graphs.capture(reads, [total], generator, "a step that reads").run
         expected = torch.zeros(3, device=device)
-        for run in (eager, eager, graphs.capture(step, [total], generator, "a step"), eager):
+        for run in (eager, eager, graphs.capture(step, [total], generator, "a step").run, eager):
             run()
             expected += torch.rand(3, generator=again, device=device)
             assert torch.equal(total, expected), (total, expected)
@@ -314,7 +314,7 @@ def check_steps_wait_for_nothing(device):
     try:
         for index in torch.arange(240, device=device).split(60):
             t.steps._index.copy_(index)
-            t.steps._full_step()
+            t.steps._full_step.run()
     finally:
         if cuda:
             torch.cuda.set_sync_debug_mode("default")
