@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -495,7 +496,9 @@ cli.main()
 
 
 def test_streams_that_are_closed_or_full_end_in_a_code_of_ours():
-    done = subprocess.run([sys.executable, "-c", STREAMS], capture_output=True, text=True, timeout=120, check=False)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    given = {"env": buffered, "capture_output": True, "text": True, "timeout": 120, "check": False}
+    done = subprocess.run([sys.executable, "-c", STREAMS], **given)
     codes = {"stdout closed": 0, "stderr closed": 0, "full": 2, "broken": 1}
     assert done.stdout.splitlines()[-1] == str(codes), done.stdout + done.stderr
     assert done.stdout.count("looked in: ") == 1, "with stderr closed"
@@ -503,7 +506,7 @@ def test_streams_that_are_closed_or_full_end_in_a_code_of_ours():
     assert line == "bype: a file: expected to use it, got No space left on device", "the disk's, and of no other"
     for redirected, code in ((">&-", 0), ("2>&-", 0), ("> /dev/full", 2)):  # a Python that begins so
         command = f"{sys.executable} -m bype --version {redirected}"
-        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(["sh", "-c", command], **given)
         assert (done.returncode, len(done.stderr.splitlines())) == (code, code // 2), (redirected, done.stderr)
 
 
