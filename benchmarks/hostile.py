@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from bype import cli
-from bype.files import write_json
+from bype.core.files import write_json
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from hostile_files import own_files, published_files

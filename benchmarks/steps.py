@@ -16,11 +16,11 @@ from pathlib import Path
 import torch
 
 import bype
-from bype.devices import device_model, versions
-from bype.evaluation import log_likelihood
-from bype.files import write_json
-from bype.pseudocoreset import STRATEGIES
-from bype.training import Trainer
+from bype.core.devices import device_model, versions
+from bype.core.files import write_json
+from bype.core.names import STRATEGIES
+from bype.evaluation.likelihood import log_likelihood
+from bype.training.trainer import Trainer
 
 # Prior, strategy, share of the points that a step encodes.
 KINDS = (

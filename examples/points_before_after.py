@@ -1,6 +1,7 @@
-"""Pseudo-points as they started and as they ended: `python examples/points_before_after.py RUN [RUN ...] OUT.png`.
+"""Initial and final pseudo-points of one or more runs: `python examples/points_before_after.py RUN [RUN ...] OUT.png`.
 
-The first row holds the points as they started (the runs' own, if their seeds and data agree), each further row a run's.
+The first row shows the initial points of the first run (which all runs share if their seeds and data are the same).
+Each further row shows the final points of one run.
 """
 
 import argparse
@@ -8,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from bype import pictures
-from bype.build import model_from
-from bype.runs import Run
+from bype.models.build import model_from
+from bype.runs.run import Run
+from bype.viz import images as pictures
 
 SHOWN = 20
 

@@ -1,8 +1,9 @@
-"""What step (ii) does to a trained model: `python examples/step_two.py RUN OUT` (any run with prior bype).
+"""Effect of step (ii) on a trained model: `python examples/step_two.py RUN OUT` (any run with prior bype).
 
-Networks fixed, Algorithm 2 goes on from the run's U and w with more inner steps and larger rates. For each: the
-validation loss, KL(p(z|U,w) || p(z|X)), the distance of sum w u / N from the data's mean, how far the points moved, and
-how much of their motion they have in common. Writes a table and pictures of U before and after to OUT.
+With the networks fixed, Algorithm 2 continues from the run's U and w with more inner steps and larger learning rates.
+Each setting is measured by the validation loss, KL(p(z|U,w) || p(z|X)), the distance of sum w u / N from the data's
+mean, the distance that the points moved, and the part of the displacement that all points have in common. Writes a
+table, and pictures of U before and after, to OUT.
 """
 
 import argparse
@@ -11,11 +12,14 @@ from pathlib import Path
 
 import torch
 
-from bype import pictures
-from bype.evaluation import prior_divergences
-from bype.pseudocoreset import Paper, Published, coreset_figures
-from bype.runs import Run
-from bype.training import VALIDATION_STREAM, validation_bound
+from bype.core.seeds import Stream
+from bype.evaluation.divergences import prior_divergences
+from bype.pseudocoreset.paper import Algorithm2
+from bype.pseudocoreset.published import ReferenceCode
+from bype.pseudocoreset.strategy import coreset_metrics
+from bype.runs.run import Run
+from bype.training.validation import validation_bound
+from bype.viz import images as pictures
 
 SETTINGS = [(0, 1e-3), (100, 1e-3), (1000, 1e-3), (5000, 1e-3), (100, 1e-2), (100, 1e-1), (1000, 1e-2)]
 SHOWN = 24
@@ -26,9 +30,9 @@ def measure(model, data, before):
     moved = (prior.pseudo_inputs - before).flatten(1)
     common = moved.mean(0)
     return {
-        "validation loss": -validation_bound(model, data.validation, VALIDATION_STREAM),
+        "validation loss": -validation_bound(model, data.validation, Stream.VALIDATION),
         "kl_prior": prior_divergences(model, data.train)["kl_prior"],
-        "distance of means": coreset_figures(prior, data.train)["coreset_mean_distance"],
+        "distance of means": coreset_metrics(prior, data.train)["coreset_mean_distance"],
         "norm of u - u0, mean": moved.norm(dim=1).mean().item(),
         "common part": (common.norm() / moved.norm(dim=1).mean()).item() if moved.any() else 0.0,
         "change of w, relative, mean": (prior.weights / (prior.n_data / len(prior.weights)) - 1).abs().mean().item(),
@@ -45,8 +49,8 @@ def main() -> None:
     data = run.load_data()
     start = run.load_model(data)
     before = start.prior.pseudo_inputs.clone()
-    strategies = [(f"paper, {steps} steps at {lr:g}", Paper(steps, lr)) for steps, lr in SETTINGS]
-    strategies += [("published, one pass", Published())]
+    strategies = [(f"paper, {steps} steps at {lr:g}", Algorithm2(steps, lr)) for steps, lr in SETTINGS]
+    strategies += [("published, one pass", ReferenceCode())]
     lines, rows = [], [before[:SHOWN]]
     for name, strategy in strategies:
         model = copy.deepcopy(start)

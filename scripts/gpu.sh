@@ -28,7 +28,7 @@ except ImportError:
     sys.exit(f"gpu.sh: expected torch 2.11 or later, got none in {sys.executable}")
 if tuple(int(p) for p in torch.__version__.split("+")[0].split(".")[:2]) < (2, 11):
     sys.exit(f"gpu.sh: expected torch 2.11 or later, got {torch.__version__}")
-from bype.errors import InputError
+from bype.core.errors import InputError
 from bype.experiments.estimates import parse_duration
 try:
     print(round(parse_duration(sys.argv[1])))
@@ -51,16 +51,19 @@ cuda = torch.cuda.is_available()
 print(torch.__version__ + ", " + (torch.cuda.get_device_name() if cuda else "no GPU here: everything runs on the CPU"))')
 say "torch $device"
 
+step() {
+    timeout "$(left)" "$python" "$@" 2>&1 | tee -a "$out/log" &
+    wait $!
+}
+
 say "checks"
-timeout "$(left)" "$python" tests/cuda_checks.py "$out/checks.json" 2>&1 | tee -a "$out/log" &
-wait $!
+step tests/cuda_checks.py "$out/checks.json"
 
 if [ "$(left)" -gt 30 ]; then
     say "benchmark"
     small=()
     "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || small=(--items 2000 --epochs 1)
-    timeout "$(left)" "$python" benchmarks/steps.py "$out/steps.json" "${small[@]}" 2>&1 | tee -a "$out/log" &
-    wait $!
+    step benchmarks/steps.py "$out/steps.json" "${small[@]}"
 fi
 
 # Cells already in the ledger are not run again; only those made here go into the archive.

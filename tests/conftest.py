@@ -106,8 +106,9 @@ def write_idx():
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A short run on the digits for each prior: their folders by the prior's name."""
-    from bype.config import PRIORS, Config
-    from bype.fitting import fit
+    from bype.core.config import Config
+    from bype.core.names import PRIORS
+    from bype.runs.fitting import fit
 
     folder = tmp_path_factory.mktemp("runs")
     for prior in PRIORS:

@@ -18,13 +18,14 @@ import torch
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import bype
-from bype import evaluation, graphs
-from bype.checkpoints import read_tensors
-from bype.files import write_json
-from bype.priors import PseudocoresetPrior
-from bype.pseudocoreset import Paper
-from bype.scoring import Scoring
-from bype.training import Trainer
+from bype import evaluation
+from bype.core import graphs
+from bype.core.files import write_json
+from bype.core.tensors import read_tensors
+from bype.priors.pseudocoreset import PseudocoresetPrior
+from bype.pseudocoreset.paper import Algorithm2
+from bype.runs.scoring import PartialScores
+from bype.training.trainer import Trainer
 
 STEPS = 20
 PRIORS = ("standard", "vamp", "exemplar", "bype", "bype-learned")
@@ -104,12 +105,17 @@ def check_every_kind_of_step_is_recorded(device):
     kinds += [("bype", {}, {"precision": "tf32"}), ("vamp", {}, {"precision": "tf32"})] if cuda else []
     for prior, built, options in kinds:
         data, batch_size, built = sized(device, built, 100, 20)
-        settings = {"epochs": 2, "batch_size": batch_size, "coreset_interval": 1, "strategy": Paper(steps=2)} | options
+        settings = {
+            "epochs": 2,
+            "batch_size": batch_size,
+            "coreset_interval": 1,
+            "strategy": Algorithm2(steps=2),
+        } | options
         t = trainer(data, prior, built=built, **settings)
         infos = list(t)
         assert len(infos) == 2, (prior, built, options)
         assert all(i.skipped_steps == 0 for i in infos), (prior, built, options, infos)
-        for step in [t._replay, *([t.strategy.prepared.run] if prior == "bype" else [])]:
+        for step in [t.steps._full_step, *([t.strategy.prepared.run] if prior == "bype" else [])]:
             assert is_recording(step) or not graphs.available(device), (prior, built, options)
     return {"kinds": len(kinds)}
 
@@ -131,11 +137,11 @@ def check_step_two_recorded_is_the_eager_one(device):
     data = images().to(device)
     model = trainer(data, "bype", dtype=torch.float64).model
     other = copy.deepcopy(model)
-    strategy, worst = Paper(steps=STEPS), 0.0
+    strategy, worst = Algorithm2(steps=STEPS), 0.0
     generator, again = (torch.Generator(device).manual_seed(3) for _ in range(2))
     for _ in range(2):
         strategy.update(model, data.train, generator)
-        eager = Paper(steps=STEPS)
+        eager = Algorithm2(steps=STEPS)
         step, adam = eager.prepare(other, data.train, again)
         with torch.no_grad():
             adam.reset()
@@ -191,7 +197,7 @@ def check_a_deterministic_run_is_the_same_bits(device):
         def made(prior=prior, built=built, data=data, batch_size=batch_size):
             settings = {"epochs": 3, "batch_size": batch_size, "coreset_interval": 2, "strategy": None}
             if prior == "bype":
-                settings["strategy"] = Paper(steps=2)
+                settings["strategy"] = Algorithm2(steps=2)
             graph = "retrieve" not in built  # whose points differ in number, as a line would say
             return trainer(data, prior, built=built, deterministic=True, graph=graph, **settings)
 
@@ -216,7 +222,7 @@ def check_importance_weights_are_those_of_the_cpu(device):
         weights = []
         for where in (torch.device("cpu"), device):
             m, images_there, there = copy.deepcopy(model).to(where), x.to(where), z.to(where)
-            log_p = m.given(images_there, there).log_weight + m.prior(m.encoder).log_prob(there)
+            log_p = m.likelihood_terms(images_there, there).log_weight + m.prior(m.encoder).log_prob(there)
             weights.append((log_p - m.encoder(images_there).log_prob(there)).cpu())
     worst = ((weights[1] - weights[0]).abs() / weights[0].abs()).max().item()
     assert worst < 1e-9, worst
@@ -231,23 +237,23 @@ def check_a_stopped_scoring_goes_on(device):
     """Four items at once, stopped after twelve of thirty: the noise goes on where it was."""
     data = images().to(device)
     model = trainer(data, "bype", dtype=torch.float64).model
-    items, before = data.train.first(30), evaluation.NOISE_ELEMENTS
+    items, before = data.train.first(30), evaluation.likelihood.NOISE_ELEMENTS
 
     def progress(done, total):
         if done >= 12:
             raise _Stopped
 
-    evaluation.NOISE_ELEMENTS = 4 * 20 * 5
+    evaluation.likelihood.NOISE_ELEMENTS = 4 * 20 * 5
     try:
         whole = evaluation.log_likelihood(model, items, 20)
         with tempfile.TemporaryDirectory() as folder:
             part = Path(folder) / "part"
             with contextlib.suppress(_Stopped):
-                evaluation.log_likelihood(model, items, 20, scoring=Scoring(part, {}), progress=progress)
+                evaluation.log_likelihood(model, items, 20, scoring=PartialScores(part, {}), progress=progress)
             kept = len(read_tensors(part)[0]["values"])
-            rest = evaluation.log_likelihood(model, items, 20, scoring=Scoring(part, {}))
+            rest = evaluation.log_likelihood(model, items, 20, scoring=PartialScores(part, {}))
     finally:
-        evaluation.NOISE_ELEMENTS = before
+        evaluation.likelihood.NOISE_ELEMENTS = before
     worst = (rest - whole).abs().max().item()
     assert kept == 12, kept
     assert worst < 1e-9, worst
@@ -292,9 +298,9 @@ def cuda_check_a_step_that_cannot_be_recorded_is_taken_eagerly(device):
     graphs.log = logging.getLogger("cuda_checks")
     graphs.log.addHandler(handler)
     try:
-        eager = graphs.captured(reads, [total], generator, "a step that reads")
+        eager = graphs.capture(reads, [total], generator, "a step that reads")
         expected = torch.zeros(3, device=device)
-        for run in (eager, eager, graphs.captured(step, [total], generator, "a step"), eager):
+        for run in (eager, eager, graphs.capture(step, [total], generator, "a step"), eager):
             run()
             expected += torch.rand(3, generator=again, device=device)
             assert torch.equal(total, expected), (total, expected)
@@ -309,21 +315,21 @@ def check_steps_wait_for_nothing(device):
     t = trainer(images().to(device), "bype", epochs=3, batch_size=60)
     t.run_epoch()
     t.model.train()
-    t._step.zero_()
-    t._steps.zero_()
+    t.steps._line.zero_()
+    t.steps._lines.zero_()
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.set_sync_debug_mode("error")
     try:
         for index in torch.arange(240, device=device).split(60):
-            t._index.copy_(index)
-            t._replay()
+            t.steps._index.copy_(index)
+            t.steps._full_step()
     finally:
         if cuda:
             torch.cuda.set_sync_debug_mode("default")
             torch.cuda.synchronize(device)
-    assert (t._steps[:, 0] < 0).all(), t._steps
-    assert t._step.item() == 4
+    assert (t.steps._lines[:, 0] < 0).all(), t.steps._lines
+    assert t.steps._line.item() == 4
     return {"steps": 4}
 
 

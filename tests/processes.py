@@ -10,8 +10,8 @@ import torch
 from bype import cli
 
 # torch imports the second of these when the first optimiser is made.
-IMPORTED = ["pytest", "torch._dynamo", "secrets", "sklearn.datasets", "scipy.stats", "bype.cli", "bype.console"]
-IMPORTED += ["bype.fitting", "bype.evaluation", "bype.results", "bype.refitting", "bype.experiments.campaign"]
+IMPORTED = ["pytest", "torch._dynamo", "secrets", "sklearn.datasets", "scipy.stats", "bype.cli", "bype.core.console"]
+IMPORTED += ["bype.runs.fitting", "bype.runs.evaluations", "bype.training.refitting", "bype.experiments.campaign"]
 
 
 def context():

@@ -12,19 +12,25 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 import bype
-from bype import elbo, iwae, nets
-from bype.build import build_prior
-from bype.conditionals import Decoder, Encoder, MeanSquaredError
-from bype.config import ARCHS, PRIORS, TWO_LEVELS, Config
-from bype.evaluation import evaluate, evaluate_under
-from bype.fitting import fit
-from bype.models import VAE, TwoLevelVAE
-from bype.nets import GatedConv2d, halved
-from bype.refitting import refit
-from bype.runs import Run
-from bype.training import Trainer
+from bype.core.config import Config
+from bype.core.names import ARCHS, PRIORS, STRATEGIES
+from bype.evaluation.metrics import evaluate, evaluate_under
+from bype.models.build import build_prior
+from bype.models.objectives import elbo, iwae
+from bype.models.two_level import TwoLevelVAE
+from bype.models.vae import VAE
+from bype.networks import layers as nets
+from bype.networks.base import Decoder, Encoder
+from bype.networks.layers import GatedConv2d, halved
+from bype.networks.likelihoods import MeanSquaredError
+from bype.runs.fitting import fit
+from bype.runs.run import Run
+from bype.training.refitting import refit
+from bype.training.trainer import Trainer
 
 SMALL = {"n_components": 6, "exemplars": 8, "latent_dim": 3, "hidden_dim": 8}
+
+TWO_LEVELS = ("hvae", "convhvae")
 
 
 def arrays(shape, n=30, seed=0):
@@ -53,7 +59,7 @@ shapes = st.tuples(st.integers(1, 4), st.integers(8, 21), st.integers(8, 21))
 
 @pytest.mark.parametrize("arch", ARCHS)
 @settings(max_examples=6)
-@given(shape=shapes, prior=st.sampled_from(PRIORS))
+@given(shape=shapes, prior=st.sampled_from(list(PRIORS)))
 def test_images_of_any_size_have_a_finite_loss_every_gradient_and_samples_of_their_shape(arch, shape, prior):
     data = arrays(shape, n=20)
     model = model_for(data, arch, prior, likelihood="gaussian")
@@ -115,12 +121,12 @@ def stop_after_one(info, trainer):
     raise Stop
 
 
-@pytest.mark.parametrize("arch", ARCHS[1:])
+@pytest.mark.parametrize("arch", list(ARCHS)[1:])
 @pytest.mark.parametrize("prior", PRIORS)
 def test_every_architecture_does_with_every_prior_all_that_the_mlp_does(
     bars, cli_json, tmp_path, monkeypatch, arch, prior
 ):
-    monkeypatch.setattr("bype.refitting.VALIDATION_DRAWS", 4)
+    monkeypatch.setattr("bype.training.refitting.VALIDATION_DRAWS", 4)
     config = Config(
         bars, arch=arch, prior=prior, epochs=2, warmup=1, batch_size=12, coreset_interval=1, coreset_steps=2,
         coreset_z1=2, device="cpu", likelihood="gaussian", **SMALL,
@@ -162,9 +168,7 @@ def test_the_other_strategies_move_two_levels_too(arch, coreset):
     model = model_for(data, arch, coreset=coreset)
     before = model.prior.pseudo_inputs.detach().clone()
     config = Config("bars", arch=arch, coreset=coreset, coreset_z1=2)
-    from bype.fitting import strategy_from
-
-    strategy = strategy_from(config)
+    strategy = STRATEGIES[coreset].from_options(config)
     assert getattr(strategy, "z1_draws", 2) == 2
     list(Trainer(model, data, epochs=1, strategy=strategy, coreset_interval=1))
     assert not torch.equal(model.prior.pseudo_inputs, before)
@@ -284,7 +288,7 @@ def test_generation_draws_z1(tiny):
     again = model.generate(drawn.latents, generator=seeded(1))
     assert not torch.allclose(drawn.images, again, atol=1e-3)
     joined = torch.cat([model.lower_prior(drawn.latents).loc, drawn.latents], -1)
-    torch.testing.assert_close(model.generate(drawn.latents, draw=False), model.decoder(joined).mean)
+    torch.testing.assert_close(model.generate(drawn.latents, sample_lower=False), model.decoder(joined).mean)
 
 
 # Cost
@@ -341,7 +345,7 @@ rng = np.random.default_rng(0)
 data = bype.from_arrays(rng.integers(0, 256, (1250, 3, 32, 32)).astype(np.uint8))
 trainer = Trainer(bype.build_model(data, arch="convhvae", n_components=500), data)
 for step in range(3):
-    trainer.network_step(torch.arange(100) + 100 * step, 1.0)
+    trainer.steps.network_step(torch.arange(100) + 100 * step, 1.0)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 """
 
@@ -370,12 +374,12 @@ def test_points_not_encoded_anew_lend_their_last_features(tiny, prior):
     model = model_for(tiny, "vae", prior, reencode=0.5, n_components=8)
     x = tiny.train.scaled(slice(0, 4))
     with torch.no_grad():
-        old = model.encoder.features(model.prior.draw().images)
+        old = model.encoder.features(model.prior.step_points().images)
     model.begin_epoch()
     assert torch.equal(model.cached_features, old)
     with torch.no_grad():
         model.encoder.hidden[0].affine.weight.mul_(1.5)
-    new = model.encoder.features(model.prior.draw().images)
+    new = model.encoder.features(model.prior.step_points().images)
     seen = []
     model.prior.mixture, original = lambda e, f, w: seen.append(f) or original(e, f, w), model.prior.mixture
     _, p = model.posterior_and_prior(x, generator=seeded())
@@ -391,10 +395,10 @@ def test_points_not_encoded_anew_lend_their_last_features(tiny, prior):
     (got,) = torch.autograd.grad(p.log_prob(z).sum(), weight)
     held = torch.where(fresh[:, None], new, old)
     (expected,) = torch.autograd.grad(
-        original(model.encoder, held, model.prior.draw().log_weights).log_prob(z).sum(), weight
+        original(model.encoder, held, model.prior.step_points().log_weights).log_prob(z).sum(), weight
     )
     torch.testing.assert_close(got, expected)
-    expected = original(model.encoder, new, model.prior.draw().log_weights).log_prob(z)
+    expected = original(model.encoder, new, model.prior.step_points().log_weights).log_prob(z)
     _, exact = model.eval().posterior_and_prior(x)
     torch.testing.assert_close(exact.log_prob(z), expected)
     model.train().begin_epoch()
@@ -418,7 +422,7 @@ def test_a_share_of_the_points_resumes_bit_equal(bars, tmp_path):
 
 @pytest.mark.parametrize("share", [0, 1.5, -1])
 def test_a_share_out_of_range_is_refused(tiny, share):
-    with pytest.raises(bype.errors.InputError, match="reencode: expected above 0 and at most 1"):
+    with pytest.raises(bype.InputError, match="reencode: expected above 0 and at most 1"):
         model_for(tiny, "vae", reencode=share)
 
 

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 import bype
-from bype.checkpoints import read_tensors, write_tensors
-from bype.config import Config
-from bype.devices import versions
-from bype.errors import InputError, TrainingError
-from bype.evaluation import log_likelihood
+from bype.core.config import Config
+from bype.core.devices import versions
+from bype.core.errors import InputError, TrainingError
+from bype.core.tensors import read_tensors, write_tensors
+from bype.evaluation.likelihood import log_likelihood
 from bype.experiments import campaign, estimates, ledger, scores
 from bype.experiments import cells as all_cells
-from bype.experiments.cells import Cell, Selection, cells_of
-from bype.results import Results
-from bype.runs import Run
+from bype.experiments.cells import Cell, Selection, select_cells
+from bype.runs.evaluations import Evaluations
+from bype.runs.run import Run
 
 COMMITTED = Path(__file__).parents[1] / "results" / "ledger"
 
@@ -33,8 +33,8 @@ def config(**options):
 def small(monkeypatch):
     monkeypatch.setattr(all_cells, "SHORT_SAMPLES", 5)
     monkeypatch.setattr(all_cells, "SHORT_ITEMS", 20)
-    monkeypatch.setattr("bype.refitting.VALIDATION_ITEMS", 10)
-    monkeypatch.setattr("bype.refitting.VALIDATION_DRAWS", 5)
+    monkeypatch.setattr("bype.training.refitting.VALIDATION_ITEMS", 10)
+    monkeypatch.setattr("bype.training.refitting.VALIDATION_DRAWS", 5)
     monkeypatch.setattr(estimates, "_measured", {})
 
 
@@ -114,7 +114,7 @@ def test_a_refit_of_that_name_that_is_another_is_refused(tmp_path):
     cell = Cell("trial", config(prior="standard", epochs=1), "short", samples=None, refit=True)
     run = campaign.fit(cell.config, tmp_path / "runs" / cell.id).run
     data = run.load_data()
-    Results(run).save_refit("all", bype.refit(run.load_model(data), data, points=10), method="points", seed=0)
+    Evaluations(run).save_refit("all", bype.refit(run.load_model(data), data, points=10), method="points", seed=0)
     with pytest.raises(InputError, match="expected a refit 'all' at the 1439 training items, got another"):
         campaign.run_cell(cell, tmp_path / "ledger", tmp_path / "runs")
 
@@ -131,42 +131,42 @@ def test_a_cell_scored_in_full_says_what_every_fifth_item_gives(tmp_path):
 
 
 def test_outstanding_cells_are_those_the_ledger_lacks(tmp_path):
-    everything = cells_of("step-two", Selection())
+    everything = select_cells("step-two", Selection())
     assert len(everything) == len({c.id for c in everything}) == 15
     done = [
         {"experiment": "step-two", "settings_hash": ledger.settings_hash(everything[0].config), "protocol": "short"}
     ]
     assert campaign.outstanding(everything, [done[0] | {"seed": 0}]) == everything[1:]
     assert campaign.outstanding(everything, [done[0] | {"seed": 9}]) == everything
-    some = cells_of("step-two", Selection(seeds=[7], prior="bype", coreset="elbo"))
+    some = select_cells("step-two", Selection(seeds=[7], prior="bype", coreset="elbo"))
     assert [(c.config.seed, c.config.coreset) for c in some] == [(7, "elbo")]
     with pytest.raises(InputError, match="expected --prior standard to name cells of it, got none"):
-        cells_of("step-two", Selection(prior="standard"))
+        select_cells("step-two", Selection(prior="standard"))
 
 
 def test_table1_is_every_set_under_every_prior_by_the_paper_s_protocol():
-    cells = cells_of("table1", Selection(device="cpu", seeds=range(5)))
+    cells = select_cells("table1", Selection(device="cpu", seeds=range(5)))
     assert len(cells) == len({c.id for c in cells}) == 5 * 3 * 3 * 4
     for c in cells:
         assert (c.config.epochs, c.config.warmup, c.config.patience, c.config.lr) == (4000, 100, 50, 5e-4)
         assert (c.samples, c.every, c.refit) == (5000, 5 if c.config.prior == "exemplar" else 1, True)
     assert {c.config.coreset for c in cells if c.config.prior == "bype"} == {"paper"}
     asked = Selection(device="cpu", protocol="short", dataset="cifar10", prior="vamp", arch="vae")
-    brief = cells_of("table1", asked)
+    brief = select_cells("table1", asked)
     assert [(c.config.epochs, c.config.warmup, c.protocol) for c in brief] == [(30, 10, "short")]
     with pytest.raises(InputError, match="--protocol: expected paper or short, got 'long'"):
-        cells_of("table1", Selection(protocol="long"))
+        select_cells("table1", Selection(protocol="long"))
 
 
 def test_the_committed_ledger_is_whole_and_holds_the_trunk():
     done, left_out = ledger.read(COMMITTED)
     assert not left_out
-    assert campaign.outstanding(cells_of("trunk", Selection(device="cpu")), done) == []
+    assert campaign.outstanding(select_cells("trunk", Selection(device="cpu")), done) == []
 
 
 @pytest.mark.parametrize("parts", [1, 2, 5, 7])
 def test_shards_are_a_partition_whatever_is_done(parts):
-    cells = cells_of("table1", Selection(device="cpu", seeds=range(2)))
+    cells = select_cells("table1", Selection(device="cpu", seeds=range(2)))
     shares = [campaign.shard(cells, i + 1, parts) for i in range(parts)]
     assert sorted(c.id for share in shares for c in share) == sorted(c.id for c in cells)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
@@ -200,7 +200,7 @@ def test_a_cell_that_cannot_be_run_keeps_no_other_from_it(tmp_path, monkeypatch,
     assert "cifar10: not found, so that its cells are not started" in said
     with pytest.raises(InputError, match="data set cifar10: expected"):
         campaign.run_cells([elsewhere], tmp_path / "ledger", tmp_path / "runs")
-    monkeypatch.setattr(all_cells, "cells_of", lambda what, asked: cells)
+    monkeypatch.setattr(all_cells, "select_cells", lambda what, asked: cells)
     code, out, err = run_cli("reproduce", "trunk", "--ledger", tmp_path / "ledger", "--runs", tmp_path / "runs")
     assert (code, out) == (3, f"trunk: 1 cells run, 1 left, {tmp_path / 'ledger'}\n"), err
     assert err.splitlines()[-1] == "bype: trunk: expected every cell to train to its end, got 1 that gave up"
@@ -346,7 +346,7 @@ def test_what_is_measured_is_scaled_to_the_whole(monkeypatch):
     """With a clock that says a second whatever is done."""
     n_train, n_test = (len(part) for part in (bype.load("digits").train, bype.load("digits").test))
     seconds = iter(range(10**6))
-    monkeypatch.setattr("bype.training.Trainer._now", lambda self: float(next(seconds)))
+    monkeypatch.setattr("bype.training.trainer.Trainer._now", lambda self: float(next(seconds)))
     monkeypatch.setattr(estimates, "_seconds", lambda work, device: float(work() is not None))
     options = {"batch_size": 20, "coreset_interval": 10}
     for coreset, update in (("none", 0.0), ("paper", 1.0)):
@@ -403,18 +403,18 @@ def test_the_cheapest_cells_run_first_and_only_those_that_fit(tmp_path, monkeypa
 def test_a_cell_stopped_while_it_is_scored_goes_on_from_there(tmp_path, monkeypatch):
     """Each call has a budget for four batches of ten items; the whole is forty-odd."""
     monkeypatch.setattr(campaign, "estimate", lambda *_: estimates.Estimate(0.0, "measured"))
-    monkeypatch.setattr("bype.evaluation.NOISE_ELEMENTS", 8 * 4 * 10)
+    monkeypatch.setattr("bype.evaluation.likelihood.NOISE_ELEMENTS", 8 * 4 * 10)
     cell = Cell("trial", config(prior="standard", epochs=1), "short", samples=8, refit=True)
     expected = campaign.run_cell(cell, tmp_path / "unbroken", tmp_path / "runs-unbroken")
     folders, scored, calls = (tmp_path / "ledger", tmp_path / "runs"), [], 0
-    iwae = bype.evaluation.iwae
+    iwae = bype.evaluation.likelihood.iwae
 
     def counted(model, x, *args, **options):
         now[0] += 1.0
         scored.append(len(x))
         return iwae(model, x, *args, **options)
 
-    monkeypatch.setattr(bype.evaluation, "iwae", counted)
+    monkeypatch.setattr("bype.evaluation.likelihood.iwae", counted)
     now = [0.0]
     while not (report := campaign.run_cells([cell], *folders, budget=3.5, clock=lambda: now[0])).finished:
         assert report.begun == [cell.id]
@@ -455,7 +455,7 @@ def test_a_cell_whose_files_are_damaged_keeps_no_other_from_being_run(tmp_path, 
     (run / "last.safetensors").write_bytes(b"x" * 99)
     report = campaign.run_cells(cells, *folders)
     assert (report.refused, report.finished) == ([cells[0].id], [cells[1].id])
-    monkeypatch.setattr(all_cells, "cells_of", lambda what, asked: cells)
+    monkeypatch.setattr(all_cells, "select_cells", lambda what, asked: cells)
     code, _, err = run_cli("reproduce", "trunk", "--ledger", folders[0], "--runs", folders[1])
     assert code == 2
     assert f"{cells[0].id}  refused: {run / 'last.safetensors'}: expected" in err
@@ -502,7 +502,7 @@ def test_an_odd_cell_is_left_out_of_the_page(tmp_path, change):
 
 def test_ranks_are_in_the_order_of_what_was_timed():
     """Quiet epochs of MNIST on a CPU: standard 4.1 s, bype 9.7, exemplar 9.6 and 2 to validate, vamp 12.4."""
-    cells = cells_of("table1", Selection(device="cpu"))
+    cells = select_cells("table1", Selection(device="cpu"))
     rank = {(c.config.arch, c.config.set, c.config.prior): c.rank for c in cells}
     assert rank["vae", "mnist", "standard"] < rank["vae", "mnist", "bype"] < rank["vae", "mnist", "vamp"]
     assert rank["vae", "cifar10", "exemplar"] < rank["convhvae", "mnist", "standard"]
@@ -527,10 +527,10 @@ def test_a_cell_that_outlasts_the_budget_goes_on_at_the_next_call(tmp_path, monk
 def _two_cells(folder, runs, *, killed=False):
     """In a process of its own: two cells, and where it is to be killed, that amid the scoring of the first."""
     all_cells.SHORT_SAMPLES, all_cells.SHORT_ITEMS = 5, 20
-    bype.evaluation.NOISE_ELEMENTS = 50 * 4 * 10  # ten items at once
+    bype.evaluation.likelihood.NOISE_ELEMENTS = 50 * 4 * 10  # ten items at once
     if killed:
-        bype.scoring.SAVED_EVERY = 0
-        save, saved = bype.scoring.Scoring.save, []
+        bype.runs.scoring.SAVED_EVERY = 0
+        save, saved = bype.runs.scoring.PartialScores.save, []
 
         def save_and_die(self):
             save(self)
@@ -538,7 +538,7 @@ def _two_cells(folder, runs, *, killed=False):
             if len(saved) == 15:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        bype.scoring.Scoring.save = save_and_die
+        bype.runs.scoring.PartialScores.save = save_and_die
     options = {"n_components": 20, "latent_dim": 4, "hidden_dim": 16, "epochs": 10, "warmup": 2, "batch_size": 100}
     cells = [Config("digits", prior=prior, coreset="none", **options) for prior in ("bype", "standard")]
     campaign.estimate = lambda *_: estimates.Estimate(0.0, "measured")

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import processes
-from bype.errors import InputError
+from bype.core.errors import InputError
 
 SMALL = ["--components", 20, "--exemplars", 30, "--latent-dim", 6, "--hidden-dim", 24, "--warmup", 2, "--device", "cpu"]
 
@@ -219,7 +219,7 @@ def test_pictures_are_pngs_of_the_right_size(cli_json, trained, tmp_path, prior)
 
 
 def test_interpolation_goes_from_one_item_to_the_other(cli_json, trained, tmp_path):
-    from bype.runs import Run
+    from bype.runs.run import Run
 
     run, out = Run(trained["bype"]), tmp_path / "x.png"
     data = run.load_data()
@@ -284,13 +284,12 @@ def test_a_coreset_replaces_its_own_files_alone(run_cli, trained, tmp_path):
 
 
 def test_many_samples_are_decoded_in_parts(trained, monkeypatch):
-    from bype import models
-    from bype.runs import Run
+    from bype.runs.run import Run
 
     run = Run(trained["bype"])
     model = run.load_model(run.load_data())
     whole = model.sample(50, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(models, "DECODED_AT_ONCE", 7)
+    monkeypatch.setattr("bype.models.vae.DECODED_AT_ONCE", 7)
     parts = model.sample(50, generator=torch.Generator().manual_seed(0))
     assert torch.equal(whole.components, parts.components)
     torch.testing.assert_close(whole.images, parts.images)
@@ -336,7 +335,7 @@ def test_figures_are_shown_even_where_they_cannot_be_written(run_cli, trained, t
     def full(*args):
         raise InputError("evaluation.json: expected to write it, got No space left on device")
 
-    monkeypatch.setattr("bype.results.write_json", full)
+    monkeypatch.setattr("bype.runs.evaluations.write_json", full)
     code, out, err = run_cli("evaluate", run, "--samples", 2, "--items", 5)
     assert (code, "nll_paper" in out, "No space left" in err) == (2, True, True)
 
@@ -353,7 +352,7 @@ def test_no_memory_is_one_line(run_cli, trained, monkeypatch, error):
     def build(*args, **options):
         raise error
 
-    monkeypatch.setattr("bype.runs.model_from", build)
+    monkeypatch.setattr("bype.runs.run.model_from", build)
     code, _, err = run_cli("evaluate", trained["bype"])
     assert (code, err.count("\n"), "expected enough memory" in err) == (2, 1, True), err
 
@@ -362,14 +361,14 @@ def test_another_error_of_torch_is_not_taken_for_memory(run_cli, trained, monkey
     def build(*args, **options):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr("bype.runs.model_from", build)
+    monkeypatch.setattr("bype.runs.run.model_from", build)
     with pytest.raises(RuntimeError, match="shapes"):
         run_cli("evaluate", trained["bype"])
 
 
 def test_a_demo_at_work_is_left_alone(run_cli, tmp_path):
-    from bype.files import locked
-    from bype.runs import Run
+    from bype.core.files import locked
+    from bype.runs.run import Run
 
     (tmp_path / "demo.json").write_text('{"demo": "bype"}')
     for prior in ("standard", "vamp"):
@@ -414,7 +413,7 @@ def test_figures_are_recorded_though_nobody_can_be_shown_them(run_cli, trained, 
     def broken(*args):
         raise BrokenPipeError
 
-    monkeypatch.setattr("bype.console.table", broken)
+    monkeypatch.setattr("bype.core.console.table", broken)
     code, _, _ = run_cli("evaluate", run, "--samples", "2", "--items", "3", "--seed", "44")
     assert code == 1
     (entry,) = json.loads((run / "evaluation.json").read_text())["scored"]
@@ -466,7 +465,9 @@ def test_a_tilde_in_an_output_is_a_home(run_cli, trained, tmp_path, monkeypatch)
 STREAMS = """
 import os, sys
 import rich.console, rich.table
-from bype import cli, console, data
+import bype.data.catalog
+from bype import cli
+from bype.core import console
 codes = {}
 for way in ("stdout closed", "stderr closed", "full", "broken"):
     child = os.fork()
@@ -524,11 +525,11 @@ def test_a_set_that_is_damaged_keeps_no_other_from_being_checked(run_cli, tmp_pa
 
 def test_stopped_before_an_epoch_was_saved_promises_nothing(monkeypatch, run_cli):
     import bype.cli
-    import bype.fitting
-    import bype.scoring
+    import bype.runs.saving
+    import bype.runs.scoring
 
-    monkeypatch.setattr(bype.fitting, "_saved", False)
-    monkeypatch.setattr(bype.scoring, "_kept", set())
+    monkeypatch.setattr(bype.runs.saving, "_saved", False)
+    monkeypatch.setattr(bype.runs.scoring, "_kept", set())
     assert bype.cli._what_is_kept() == "stopped"
-    monkeypatch.setattr(bype.fitting, "_saved", True)
+    monkeypatch.setattr(bype.runs.saving, "_saved", True)
     assert bype.cli._what_is_kept() == "stopped; the last finished epoch is saved"

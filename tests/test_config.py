@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bype.config import Config
-from bype.errors import InputError
+from bype.core.config import Config
+from bype.core.errors import InputError
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from bype import console
-from bype.training import EpochInfo
+from bype.core import console
+from bype.training.epoch import EpochInfo
+from bype.training.trackers.terminal import epochs
 
 
 class Terminal(io.StringIO):
@@ -35,7 +36,7 @@ def info(epoch, skipped=0):
 
 def test_epochs_are_a_bar_on_a_terminal(terminal, capsys):
     err = terminal()
-    with console.epochs("runs/one", 3) as show:
+    with epochs("runs/one", 3) as show:
         for epoch in (1, 2):
             show(info(epoch), SimpleNamespace(best_val_loss=31.75, best_epoch=epoch))
     text = err.getvalue()
@@ -62,7 +63,7 @@ def test_items_and_downloads_are_bars_on_a_terminal(terminal):
 
 
 def test_elsewhere_they_are_lines(capsys):
-    with console.epochs("runs/one", 3) as show:
+    with epochs("runs/one", 3) as show:
         show(info(2, skipped=4), SimpleNamespace(best_val_loss=31.75, best_epoch=2))
     with console.downloads() as show:
         for done in (1, 2, 100, 101, 1000):

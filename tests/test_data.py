@@ -6,7 +6,7 @@ import torch
 
 import bype
 from bype import data
-from bype.errors import InputError
+from bype.core.errors import InputError
 
 
 def test_scaling_puts_values_at_the_middle_of_their_level():

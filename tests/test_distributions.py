@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import bype.distributions
-from bype.distributions import DiagonalMixture, DiagonalNormal, IsotropicMixture
-from bype.distributions.latents import draw_by_inversion
-from bype.floats import running_sum_by_products
+from bype.core.precision import cumsum_by_products
+from bype.distributions.mixtures import DiagonalMixture, IsotropicMixture, inverse_cdf_sample
+from bype.distributions.normal import DiagonalNormal
 
 MIXTURES = [IsotropicMixture, DiagonalMixture]
 
@@ -181,7 +181,7 @@ def test_leading_axes_are_kept(mixture):
 def test_tiles_change_nothing(mixture, rows, components, monkeypatch):
     p, z = some_mixture(mixture, m=23), points(19, 3)
     expected = reference(p, z)
-    monkeypatch.setitem(bype.distributions.TILES, "cpu", (rows, components))
+    monkeypatch.setitem(bype.distributions.mixtures.TILES, "cpu", (rows, components))
     torch.testing.assert_close(p.log_prob(z), expected, rtol=1e-13, atol=1e-13)
 
 
@@ -190,7 +190,7 @@ def test_tiles_change_nothing(mixture, rows, components, monkeypatch):
 def test_paths_with_and_without_gradient_agree(mixture, dtype, tolerance):
     """In float32 to what the affine form leaves; without a gradient the largest term is computed by itself."""
     p, z = build(mixture, dtype, Case(2500, 10, 1.0, 1.0, 0.2, "near", 0), n_points=2100)
-    tile_rows, tile_components = bype.distributions.TILES["cpu"]
+    tile_rows, tile_components = bype.distributions.mixtures.TILES["cpu"]
     assert p.n_components > 2 * tile_components
     assert len(z) > tile_rows
     with_grad = p.log_prob(z.clone().requires_grad_())
@@ -207,7 +207,7 @@ def test_fifty_thousand_components(mixture):
 
 @pytest.mark.parametrize("mixture", MIXTURES)
 def test_a_tile_of_zero_weights(mixture, monkeypatch):
-    monkeypatch.setitem(bype.distributions.TILES, "cpu", (512, 4))
+    monkeypatch.setitem(bype.distributions.mixtures.TILES, "cpu", (512, 4))
     p, z = some_mixture(mixture, m=12), points(5, 3)
     for zero in (slice(0, 4), slice(4, 8), slice(8, 12)):
         log_weights = p.log_weights.clone()
@@ -334,19 +334,19 @@ def test_density_integrates_to_one(mixture):
 @pytest.mark.parametrize("n", [1, 2, 7, 500, 50_001])
 def test_running_sums_by_products_are_running_sums(n):
     x = torch.randn(n, generator=torch.Generator().manual_seed(n), dtype=torch.float64).mul(5).exp()
-    torch.testing.assert_close(running_sum_by_products(x), x.cumsum(0), rtol=1e-13, atol=0)
-    assert running_sum_by_products(x.float()).dtype == torch.float64
+    torch.testing.assert_close(cumsum_by_products(x), x.cumsum(0), rtol=1e-13, atol=0)
+    assert cumsum_by_products(x.float()).dtype == torch.float64
 
 
 def test_draws_by_inversion_follow_the_shares_and_never_take_what_has_none():
     shares, n = torch.tensor([0.0, 3.0, 0.0, 1.0, 6.0, 0.0]), 100_000
-    drawn = draw_by_inversion(shares, n, torch.Generator().manual_seed(0))
+    drawn = inverse_cdf_sample(shares, n, torch.Generator().manual_seed(0))
     counts, expected = drawn.bincount(minlength=6).double(), shares.double() / shares.sum() * n
     assert (counts[shares == 0] == 0).all()
     used = shares > 0
     chi_squared = ((counts - expected)[used] ** 2 / expected[used]).sum().item()
     assert chi_squared < 13.8, counts  # two degrees of freedom: exceeded once in a thousand
-    assert torch.equal(drawn, draw_by_inversion(shares, n, torch.Generator().manual_seed(0)))
+    assert torch.equal(drawn, inverse_cdf_sample(shares, n, torch.Generator().manual_seed(0)))
 
 
 @pytest.mark.parametrize("mixture", MIXTURES)

@@ -7,21 +7,17 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 import bype
-from bype.distributions import IsotropicMixture
-from bype.errors import InputError
-from bype.evaluation import (
-    active_units,
-    evaluate,
-    evaluate_under,
-    knn_accuracy,
-    latents,
-    likelihood_figures,
-    log_likelihood,
-    observed,
-    prior_divergences,
-)
-from bype.priors import FittedMixture, PseudocoresetPrior
-from bype.refitting import refit
+from bype.core.errors import InputError
+from bype.distributions.mixtures import IsotropicMixture
+from bype.evaluation.divergences import prior_divergences
+from bype.evaluation.latents import active_units, latents
+from bype.evaluation.likelihood import log_likelihood
+from bype.evaluation.metrics import evaluate, evaluate_under, likelihood_metrics
+from bype.evaluation.neighbours import knn_accuracy
+from bype.models.observing import model_inputs
+from bype.priors.fitted import FittedMixture
+from bype.priors.pseudocoreset import PseudocoresetPrior
+from bype.training.refitting import refit
 
 
 def model_for(data, prior="bype", **options):
@@ -57,13 +53,13 @@ def test_an_item_s_figure_depends_on_its_row_and_the_seed_alone(tiny):
 def test_figures_and_their_units(tiny):
     d, log_p = 20, torch.tensor([-4.0, -16.0])
     model, data = model_for(tiny), SimpleNamespace(shape=(1, 4, 5), levels=256)
-    figures = likelihood_figures(model, log_p, data)
+    figures = likelihood_metrics(model, log_p, data)
     assert figures["nll_paper"] == 10
     assert figures["nll_nats"] == pytest.approx(10 + d / 2 * math.log(math.pi))
     assert figures["bpd"] == pytest.approx(figures["nll_nats"] / d / math.log(2) + 8)
-    assert "bpd" not in likelihood_figures(model, log_p, SimpleNamespace(shape=(1, 4, 5), levels=None))
+    assert "bpd" not in likelihood_metrics(model, log_p, SimpleNamespace(shape=(1, 4, 5), levels=None))
     for likelihood in ("bernoulli", "logistic"):
-        figures = likelihood_figures(model_for(tiny, likelihood=likelihood), log_p, data)
+        figures = likelihood_metrics(model_for(tiny, likelihood=likelihood), log_p, data)
         assert figures == {"nll_nats": 10, "bpd": pytest.approx(10 / d / math.log(2))}
 
 
@@ -86,10 +82,10 @@ def test_evaluate_gives_every_figure_that_applies(tiny):
 
 def test_binary_images_are_binarised_once(tiny):
     model = model_for(tiny, likelihood="bernoulli")
-    x, again = (torch.cat(list(observed(model, tiny.test, 3))) for _ in range(2))
+    x, again = (torch.cat(list(model_inputs(model, tiny.test, 3))) for _ in range(2))
     assert set(x.unique().tolist()) == {0.0, 1.0}
     assert torch.equal(x, again)
-    assert not torch.equal(x, torch.cat(list(observed(model, tiny.test, 4))))
+    assert not torch.equal(x, torch.cat(list(model_inputs(model, tiny.test, 4))))
 
 
 def test_the_divergence_of_priors_is_zero_for_the_data_and_matches_quadrature(tiny):
@@ -192,14 +188,14 @@ def test_all_items_as_points_are_the_exemplar_prior_whatever_the_likelihood(tiny
 
 
 def test_binarised_items_do_not_depend_on_how_many_are_taken_at_once(tiny, monkeypatch):
-    monkeypatch.setattr("bype.evaluation.BINARISED_AT_ONCE", 7)
+    monkeypatch.setattr("bype.models.observing.BINARISED_AT_ONCE", 7)
     draws = []
     bernoulli = torch.bernoulli
     monkeypatch.setattr(torch, "bernoulli", lambda x, **o: draws.append(len(x)) or bernoulli(x, **o))
     model = model_for(tiny, likelihood="bernoulli")
-    whole = torch.cat(list(observed(model, tiny.train, 0)))
+    whole = torch.cat(list(model_inputs(model, tiny.train, 0)))
     sizes, draws[:] = draws[:], []
-    parts = list(observed(model, tiny.train, 0, batch_size=3))
+    parts = list(model_inputs(model, tiny.train, 0, batch_size=3))
     assert torch.equal(torch.cat(parts), whole)
     assert draws == sizes, "a GPU's draws depend on how many there are"
     assert max(map(len, parts)) == 3
@@ -215,15 +211,15 @@ def test_the_bound_in_nats_is_that_of_the_normal_that_mse_stands_for(tiny, likel
 
 
 def test_a_likelihood_of_one_s_own_has_bits_of_its_kind(tiny):
-    class Mine(bype.conditionals.Logistic):
+    class Mine(bype.networks.Logistic):
         pass
 
     figures = {}
-    for kind in (bype.conditionals.Logistic, Mine):
+    for kind in (bype.networks.Logistic, Mine):
         model = model_for(tiny, likelihood="logistic")
         model.decoder.likelihood = kind(tiny.shape)
         figures[kind] = evaluate(model, tiny, n_samples=2)
-    assert figures[Mine]["bpd"] == figures[bype.conditionals.Logistic]["bpd"]
+    assert figures[Mine]["bpd"] == figures[bype.networks.Logistic]["bpd"]
     assert figures[Mine]["bpd"] == pytest.approx(figures[Mine]["nll_nats"] / (20 * math.log(2)))
 
 

@@ -7,8 +7,8 @@ import threading
 import numpy as np
 import pytest
 
+from bype.core.errors import InputError, RunExistsError
 from bype.data import fetch
-from bype.errors import InputError, RunExistsError
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 300_000, dtype=np.uint8).tobytes()
 FILE = fetch.PublishedFile("file.gz", len(CONTENT), hashlib.sha256(CONTENT).hexdigest(), ())

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import cuda_checks
-from bype import graphs
-from bype.training import Trainer
+from bype.core import graphs
+from bype.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def stand_in(monkeypatch):
         return step
 
     monkeypatch.setattr(graphs, "available", lambda device: True)
-    monkeypatch.setattr(graphs, "record", record)
+    monkeypatch.setattr(graphs, "record_graph", record)
     monkeypatch.setattr(cuda_checks, "is_recording", lambda step: step in recorded)
     return recorded
 
@@ -46,7 +46,7 @@ def test_a_step_is_recorded_once_in_a_run(stand_in):
 
 
 def test_nothing_is_recorded_on_a_cpu(monkeypatch):
-    monkeypatch.setattr(graphs, "record", lambda *a: pytest.fail("recorded"))
+    monkeypatch.setattr(graphs, "record_graph", lambda *a: pytest.fail("recorded"))
     list(cuda_checks.trainer(cuda_checks.images(), "bype", epochs=2, coreset_interval=1))
 
 
@@ -58,7 +58,7 @@ def test_what_cannot_be_recorded_runs_step_by_step_and_says_why(monkeypatch, cap
     data = cuda_checks.images()
     expected = list(cuda_checks.trainer(data, "bype", epochs=4, coreset_interval=2))
     monkeypatch.setattr(graphs, "available", lambda device: True)
-    monkeypatch.setattr(graphs, "record", refuse)
+    monkeypatch.setattr(graphs, "record_graph", refuse)
     with caplog.at_level(logging.WARNING, "bype"):
         got = list(cuda_checks.trainer(data, "bype", epochs=4, coreset_interval=2))
     assert [i.val_loss for i in got] == [i.val_loss for i in expected]
@@ -79,13 +79,13 @@ def test_after_a_broken_recording_of_step_two_the_training_step_is_recorded_anew
     def record(step, generator):
         recorded.append(step)
         if len(recorded) == 2:  # that of step (ii)
-            graphs._broken.append("a graph")
+            graphs._failed.append("a graph")
             raise RuntimeError("no")
         return step
 
     monkeypatch.setattr(graphs, "available", lambda device: True)
-    monkeypatch.setattr(graphs, "record", record)
-    monkeypatch.setattr(graphs, "_broken", [])
+    monkeypatch.setattr(graphs, "record_graph", record)
+    monkeypatch.setattr(graphs, "_failed", [])
     list(cuda_checks.trainer(cuda_checks.images(), "bype", epochs=3, coreset_interval=2))
     assert len(recorded) == 3
 
@@ -145,11 +145,11 @@ def test_a_broken_recording_gives_streams_and_generators_back(monkeypatch):
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream)
     monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: calls.append(stream))
     monkeypatch.setattr(torch.cuda, "default_generators", (default,))
-    monkeypatch.setattr(graphs, "_broken", [])
+    monkeypatch.setattr(graphs, "_failed", [])
     with pytest.raises(RuntimeError, match="operation not permitted"):
-        graphs.record(step, mine)
+        graphs.record_graph(step, mine)
     assert calls == ["registered", Stream, ("fresh", 3), ("fresh", 4)]
-    assert graphs.broken() == 1
+    assert graphs.failed_captures() == 1
 
 
 def test_retrieval_changes_shapes_and_is_not_recorded(stand_in, caplog):
@@ -160,7 +160,7 @@ def test_retrieval_changes_shapes_and_is_not_recorded(stand_in, caplog):
     list(Trainer(model, data, epochs=2, warmup=1))
     assert not stand_in
     assert [r.getMessage() for r in caplog.records] == [
-        "training: no CUDA graph, step by step instead (the prior's points differ in number)"
+        "training: CUDA graph disabled: the number of components varies; running eagerly"
     ]
 
 
@@ -172,7 +172,7 @@ def test_the_warm_up_leaves_no_trace_in_what_it_is_told_of(stand_in):
         moved.add_(torch.rand(2, generator=generator))
         forgotten.add_(1)
 
-    run = graphs.captured(step, [moved], generator, "a step")
+    run = graphs.capture(step, [moved], generator, "a step")
     assert torch.equal(moved, torch.zeros(2))
     assert forgotten.item() == graphs.WARMUPS
     run()

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 import bype
-import bype.errors
+import bype.core.errors
 from hostile_files import Spy, own_files, pixels, png, published_files, saved, write_zip
 
 # What these are refused for is seen before they are unpacked, or read further than a good file goes.
@@ -191,9 +191,9 @@ def _read_own(path):
 
 def _formats(folder, run):
     """The formats: a file's name, its content, and how it is read."""
-    from bype.checkpoints import read_tensors
+    from bype.core.tensors import read_tensors
     from bype.data.published import read_cifar, read_idx
-    from bype.runs import Run
+    from bype.runs.run import Run
 
     def config(path):
         Run(path.parent).config()
@@ -258,7 +258,7 @@ def _mutate(tmp_path, trained, name, count):
         path.write_bytes(mutant)
         try:
             read(path)
-        except bype.errors.InputError:
+        except bype.InputError:
             refused += 1
         except BaseException as e:
             (tmp_path.parent / f"mutant-{name.replace(' ', '-')}-{i}").write_bytes(mutant)
@@ -279,7 +279,7 @@ def test_ten_thousand_mutations_of_each_format(tmp_path, trained, name):
 
 
 def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path, trained):
-    from bype.checkpoints import read_tensors
+    from bype.core.tensors import read_tensors
 
     content = (trained["bype"] / "best.safetensors").read_bytes()
     path = tmp_path / "best.safetensors"
@@ -287,5 +287,5 @@ def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path, trained):
         flipped = bytearray(content)
         flipped[at] ^= 1 << (at % 8)
         path.write_bytes(flipped)
-        with pytest.raises(bype.errors.InputError, match="damaged"):
+        with pytest.raises(bype.InputError, match="damaged"):
             read_tensors(path)

@@ -8,8 +8,8 @@ import scipy.stats
 import torch
 from torch import nn
 
-from bype.conditionals import Bernoulli, Gaussian, Logistic, MeanSquaredError
-from bype.distributions import DiscretizedLogistic, PixelBernoulli, PixelNormal, SquaredError
+from bype.distributions.pixels import DiscretizedLogistic, PixelBernoulli, PixelNormal, SquaredError
+from bype.networks.likelihoods import Bernoulli, Gaussian, Logistic, MeanSquaredError
 
 SHAPE = (2, 3, 4)
 
@@ -313,18 +313,18 @@ def test_logistic_draws_fall_into_bins_by_their_probabilities(loc, scale):
     torch.testing.assert_close(x, bins(17)[v])  # centres of bins, as data are
     counts = v.bincount(minlength=17).numpy()
     rare = N * probability < 5
-    observed, expected = counts[~rare], N * probability[~rare]
+    model_inputs, expected = counts[~rare], N * probability[~rare]
     if rare.any():
-        observed = np.append(observed, counts[rare].sum())
+        model_inputs = np.append(model_inputs, counts[rare].sum())
         expected = np.append(expected, N * probability[rare].sum())
     if expected[-1] < 5:  # too rare to be compared
-        assert observed[-1] <= 20
-        observed, expected = observed[:-1], expected[:-1]
-    if len(observed) > 1:
-        statistic = ((observed - expected) ** 2 / expected).sum()
-        assert scipy.stats.chi2.sf(statistic, len(observed) - 1) > 1e-3
+        assert model_inputs[-1] <= 20
+        model_inputs, expected = model_inputs[:-1], expected[:-1]
+    if len(model_inputs) > 1:
+        statistic = ((model_inputs - expected) ** 2 / expected).sum()
+        assert scipy.stats.chi2.sf(statistic, len(model_inputs) - 1) > 1e-3
     else:
-        assert observed[0] >= N - 20
+        assert model_inputs[0] >= N - 20
 
 
 def test_logistic_mean_is_a_pixel():

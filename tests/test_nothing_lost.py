@@ -16,12 +16,13 @@ import pytest
 import torch
 
 import processes
-from bype.checkpoints import read_tensors
-from bype.config import Config
-from bype.errors import InputError
-from bype.files import is_partial
-from bype.fitting import _Writer, fit
-from bype.runs import Run
+from bype.core.config import Config
+from bype.core.errors import InputError
+from bype.core.files import is_partial
+from bype.core.tensors import read_tensors
+from bype.runs.fitting import fit
+from bype.runs.run import Run
+from bype.runs.saving import Writer as _Writer
 
 KINDS = [("standard", "none"), ("vamp", "none"), ("exemplar", "none")]
 KINDS += [("bype", coreset) for coreset in ("none", "paper", "published", "elbo")]
@@ -66,7 +67,7 @@ def test_stopped_after_every_epoch_it_ends_bit_equal(tmp_path, images, prior, co
 
 def _save_in_a_thread(monkeypatch):
     """As beside a GPU: epochs are written in a thread, and here later than the next epoch began."""
-    monkeypatch.setattr("bype.fitting.SAVES_IN_THREAD", ("cpu",))
+    monkeypatch.setattr("bype.runs.fitting.SAVES_IN_THREAD", ("cpu",))
     save = Run.save
 
     def late(run, epoch):
@@ -372,7 +373,7 @@ def test_a_second_process_is_refused_and_a_dead_one_s_lock_taken_over(tmp_path, 
 
 
 def test_a_run_made_by_another_process_meanwhile_is_not_gone_on_with(tmp_path, images, monkeypatch):
-    from bype.errors import RunExistsError
+    from bype.core.errors import RunExistsError
 
     config = Config(str(images), epochs=1, **OPTIONS)
     plain = Run.lock

@@ -6,11 +6,12 @@ import pytest
 import scipy.stats
 import torch
 
-from bype import build_model, elbo, from_arrays, iwae
-from bype.config import LIKELIHOODS, PRIORS
-from bype.distributions import DiagonalNormal
-from bype.models import VAE
-from bype.objectives import ElboTerms
+from bype.core.names import LIKELIHOODS, PRIORS
+from bype.data.splits import from_arrays
+from bype.distributions.normal import DiagonalNormal
+from bype.models.build import build_model
+from bype.models.objectives import ElboTerms, elbo, iwae
+from bype.models.vae import VAE
 
 D, PIXELS, NOISE = 5, 8, 0.6
 

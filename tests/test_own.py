@@ -13,9 +13,9 @@ from PIL import Image
 
 import bype
 from bype import data
+from bype.core.errors import InputError
 from bype.data import arrays
-from bype.data.photos import decode
-from bype.errors import InputError
+from bype.data.image_files import decode
 
 SMALL = ["--components", 5, "--latent-dim", 3, "--hidden-dim", 8, "--warmup", 1, "--epochs", 2, "--device", "cpu"]
 
@@ -59,7 +59,7 @@ def test_a_mapped_npy_is_the_same_set_and_trains_to_the_same_bits(tmp_path, monk
     np.save(tmp_path / "a.npy", images if dtype == np.uint8 else images / 255)
     whole = bype.load(tmp_path / "a.npy")
     monkeypatch.setattr(arrays, "MAPPED_FROM", 0)
-    monkeypatch.setattr("bype.data.images.CHUNK", 100)
+    monkeypatch.setattr("bype.data.checks.CHUNK", 100)
     mapped = bype.load(tmp_path / "a.npy")
     assert (whole.train.rows, len(mapped.train), len(mapped.train.rows)) == (None, 32, 32)
     assert mapped.checksum() == whole.checksum()
@@ -83,7 +83,7 @@ def test_a_large_npy_is_not_loaded_whole(tmp_path, monkeypatch):
     """A gigabyte and more that takes no room on the disk; its values are left unchecked, which would read them all."""
     path = tmp_path / "large.npy"
     np.lib.format.open_memmap(path, "w+", np.uint8, (450_000, 1, 50, 50))[::1000] = 7
-    monkeypatch.setattr(arrays, "check_values", lambda *_: (0, 7))
+    monkeypatch.setattr("bype.data.splits.check_values", lambda *_: (0, 7))
     before = _resident()
     found = bype.load(path)
     x = found.train.scaled(torch.arange(1000))
@@ -213,10 +213,10 @@ def test_an_image_file_alone_is_read_as_in_its_set(tmp_path, resize, mode):
     assert whole.shape == (3 if channels > 2 else 1, *((6, 8) if resize is None else (5, 7)))
     found = {tuple(x.flatten().tolist()) for part in whole.splits.values() for x in part.scaled()}
     for i in range(20):
-        alone = data.like(tmp_path / f"{i:02}.png", whole, resize=resize)
+        alone = data.read_like(tmp_path / f"{i:02}.png", whole, resize=resize)
         assert tuple(alone.flatten().tolist()) in found
     with pytest.raises(InputError, match="expected images of 1 or 3 channels"):
-        data.like(tmp_path / "00.png", bype.from_arrays(_images(20, 2, 6, 8)))
+        data.read_like(tmp_path / "00.png", bype.from_arrays(_images(20, 2, 6, 8)))
 
 
 def test_a_face_alone_is_cut_as_those_of_its_set_are(tmp_path):
@@ -225,7 +225,7 @@ def test_a_face_alone_is_cut_as_those_of_its_set_are(tmp_path):
         Image.fromarray(face).save(tmp_path / "celeba" / f"{i:02}.png")
     faces = bype.load("celeba", tmp_path)
     found = [x for part in faces.splits.values() for x in part.scaled()]
-    alone = data.like(tmp_path / "celeba" / "07.png", faces)
+    alone = data.read_like(tmp_path / "celeba" / "07.png", faces)
     assert sum(torch.equal(alone, x) for x in found) == 1
 
 
@@ -388,7 +388,7 @@ def test_a_home_folder_is_found_with_a_size_too(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     _photos(tmp_path / "pets")
     assert bype.load("~/pets", resize=5).shape == (3, 5, 5)
-    assert data.like("~/pets/cats/000.png", bype.load("~/pets")).shape == (3, 6, 9)
+    assert data.read_like("~/pets/cats/000.png", bype.load("~/pets")).shape == (3, 6, 9)
     with pytest.raises(InputError, match="--resize: expected a folder or zip"):
         bype.load("x" * 5000, resize=5)
 
@@ -423,5 +423,5 @@ def test_names_and_paths_are_told_apart(tmp_path, monkeypatch):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(InputError, match="got another file"):
         bype.load("notes.txt")
-    assert data.is_album("./digits")
-    assert not data.is_album("digits")
+    assert data.is_image_collection("./digits")
+    assert not data.is_image_collection("digits")

@@ -7,13 +7,23 @@ import scipy.stats
 import torch
 from torch import nn
 
-from bype import VAE, build_model, elbo, from_arrays, iwae
-from bype import train as train_model
-from bype.conditionals import Decoder, Encoder, MeanSquaredError, MLPDecoder, MLPEncoder
-from bype.data import Images
-from bype.distributions import DiagonalMixture, DiagonalNormal, IsotropicMixture
-from bype.nets import init_dense
-from bype.priors import ExemplarPrior, PseudocoresetPrior, StandardPrior, VampPrior
+import bype
+from bype.data.images import Images
+from bype.data.splits import from_arrays
+from bype.distributions.mixtures import DiagonalMixture, IsotropicMixture
+from bype.distributions.normal import DiagonalNormal
+from bype.models.build import build_model
+from bype.models.objectives import elbo, iwae
+from bype.models.vae import VAE
+from bype.networks.base import Decoder, Encoder
+from bype.networks.layers import init_dense
+from bype.networks.likelihoods import MeanSquaredError
+from bype.networks.mlp import MLPDecoder, MLPEncoder
+from bype.priors.exemplar import ExemplarPrior
+from bype.priors.pseudocoreset import PseudocoresetPrior
+from bype.priors.standard import StandardPrior
+from bype.priors.vamp import VampPrior
+from bype.training.trainer import train as train_model
 
 SHAPE, D, N = (1, 3, 4), 3, 40
 
@@ -104,7 +114,7 @@ INDEX = torch.tensor([0, 3, 5, 8, 13, 21, 21, 34])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_each_row_leaves_its_own_point_out(train, encoder, n, seed):
     prior, z = exemplar(train, n), latents()
-    points = prior.draw(INDEX, seeded(seed))
+    points = prior.step_points(INDEX, seeded(seed))
     drawn = rows_of(points.images, train)
     assert len(drawn.unique()) == n
     loc, sigma = encoder(points.images).loc, math.exp(-0.3)
@@ -118,16 +128,16 @@ def test_each_row_leaves_its_own_point_out(train, encoder, n, seed):
 def test_exemplars_are_drawn_afresh_and_evenly(train):
     prior, counts, generator = exemplar(train), torch.zeros(N), seeded()
     for _ in range(500):
-        counts[rows_of(prior.draw(INDEX, generator).images, train)] += 1
+        counts[rows_of(prior.step_points(INDEX, generator).images, train)] += 1
     # Each is in a draw with probability 1/2; 40 of them: 4.5 standard errors.
     assert (counts - 250).abs().max() <= 4.5 * math.sqrt(500 / 4)
-    first, second = (rows_of(prior.draw(INDEX, seeded(2)).images, train) for _ in range(2))
+    first, second = (rows_of(prior.step_points(INDEX, seeded(2)).images, train) for _ in range(2))
     assert torch.equal(first, second)
 
 
 def test_without_an_index_no_point_is_left_out(train, encoder):
     prior, z = exemplar(train), latents()
-    points = prior.draw(None, seeded())
+    points = prior.step_points(None, seeded())
     loc = encoder(points.images).loc
     expected = [log_mixture(row, loc, math.exp(-0.3)) for row in z]
     np.testing.assert_allclose(density(prior, encoder, points, z), expected, rtol=1e-11)
@@ -148,8 +158,8 @@ def test_retrieval_takes_each_rows_nearest(train, encoder, k, seed):
     index = INDEX[:4]
     prior = exemplar(train, 20, k)
     prior.begin_epoch(encoder)
-    drawn = rows_of(exemplar(train, 20).draw(index, seeded(seed)).images, train)
-    points = prior.draw(index, seeded(seed))
+    drawn = rows_of(exemplar(train, 20).step_points(index, seeded(seed)).images, train)
+    points = prior.step_points(index, seeded(seed))
     means = encoder(train.scaled(dtype=torch.float64)).loc
     wanted = set().union(*(k_nearest(means, own, drawn, k) for own in index.tolist()))
     retrieved = rows_of(points.images, train).tolist()
@@ -170,8 +180,8 @@ def test_retrieval_is_a_lower_bound_and_exact_with_all(train, encoder, k):
     prior, z = exemplar(train, 20, k), latents()
     prior.begin_epoch(encoder)
     full = exemplar(train, 20)
-    every = density(full, encoder, full.draw(INDEX, seeded(4)), z)
-    some = density(prior, encoder, prior.draw(INDEX, seeded(4)), z)
+    every = density(full, encoder, full.step_points(INDEX, seeded(4)), z)
+    some = density(prior, encoder, prior.step_points(INDEX, seeded(4)), z)
     if k == 20:
         torch.testing.assert_close(some, every, rtol=1e-12, atol=0)
     else:
@@ -183,14 +193,14 @@ def test_retrieval_is_a_lower_bound_and_exact_with_all(train, encoder, k):
 def test_retrieval_sees_the_means_of_the_epochs_start(train, encoder):
     prior = exemplar(train, 20, 1)
     with pytest.raises(ValueError, match="begin_epoch"):
-        prior.draw(INDEX, seeded())
+        prior.step_points(INDEX, seeded())
     prior.begin_epoch(encoder)
-    before = prior.draw(INDEX, seeded()).images
+    before = prior.step_points(INDEX, seeded()).images
     with torch.no_grad():
         encoder.loc_head.weight.copy_(torch.randn(D, 8, generator=seeded(1)))
-    assert torch.equal(prior.draw(INDEX, seeded()).images, before)
+    assert torch.equal(prior.step_points(INDEX, seeded()).images, before)
     prior.begin_epoch(encoder)
-    after = prior.draw(INDEX, seeded()).images
+    after = prior.step_points(INDEX, seeded()).images
     assert after.shape != before.shape or not torch.equal(after, before)
 
 
@@ -269,7 +279,7 @@ def test_a_point_of_no_weight_never_matters(train, encoder):
     gone.pseudo_inputs[1] = prior.pseudo_inputs[2]
     torch.testing.assert_close(gone(encoder).log_prob(z), before, rtol=1e-12, atol=1e-12)
     # Nor does it spoil a training step.
-    points = prior.draw()
+    points = prior.step_points()
     value = prior.mixture(encoder, encoder.features(points.images), points.log_weights).log_prob(z).sum()
     assert all(g.isfinite().all() for g in torch.autograd.grad(value, [encoder.loc_head.weight, prior.log_scale]))
 
@@ -308,7 +318,7 @@ def test_standard_prior(train, encoder):
     expected = scipy.stats.norm.logpdf(z).sum(1)
     prior = MAKE["standard"](train)
     np.testing.assert_allclose(prior(encoder).log_prob(z), expected)
-    assert prior.draw(INDEX, seeded()) is None
+    assert prior.step_points(INDEX, seeded()) is None
     assert prior.state_dict() == {}
 
 
@@ -363,7 +373,7 @@ def test_one_pass_is_what_separate_passes_give(train, encoder, decoder, name):
     torch.testing.assert_close(q.loc, apart.loc, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(q.scale, apart.scale, rtol=1e-12, atol=1e-12)
     assert len(q.loc) == len(x)
-    points = prior.draw(INDEX, seeded(5))
+    points = prior.step_points(INDEX, seeded(5))
     expected = prior(encoder).log_prob(z) if points is None else density(prior, encoder, points, z)
     torch.testing.assert_close(p.log_prob(z), expected, rtol=1e-12, atol=1e-12)
     assert passes == [len(x) + (0 if points is None else len(points.images))]
@@ -540,7 +550,7 @@ def test_a_plate_s_samples_are_of_its_own_point():
     with torch.no_grad():
         model.prior.log_scale.fill_(-10.0)
         model.prior.weights.copy_(torch.tensor([0.0, 0.0, 1.0, 1.0, 10.0, 10.0, 6.0, 4.0]))
-    plates = model.plates(2, 5, generator=torch.Generator().manual_seed(1))
+    plates = bype.plates(model, 2, 5, generator=torch.Generator().manual_seed(1))
     assert not {0, 1} & set(plates.components.tolist())
     torch.testing.assert_close(plates.points, model.prior.pseudo_inputs[plates.components])
     expected = model.reconstruct(plates.points)

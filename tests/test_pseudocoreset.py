@@ -11,28 +11,26 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 import bype
-from bype.distributions import (
+from bype.core.precision import cumsum_by_products
+from bype.distributions.mixtures import IsotropicMixture
+from bype.distributions.pixels import (
     DiscretizedLogistic,
     EqualMixture,
-    IsotropicMixture,
     PixelBernoulli,
     PixelNormal,
     SquaredError,
     linear_in_x,
 )
-from bype.floats import running_sum_by_products
-from bype.priors import ExemplarPrior, PseudocoresetPrior
-from bype.pseudocoreset import (
-    CoresetGradient,
-    Elbo,
-    Fixed,
-    Paper,
-    Published,
-    coreset_figures,
-    coreset_gradient,
-    project_to_simplex,
-)
-from bype.training import Trainer
+from bype.priors.exemplar import ExemplarPrior
+from bype.priors.pseudocoreset import PseudocoresetPrior
+from bype.pseudocoreset.elbo import Elbo
+from bype.pseudocoreset.fixed import Fixed
+from bype.pseudocoreset.gradient import CoresetGradient, coreset_gradient
+from bype.pseudocoreset.paper import Algorithm2
+from bype.pseudocoreset.published import ReferenceCode
+from bype.pseudocoreset.simplex import project_to_simplex
+from bype.pseudocoreset.strategy import coreset_metrics
+from bype.training.trainer import Trainer
 
 SHAPE = (1, 2, 3)
 KINDS = ["mse", "gaussian", "gaussian per pixel", "bernoulli", "logistic"]
@@ -108,8 +106,8 @@ def test_the_gradient_is_that_of_the_divergence(kind):
 
 @pytest.mark.parametrize("kind", KINDS[:4] + DRAWN[:4])
 def test_the_closed_form_is_the_sum_over_pairs(kind, monkeypatch):
-    import bype.pseudocoreset as module
-    from bype.pseudocoreset import _gradient_by_pairs
+    import bype.pseudocoreset.gradient as module
+    from bype.pseudocoreset.gradient import gradient_by_pairs as _gradient_by_pairs
 
     monkeypatch.setattr(module, "PAIR_ELEMENTS", 4 * 9 * 3)  # several chunks
     p, (x, u, w) = decoder(kind, 9), problem()
@@ -241,7 +239,7 @@ def test_projection_is_the_same_by_the_sums_that_a_gpu_takes(monkeypatch):
         v = 100 + 30 * torch.randn(m, generator=generator, dtype=torch.float64)
         expected = project_to_simplex(v, 100.0 * m)
         with monkeypatch.context() as patched:
-            patched.setattr(bype.pseudocoreset, "running_sum", running_sum_by_products)
+            patched.setattr(bype.pseudocoreset.simplex, "deterministic_cumsum", cumsum_by_products)
             torch.testing.assert_close(project_to_simplex(v, 100.0 * m), expected, rtol=1e-12, atol=1e-9)
 
 
@@ -259,10 +257,10 @@ def generator():
 @pytest.mark.parametrize("likelihood", ["mse", "gaussian", "bernoulli", "logistic"])
 def test_paper_keeps_the_constraints_and_nears_the_data_s_mean(tiny, likelihood):
     model = small(tiny, likelihood=likelihood)
-    before = coreset_figures(model.prior, tiny.train)
+    before = coreset_metrics(model.prior, tiny.train)
     start = {k: v.clone() for k, v in model.state_dict().items()}
-    Paper(steps=150, lr=3e-3, batch_size=48).update(model, tiny.train, generator())
-    after = coreset_figures(model.prior, tiny.train)
+    Algorithm2(steps=150, lr=3e-3, batch_size=48).update(model, tiny.train, generator())
+    after = coreset_metrics(model.prior, tiny.train)
     assert model.prior.weights.min() >= 0
     assert model.prior.weights.sum().item() == pytest.approx(48, rel=1e-6)
     assert after["coreset_outside"] == 0
@@ -277,7 +275,7 @@ def test_paper_keeps_the_constraints_and_nears_the_data_s_mean(tiny, likelihood)
 def test_weights_stay_on_the_simplex_through_any_sequence(tiny, sequence):
     model = small(tiny)
     for steps, lr, seed in sequence:
-        Paper(steps=steps, lr=lr).update(model, tiny.train, torch.Generator().manual_seed(seed))
+        Algorithm2(steps=steps, lr=lr).update(model, tiny.train, torch.Generator().manual_seed(seed))
         assert model.prior.weights.min() >= 0
         assert model.prior.weights.sum().item() == pytest.approx(48, rel=1e-5)
         assert model.prior.pseudo_inputs.min() >= 0
@@ -288,24 +286,24 @@ def test_published_moves_every_point_by_one_vector_of_zero_pixel_mean(tiny):
     model = small(tiny)
     seen = []
 
-    class Spy(Published):
+    class Spy(ReferenceCode):
         pass
 
-    import bype.pseudocoreset as module
+    from bype.pseudocoreset.adam import Adam
 
-    original = module._Adam.step
+    original = Adam.step
 
     def step(self, gradient, rates):
         seen.append((gradient, self.params[1].clone(), rates, int(self.count) + 1))
         original(self, gradient, rates)
 
-    module._Adam.step = step
+    Adam.step = step
     try:
         strategy = Spy(batch_size=16)
         strategy.update(model, tiny.train, generator())
         strategy.update(model, tiny.train, generator())
     finally:
-        module._Adam.step = original
+        Adam.step = original
     assert len(seen) == 6, "one pass of mini-batches at each update"
     assert [t for *_, t in seen] == [1, 2, 3, 1, 2, 3], "j restarts, while the moments persist"
     assert [r[0] for *_, r, _ in seen] == pytest.approx([0.5, 0.25, 0.5 / 3] * 2)
@@ -318,7 +316,7 @@ def test_published_moves_every_point_by_one_vector_of_zero_pixel_mean(tiny):
     assert strategy.stored.min() >= 0
     assert model.prior.weights.min() >= 0
     assert model.prior.weights.sum().item() == pytest.approx(48, rel=1e-5)
-    assert coreset_figures(model.prior, tiny.train)["coreset_outside"] > 0, "U is unbounded"
+    assert coreset_metrics(model.prior, tiny.train)["coreset_outside"] > 0, "U is unbounded"
 
 
 def test_published_shifts_its_weights_keeps_its_moments_and_takes_variance_1(tiny, monkeypatch):
@@ -328,8 +326,8 @@ def test_published_shifts_its_weights_keeps_its_moments_and_takes_variance_1(tin
         scales.append(likelihoods.scale)
         return coreset_gradient(likelihoods, *args)
 
-    monkeypatch.setattr(bype.pseudocoreset, "coreset_gradient", spy)
-    kept, cleared = ((small(tiny, likelihood="gaussian"), Published(batch_size=24)) for _ in range(2))
+    monkeypatch.setattr(bype.pseudocoreset.paper, "coreset_gradient", spy)
+    kept, cleared = ((small(tiny, likelihood="gaussian"), ReferenceCode(batch_size=24)) for _ in range(2))
     for model, strategy in (kept, cleared):
         g = generator()
         strategy.update(model, tiny.train, g)
@@ -345,7 +343,7 @@ def test_published_shifts_its_weights_keeps_its_moments_and_takes_variance_1(tin
 
 def test_paper_s_rate_on_the_weights_is_n_over_m_times_that_on_the_points(tiny):
     model = small(tiny)
-    step, adam = Paper(steps=1, lr=1e-3).prepare(model, tiny.train, generator())
+    step, adam = Algorithm2(steps=1, lr=1e-3).prepare(model, tiny.train, generator())
     rates = []
     adam.step = lambda gradient, given: rates.append(given)
     step()
@@ -357,13 +355,13 @@ def test_elbo_moves_points_and_weights_in_every_network_step(tiny):
     start = {k: v.clone() for k, v in model.prior.state_dict().items()}
     trainer = Trainer(model, tiny, lr=0.0)
     assert isinstance(trainer.strategy, Elbo)
-    trainer.network_step(torch.arange(20), 1.0)
+    trainer.steps.network_step(torch.arange(20), 1.0)
     # Adam's first step has the size of its rate, whatever the gradient: 1e-3, not the networks' 0.
     step = (model.prior.pseudo_inputs.detach() - start["pseudo_inputs"]).abs().max().item()
     assert step == pytest.approx(1e-3, rel=0.01)
     assert not torch.equal(model.prior.weights, start["weights"])
     for _ in range(30):
-        trainer.network_step(torch.arange(20), 1.0)
+        trainer.steps.network_step(torch.arange(20), 1.0)
     assert model.prior.weights.sum().item() == pytest.approx(48, rel=1e-5)
     assert model.prior.pseudo_inputs.min() >= 0
     assert model.prior.pseudo_inputs.max() <= 1
@@ -375,11 +373,11 @@ def test_none_moves_nothing_and_the_default_is_paper(tiny):
     before = model.prior.pseudo_inputs.clone()
     assert all(i.coreset == {} for i in trainer)
     assert torch.equal(model.prior.pseudo_inputs, before)
-    assert isinstance(Trainer(model, tiny).strategy, Paper)
+    assert isinstance(Trainer(model, tiny).strategy, Algorithm2)
     assert isinstance(Trainer(small(tiny, prior="vamp"), tiny).strategy, Fixed)
 
 
-@pytest.mark.parametrize("strategy", [Paper(steps=3), Published(), Elbo()])
+@pytest.mark.parametrize("strategy", [Algorithm2(steps=3), ReferenceCode(), Elbo()])
 def test_updates_come_every_k_epochs_with_their_figures(tiny, strategy):
     model = small(tiny, coreset="elbo" if strategy.learned else "paper")
     infos = list(Trainer(model, tiny, epochs=6, coreset_interval=3, strategy=strategy))
@@ -393,18 +391,18 @@ def test_updates_come_every_k_epochs_with_their_figures(tiny, strategy):
 
 def test_a_strategy_needs_a_pseudocoreset(tiny):
     with pytest.raises(ValueError, match="pseudocoreset prior, but got VampPrior"):
-        Paper().update(small(tiny, prior="vamp"), tiny.train, generator())
+        Algorithm2().update(small(tiny, prior="vamp"), tiny.train, generator())
 
 
 def test_a_recorded_inner_step_is_that_of_its_own_data_and_generator(tiny, monkeypatch):
     recorded = []
 
-    def captured(step, moved, generator, what):  # as on CUDA, which keeps the recording and nothing of the closure
+    def capture(step, moved, generator, what):  # as on CUDA, which keeps the recording and nothing of the closure
         recorded.append(generator.initial_seed())
         return lambda: None
 
-    monkeypatch.setattr("bype.pseudocoreset.captured", captured)
-    model, strategy = small(tiny), Paper(steps=1)
+    monkeypatch.setattr("bype.pseudocoreset.paper.capture", capture)
+    model, strategy = small(tiny), Algorithm2(steps=1)
     for seed in range(4):
         strategy.update(model, tiny.train.first(20), torch.Generator().manual_seed(seed))
         gc.collect()

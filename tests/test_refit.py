@@ -12,9 +12,10 @@ import pytest
 import torch
 
 import bype
-from bype.distributions import IsotropicMixture
-from bype.errors import InputError
-from bype.refitting import MOST_CANDIDATES, best_scale, em_step, fit_em, log_prob_at_scales, refit
+from bype.core.errors import InputError
+from bype.distributions.em import MAX_CANDIDATES, best_scale, em_step, fit_em, log_prob_at_scales
+from bype.distributions.mixtures import IsotropicMixture
+from bype.training.refitting import refit
 
 
 def silent(line):
@@ -31,7 +32,7 @@ def clusters(n=3000, seed=0):
 def test_em_finds_separated_clusters():
     means, z = clusters()
     # From several starts the best one: EM finds a local maximum.
-    fits = [fit_em(z, 3, torch.Generator().manual_seed(s), say=silent) for s in range(8)]
+    fits = [fit_em(z, 3, torch.Generator().manual_seed(s), report=silent) for s in range(8)]
     loc, log_weights, scale = max(
         fits, key=lambda f: IsotropicMixture(f[0], torch.tensor(f[2]), f[1]).log_prob(z).mean()
     )
@@ -72,7 +73,7 @@ def test_the_best_scale_is_found_wherever_it_is(top):
         return -scales.log() - 0.5 * (top / scales) ** 2
 
     assert best_scale(bounds, 1.0, torch.zeros((), dtype=torch.float64), print) == pytest.approx(top, rel=0.01)
-    assert len(calls) <= MOST_CANDIDATES + 7
+    assert len(calls) <= MAX_CANDIDATES + 7
     assert len(calls) == len(set(calls))
 
 
@@ -98,7 +99,7 @@ def digits_model():
 
 
 def test_refit_leaves_the_networks_alone_and_raises_the_validation_bound(digits_model):
-    from bype.evaluation import log_likelihood
+    from bype.evaluation.likelihood import log_likelihood
 
     model, data = digits_model
     before = {k: v.clone() for k, v in model.state_dict().items()}
@@ -201,12 +202,12 @@ def test_a_refit_belongs_to_the_networks_it_was_made_for(cli_json, run_cli, tmp_
 
 
 def test_figures_of_a_refit_that_is_made_anew_are_dropped(trained, tmp_path):
-    from bype.results import Results
-    from bype.runs import Run
+    from bype.runs.evaluations import Evaluations
+    from bype.runs.run import Run
 
     shutil.copytree(trained["bype"], tmp_path / "run")
     run = Run(tmp_path / "run")
-    data, results = run.load_data(), Results(run)
+    data, results = run.load_data(), Evaluations(run)
     prior = refit(run.load_model(data), data, points=20)
     results.save_refit("few", prior, method="points", seed=0)
     results.add_figures({"split": "test", "seed": 0, "nll_nats": 1.0, "nll_nats@few": 2.0})
@@ -240,11 +241,11 @@ def test_coreset_as_files(cli_json, run_cli, trained, tmp_path):
 def test_items_are_binarised_by_numbers_of_their_own(tiny, asked, monkeypatch):
     model, seeds = bype.build_model(tiny, likelihood="bernoulli", n_components=6, latent_dim=3, hidden_dim=8), []
 
-    def observed(model, images, seed, *args, **options):
+    def model_inputs(model, images, seed, *args, **options):
         seeds.append(seed)
-        return bype.evaluation.observed(model, images, seed, *args, **options)
+        return bype.models.observing.model_inputs(model, images, seed, *args, **options)
 
-    monkeypatch.setattr(bype.refitting, "observed", observed)
+    monkeypatch.setattr(bype.training.refitting, "model_inputs", model_inputs)
     refit(model, tiny, seed=5, **asked)
     assert seeds
     assert not {0, 5} & set(seeds), "the noise is drawn from the seed itself"
@@ -274,12 +275,12 @@ def test_some_points_are_the_items_they_say(tiny):
 
 def test_em_and_the_choice_of_sigma_see_other_noise():
     """Else components sit on the very draws that sigma is chosen by, and the bound is one that no other draws give."""
-    from bype.evaluation import log_likelihood
+    from bype.evaluation.likelihood import log_likelihood
 
     data = bype.from_arrays(torch.randint(0, 256, (120, 5, 4), generator=torch.Generator().manual_seed(0)).byte())
     model = bype.build_model(data, n_components=6, latent_dim=12, hidden_dim=8)
     lines = []
-    fitted = refit(model, data, em=90, say=lines.append)
+    fitted = refit(model, data, em=90, report=lines.append)
     told = float(re.search(r"bound (\S+)", lines[-1])[1])
     again = log_likelihood(model, data.validation, 500, prior=fitted(model.encoder), seed=9).mean().item()
     assert told == pytest.approx(again, abs=0.5)

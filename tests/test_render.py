@@ -4,8 +4,8 @@ import pytest
 import scipy.stats
 from PIL import Image
 
-from bype.config import Config
-from bype.errors import InputError
+from bype.core.config import Config
+from bype.core.errors import InputError
 from bype.experiments import ledger
 from bype.experiments.render import render
 from bype.experiments.stats import T_975, paired, summary

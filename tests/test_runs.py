@@ -15,16 +15,17 @@ import torch
 
 import bype
 import processes
-from bype.checkpoints import read_tensors, write_tensors
-from bype.config import Config
-from bype.devices import source_tree, versions
-from bype.errors import InputError, RunExistsError
+from bype.core.config import Config
+from bype.core.devices import source_tree, versions
+from bype.core.errors import InputError, RunExistsError
+from bype.core.files import write_text
+from bype.core.names import STRATEGIES
+from bype.core.tensors import read_tensors, write_tensors
 from bype.experiments.ledger import cell_id, settings_hash
-from bype.files import write_text
-from bype.fitting import fit
-from bype.results import Results
-from bype.runs import Run
-from bype.training import Trainer
+from bype.runs.evaluations import Evaluations
+from bype.runs.fitting import fit
+from bype.runs.run import Run
+from bype.training.trainer import Trainer
 
 SMALL = {"n_components": 20, "exemplars": 30, "latent_dim": 6, "hidden_dim": 24, "warmup": 2, "device": "cpu"}
 
@@ -163,10 +164,11 @@ def test_a_model_loads_as_it_was_scored(trained):
         run = Run(folder)
         data = run.load_data()
         model = run.load_model(data)
-        from bype.training import VALIDATION_STREAM, validation_bound
+        from bype.core.seeds import Stream
+        from bype.training.validation import validation_bound
 
         best = min(line["val_loss"] for line in run.metrics())
-        assert -validation_bound(model, data.validation, VALIDATION_STREAM) == best
+        assert -validation_bound(model, data.validation, Stream.VALIDATION) == best
 
 
 @pytest.mark.parametrize(
@@ -211,7 +213,7 @@ def test_a_write_that_fails_leaves_the_earlier_file(tmp_path):
     where = tmp_path / "a.txt"
     write_text(where, "first")
 
-    from bype.files import write
+    from bype.core.files import write
 
     def fail(path):
         path.write_text("half of the sec")
@@ -288,7 +290,7 @@ def test_a_model_scores_other_data_as_it_scored_its_own(tiny, tmp_path):
     z = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(other.prior(other.encoder).log_prob(z), model.prior(model.encoder).log_prob(z))
     torch.testing.assert_close(other.reconstruct(x), model.reconstruct(x))
-    write_tensors(tmp_path / "odd", model.state_dict(), {"model": model._facts() | {"n_data": "48"}})
+    write_tensors(tmp_path / "odd", model.state_dict(), {"model": model._metadata() | {"n_data": "48"}})
     with pytest.raises(bype.InputError, match="expected a model with n_data 96, as this one, got 48"):
         bype.build_model(more, **options).load(tmp_path / "odd")
     exemplar = bype.build_model(tiny, prior="exemplar", **options)
@@ -360,7 +362,7 @@ def test_a_best_epoch_that_was_not_written_is_in_the_last_checkpoint(tmp_path, t
 def test_two_at_once_lose_no_figures(tmp_path):
     run = Run(tmp_path / "run")
     fit(config(epochs=1), run.path)
-    results = Results(run)
+    results = Evaluations(run)
 
     def add(seed):
         results.add_figures({"split": "test", "seed": seed, "nll_nats": 1.0})
@@ -376,7 +378,7 @@ def test_two_at_once_lose_no_figures(tmp_path):
 def test_what_was_made_for_earlier_networks_is_not_recorded(tmp_path):
     run = Run(tmp_path / "run")
     data = fit(config(epochs=1), run.path).data
-    results = Results(run)
+    results = Evaluations(run)
     prior = bype.refit(run.load_model(data), data, points=20)
     record = json.loads((run.path / "config.json").read_text())
     record["options"]["epochs"] = 3
@@ -387,7 +389,7 @@ def test_what_was_made_for_earlier_networks_is_not_recorded(tmp_path):
         results.save_refit("all", prior, method="points", seed=0)
     with pytest.raises(InputError, match="nothing is recorded"):
         results.add_figures({"split": "test", "seed": 0})
-    assert not Results(run).has_refit("all")
+    assert not Evaluations(run).has_refit("all")
 
 
 def test_a_set_is_the_run_s_own_by_its_place_not_its_name(tmp_path, monkeypatch):
@@ -437,7 +439,7 @@ def test_public_names_are_there_and_documented():
 def test_every_option_arrives(tmp_path, monkeypatch):
     """All fields off their defaults, in what is built of them."""
     built = {}
-    monkeypatch.setattr(bype.build, "build_model", lambda data, **options: built.update(options))
+    monkeypatch.setattr(bype.models.build, "build_model", lambda data, **options: built.update(options))
     model_options = {
         "arch": "hvae", "prior": "bype", "likelihood": "gaussian", "n_components": 7, "latent_dim": 3, "hidden_dim": 9,
         "exemplars": 11, "retrieve": 5, "coreset": "published", "init": "glorot", "reencode": 0.5, "seed": 6,
@@ -453,31 +455,31 @@ def test_every_option_arrives(tmp_path, monkeypatch):
     defaults = Config("digits").to_dict()
     for name, value in (model_options | trainer_options | strategy_options).items():
         assert value != defaults[name] or name == "prior", name
-    bype.build.model_from(config, None)
+    bype.models.build.model_from(config, None)
     assert built == model_options
-    published = bype.fitting.strategy_from(config)
+    published = STRATEGIES[config.coreset].from_options(config)
     assert (published.batch_size, published.n_samples, published.z1_draws) == (17, 13, 14)
-    paper = bype.fitting.strategy_from(replace(config, coreset="paper"))
+    paper = STRATEGIES["paper"].from_options(config)
     assert (paper.steps, paper.lr, paper.n_samples, paper.z1_draws) == (12, 0.03, 13, 14)
     given = {}
-    monkeypatch.setattr(bype.fitting, "Trainer", lambda model, data, **options: given.update(options))
-    bype.fitting.trainer_from(config, None, None)
+    monkeypatch.setattr(bype.runs.fitting, "Trainer", lambda model, data, **options: given.update(options))
+    bype.runs.fitting.trainer_from(config, None, None)
     assert {name: given[name] for name in trainer_options} == trainer_options
-    assert isinstance(given["strategy"], bype.pseudocoreset.Published)
+    assert isinstance(given["strategy"], bype.pseudocoreset.ReferenceCode)
 
 
 def test_defaults_are_the_same_from_python_and_from_the_shell():
     own = {f.name: f.default for f in fields(Config)}
-    for made in (bype.build.build_model, bype.training.Trainer.__init__):
+    for made in (bype.models.build.build_model, bype.training.trainer.Trainer.__init__):
         for name, parameter in inspect.signature(made).parameters.items():
             if name in own and parameter.default is not inspect.Parameter.empty:
                 assert parameter.default == own[name], name
-    assert tuple(bype.pseudocoreset.STRATEGIES) == bype.config.CORESETS
+    assert set(bype.pseudocoreset.STRATEGIES) == set(STRATEGIES)
 
 
 def test_fit_ends_with_the_best_epoch_s_model(tmp_path, monkeypatch):
     losses = iter([2.0, 1.0, 3.0, 4.0])
-    monkeypatch.setattr(bype.training.Trainer, "validate", lambda self: next(losses))
+    monkeypatch.setattr(bype.training.trainer.Trainer, "validate", lambda self: next(losses))
     done = fit(config("standard", epochs=4), tmp_path / "run")
     best = done.run.load_model(done.data).state_dict()
     assert done.run.networks()["epoch"] == 2
@@ -501,7 +503,7 @@ def test_a_run_s_source_is_named_as_git_names_it(tmp_path):
 def test_figures_of_more_samples_are_not_replaced_by_those_of_fewer(tmp_path):
     run = Run(tmp_path / "run")
     fit(config(epochs=1), run.path)
-    results, what = Results(run), {"split": "test", "seed": 0}
+    results, what = Evaluations(run), {"split": "test", "seed": 0}
 
     def add(samples, items, suffix=""):
         scored = {f"nll_nats{suffix}": float(samples), f"samples{suffix}": samples, f"items{suffix}": items}
@@ -529,7 +531,7 @@ def test_figures_of_more_samples_are_not_replaced_by_those_of_fewer(tmp_path):
 def test_a_figure_under_a_refit_that_is_another_by_now_is_not_recorded(tmp_path):
     run = Run(tmp_path / "run")
     data = fit(config(epochs=1), run.path).data
-    model, results = run.load_model(data), Results(run)
+    model, results = run.load_model(data), Evaluations(run)
     results.save_refit("q", bype.refit(model, data, points=20), method="points", seed=0)
     results.load_refit("q", data)
     figures = {"split": "test", "seed": 0, "nll_nats@q": 1.0}

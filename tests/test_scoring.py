@@ -8,11 +8,12 @@ import torch
 
 import bype
 import bype.evaluation
-from bype.checkpoints import read_tensors, write_tensors
-from bype.devices import versions
-from bype.evaluation import evaluate, evaluate_under, log_likelihood
-from bype.priors import FittedMixture
-from bype.scoring import Scoring, seconds_spent
+from bype.core.devices import versions
+from bype.core.tensors import read_tensors, write_tensors
+from bype.evaluation.likelihood import log_likelihood
+from bype.evaluation.metrics import evaluate, evaluate_under
+from bype.priors.fitted import FittedMixture
+from bype.runs.scoring import PartialScores, seconds_spent
 
 
 class Stopped(BaseException):
@@ -21,19 +22,19 @@ class Stopped(BaseException):
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
-    monkeypatch.setattr(bype.evaluation, "NOISE_ELEMENTS", 3 * 30 * 4)  # four of the items below at once
+    monkeypatch.setattr(bype.evaluation.likelihood, "NOISE_ELEMENTS", 3 * 30 * 4)  # four of the items below at once
 
 
 @pytest.fixture
 def batches(monkeypatch):
     """The sizes of the batches that are scored."""
-    sizes, iwae = [], bype.evaluation.iwae
+    sizes, iwae = [], bype.evaluation.likelihood.iwae
 
     def counted(model, x, *args, **options):
         sizes.append(len(x))
         return iwae(model, x, *args, **options)
 
-    monkeypatch.setattr(bype.evaluation, "iwae", counted)
+    monkeypatch.setattr("bype.evaluation.likelihood.iwae", counted)
     return sizes
 
 
@@ -57,9 +58,9 @@ def test_a_stopped_scoring_goes_on_to_the_same_bits(tiny, tmp_path, batches, lik
     assert batches == [4] * 7 + [2]
     for done, left in ((0, 8), (1, 7), (19, 3), (30, 0)):
         with pytest.raises(Stopped):
-            log_likelihood(model, images, 30, scoring=Scoring(where, {}), progress=stop_after(done))
+            log_likelihood(model, images, 30, scoring=PartialScores(where, {}), progress=stop_after(done))
         batches.clear()
-        part, calls = Scoring(where, {}), []
+        part, calls = PartialScores(where, {}), []
         assert torch.equal(
             log_likelihood(model, images, 30, scoring=part, progress=lambda *at, to=calls: to.append(at)), whole
         ), done
@@ -76,7 +77,7 @@ def test_a_part_of_anything_else_is_not_gone_on_with(tiny, tmp_path, batches):
 
     def scored(what=(("networks", 1),), n=20, samples=30, seed=0):
         batches.clear()
-        return log_likelihood(model, images.first(n), samples, seed=seed, scoring=Scoring(where, dict(what)))
+        return log_likelihood(model, images.first(n), samples, seed=seed, scoring=PartialScores(where, dict(what)))
 
     scored()
     for change in ({"what": [("networks", 2)]}, {"n": 16}, {"samples": 29}, {"seed": 1}):
@@ -95,10 +96,10 @@ def test_a_part_of_anything_else_is_not_gone_on_with(tiny, tmp_path, batches):
 @pytest.mark.parametrize("content", [b"", b"text", None])
 def test_a_damaged_part_is_of_no_use_and_no_harm(tiny, tmp_path, batches, content):
     model, where = model_for(tiny), tmp_path / "part"
-    whole = log_likelihood(model, tiny.train, 30, scoring=Scoring(where, {}))
+    whole = log_likelihood(model, tiny.train, 30, scoring=PartialScores(where, {}))
     where.write_bytes(where.read_bytes()[:-9] if content is None else content)
     batches.clear()
-    assert torch.equal(log_likelihood(model, tiny.train, 30, scoring=Scoring(where, {})), whole)
+    assert torch.equal(log_likelihood(model, tiny.train, 30, scoring=PartialScores(where, {})), whole)
     assert sum(batches) == len(tiny.train)
     assert len(read_tensors(where)[0]["values"]) == len(whole)
 
@@ -106,14 +107,14 @@ def test_a_damaged_part_is_of_no_use_and_no_harm(tiny, tmp_path, batches, conten
 def test_where_nothing_can_be_written_scoring_ends_well(tiny, tmp_path):
     model = model_for(tiny)
     (tmp_path / "file").write_text("")
-    part = Scoring(tmp_path / "file" / "part", {})
+    part = PartialScores(tmp_path / "file" / "part", {})
     assert torch.equal(log_likelihood(model, tiny.test, 5, scoring=part), log_likelihood(model, tiny.test, 5))
     part.remove()
 
 
 def test_what_a_killed_process_loses_is_what_came_after_the_last_writing(tiny, tmp_path, monkeypatch):
     now, where = [0.0], tmp_path / "part"
-    monkeypatch.setattr("bype.scoring.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("bype.runs.scoring.time.monotonic", lambda: now[0])
     kept = []
 
     def progress(done, total):
@@ -121,23 +122,23 @@ def test_what_a_killed_process_loses_is_what_came_after_the_last_writing(tiny, t
         kept.append(len(read_tensors(where)[0]["values"]) if where.exists() else 0)
 
     what = {"versions": versions()}
-    log_likelihood(model_for(tiny), tiny.train.first(30), 30, scoring=Scoring(where, what), progress=progress)
+    log_likelihood(model_for(tiny), tiny.train.first(30), 30, scoring=PartialScores(where, what), progress=progress)
     assert kept == [0, 0, 0, 12, 12, 12, 24, 24, 24], "written every 30 seconds, here at 36 and 72"
     assert seconds_spent(tmp_path) == 0, "not a run's"
     shutil.move(where, tmp_path / "scoring-test-30-s0.safetensors")
     assert seconds_spent(tmp_path) == 108.0
-    part = Scoring(tmp_path / "scoring-test-30-s0.safetensors", what)
+    part = PartialScores(tmp_path / "scoring-test-30-s0.safetensors", what)
     log_likelihood(model_for(tiny), tiny.train.first(30), 30, scoring=part)
     assert part.earlier == 108.0
-    monkeypatch.setattr("bype.scoring.versions", lambda: {"source": "later"})
+    monkeypatch.setattr("bype.runs.scoring.versions", lambda: {"source": "later"})
     assert seconds_spent(tmp_path) == 0, "nor one of another version, which nothing goes on with"
 
 
 def test_the_time_of_all_pieces_is_added_up(tiny, tmp_path, monkeypatch):
     now, where = [0.0], tmp_path / "part"
-    monkeypatch.setattr("bype.scoring.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("bype.runs.scoring.time.monotonic", lambda: now[0])
     for stops, expected in ((8, 5.0), (16, 10.0), (24, 15.0)):
-        part = Scoring(where, {})
+        part = PartialScores(where, {})
 
         def progress(done, total, stops=stops):
             if done >= stops:
@@ -153,15 +154,15 @@ def test_the_time_of_all_pieces_is_added_up(tiny, tmp_path, monkeypatch):
 
 
 def test_what_this_process_kept_is_known_until_it_is_removed(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(bype.scoring, "_kept", set())
+    monkeypatch.setattr(bype.runs.scoring, "_kept", set())
     (tmp_path / "file").write_text("")
-    log_likelihood(model_for(tiny), tiny.test, 5, scoring=Scoring(tmp_path / "file" / "part", {}))
-    assert not bype.scoring.saved(), "it could not be written"
-    part = Scoring(tmp_path / "part", {})
+    log_likelihood(model_for(tiny), tiny.test, 5, scoring=PartialScores(tmp_path / "file" / "part", {}))
+    assert not bype.runs.scoring.saved(), "it could not be written"
+    part = PartialScores(tmp_path / "part", {})
     log_likelihood(model_for(tiny), tiny.test, 5, scoring=part)
-    assert bype.scoring.saved()
+    assert bype.runs.scoring.saved()
     part.remove()
-    assert not bype.scoring.saved()
+    assert not bype.runs.scoring.saved()
 
 
 @pytest.fixture
@@ -172,7 +173,7 @@ def run(trained, tmp_path):
 
 def test_a_run_s_scorings_have_a_file_each(run):
     given = [{}, {"items": 9}, {"every": 5}, {"seed": 1}, {"samples": 6}, {"split": "validation"}]
-    paths = {bype.Results(run).scoring(**({"split": "test", "samples": 5} | what)).path for what in given}
+    paths = {bype.Evaluations(run).scoring(**({"split": "test", "samples": 5} | what)).path for what in given}
     assert len(paths) == len(given)
 
 
@@ -180,11 +181,11 @@ def test_a_run_s_scorings_have_a_file_each(run):
 def test_a_run_s_scoring_is_of_its_networks_versions_items_and_refit(run, batches, monkeypatch, change):
     """Kept under one name, it is gone on with if nothing has changed, and begun anew if anything has."""
     data = run.load_data()
-    model, results = run.load_model(data), bype.Results(run)
+    model, results = run.load_model(data), bype.Evaluations(run)
     results.save_refit("q", bype.refit(model, data, points=20), method="points", seed=0)
 
     def score(every=1):
-        results = bype.Results(run)
+        results = bype.Evaluations(run)
         part = results.scoring("test", samples=30, refit="q", every=every)
         part.path = run.path / "scoring-one.safetensors"
         batches.clear()
@@ -198,18 +199,18 @@ def test_a_run_s_scoring_is_of_its_networks_versions_items_and_refit(run, batche
         tensors, counters = read_tensors(where)
         write_tensors(where, tensors | {"prior.log_scale": tensors["prior.log_scale"] + 1}, counters)
         (run.path / "refit-q.json").unlink()
-        results = bype.Results(run)
+        results = bype.Evaluations(run)
         results.save_refit("q", bype.refit(model, data, points=20), method="points", seed=0)
     elif change == "refit":
         (run.path / "refit-q.json").unlink()
         results.save_refit("q", bype.refit(model, data, points=21), method="points", seed=0)
     elif change == "versions":
-        monkeypatch.setattr("bype.results.versions", lambda: {"source": "another"})
+        monkeypatch.setattr("bype.runs.evaluations.versions", lambda: {"source": "another"})
     assert score(5 if change == "every" else 1) == (8 if change else 0)
 
 
 def test_a_shorter_look_leaves_a_longer_scoring_be(cli_json, run):
-    results = bype.Results(run)
+    results = bype.Evaluations(run)
     data = run.load_data()
     part = results.scoring("test", samples=30)
     with pytest.raises(Stopped):
@@ -220,8 +221,11 @@ def test_a_shorter_look_leaves_a_longer_scoring_be(cli_json, run):
 
 
 def test_parts_of_earlier_networks_are_removed(run):
-    results, data = bype.Results(run), run.load_data()
-    own, stale = results.scoring("test", samples=3), Scoring(run.path / "scoring-old.safetensors", {"networks": {}})
+    results, data = bype.Evaluations(run), run.load_data()
+    own, stale = (
+        results.scoring("test", samples=3),
+        PartialScores(run.path / "scoring-old.safetensors", {"networks": {}}),
+    )
     for part in (own, stale):
         log_likelihood(run.load_model(data), data.test.first(4), 3, scoring=part)
     results.add_figures({"split": "test", "seed": 0})
@@ -233,7 +237,7 @@ def test_evaluate_hands_it_on(tiny, tmp_path, batches):
     model = model_for(tiny)
     mixture = FittedMixture(torch.zeros(2, 3), torch.tensor([0.5, 0.5]).log(), torch.zeros(()))
     for score in (evaluate, lambda *a, **b: evaluate_under(*a, mixture, "two", **b)):
-        given = {"n_samples": 30, "scoring": Scoring(tmp_path / "part", {"score": str(score)})}
+        given = {"n_samples": 30, "scoring": PartialScores(tmp_path / "part", {"score": str(score)})}
         figures = score(model, tiny, **given)
         batches.clear()
         assert score(model, tiny, **given) == figures
@@ -241,7 +245,7 @@ def test_evaluate_hands_it_on(tiny, tmp_path, batches):
 
 
 def test_an_interrupted_command_goes_on_and_leaves_nothing(cli_json, run_cli, trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("bype.scoring._kept", set())
+    monkeypatch.setattr("bype.runs.scoring._kept", set())
     run, expected = tmp_path / "run", tmp_path / "expected"
     for folder in (run, expected):
         shutil.copytree(trained["bype"], folder)
@@ -250,7 +254,7 @@ def test_an_interrupted_command_goes_on_and_leaves_nothing(cli_json, run_cli, tr
             cli_json("refit", run, "--name", "all")
             cli_json("refit", expected, "--name", "all")
         given = ["--samples", 30, "--items", 25, *words]
-        iwae, calls = bype.evaluation.iwae, []
+        iwae, calls = bype.evaluation.likelihood.iwae, []
 
         def interrupted(*args, iwae=iwae, calls=calls, **options):
             calls.append(args)
@@ -259,14 +263,16 @@ def test_an_interrupted_command_goes_on_and_leaves_nothing(cli_json, run_cli, tr
             return iwae(*args, **options)
 
         with monkeypatch.context() as patched:
-            patched.setattr(bype.evaluation, "iwae", interrupted)
+            patched.setattr("bype.evaluation.likelihood.iwae", interrupted)
             code, out, err = run_cli("evaluate", run, *given)
         assert (code, out) == (130, "")
         assert "what is scored is kept, and the same command goes on from there" in err
         (part,) = run.glob("scoring-*")
         done = len(read_tensors(part)[0]["values"])
         with monkeypatch.context() as patched:
-            patched.setattr(bype.evaluation, "iwae", lambda *a, c=calls, f=iwae, **b: c.append(a) or f(*a, **b))
+            patched.setattr(
+                bype.evaluation.likelihood, "iwae", lambda *a, c=calls, f=iwae, **b: c.append(a) or f(*a, **b)
+            )
             calls.clear()
             cli_json("evaluate", run, *given)
         assert sum(len(args[1]) for args in calls) == 25 - done

@@ -8,11 +8,15 @@ import pytest
 import torch
 
 import bype
-from bype.errors import InputError, TrainingError
-from bype.objectives import elbo
-from bype.optim import NormalizedAdam
-from bype.pseudocoreset import STRATEGIES, Paper, Strategy
-from bype.training import Trainer, validation_bound
+from bype.core.errors import InputError, TrainingError
+from bype.core.names import STRATEGIES
+from bype.core.seeds import Stream
+from bype.models.objectives import elbo
+from bype.pseudocoreset.paper import Algorithm2
+from bype.pseudocoreset.strategy import Strategy
+from bype.training.optim import NormalizedAdam
+from bype.training.trainer import Trainer
+from bype.training.validation import validation_bound
 
 PRIORS = ["standard", "vamp", "exemplar", "bype"]
 
@@ -122,7 +126,8 @@ def test_binary_items_are_drawn_anew_in_training_and_the_same_in_validation(tiny
         seen[model.training].append(x)
         return elbo(model, x, **options)
 
-    monkeypatch.setattr(bype.training, "elbo", spy)
+    monkeypatch.setattr("bype.training.step.elbo", spy)
+    monkeypatch.setattr("bype.training.validation.elbo", spy)
     trainer = Trainer(model_for(tiny, likelihood="bernoulli"), tiny, batch_size=48, seed=3)
     for _ in range(2):
         trainer.run_epoch()
@@ -150,7 +155,7 @@ def test_the_loss_before_an_update_is_that_of_the_points_before_it(tiny):
     [
         ({"lr": 200.0}, r"epoch 1: expected a finite validation loss, got nan, before step \(ii\)"),
         (
-            {"strategy": Paper(steps=3, lr=math.inf)},
+            {"strategy": Algorithm2(steps=3, lr=math.inf)},
             r"epoch 1, step \(ii\): expected finite numbers, got others in prior",
         ),
     ],
@@ -162,7 +167,7 @@ def test_step_two_of_what_has_diverged_gives_up_by_name(tiny, options, message):
 
 
 def test_a_huge_rate_of_step_two_leaves_points_and_weights_in_their_range(tiny):
-    trainer = Trainer(model_for(tiny), tiny, coreset_interval=1, strategy=Paper(steps=5, lr=1e20))
+    trainer = Trainer(model_for(tiny), tiny, coreset_interval=1, strategy=Algorithm2(steps=5, lr=1e20))
     trainer.run_epoch()
     weights, points = trainer.model.prior.weights, trainer.model.prior.pseudo_inputs
     assert weights.sum().item() == pytest.approx(48)
@@ -173,7 +178,7 @@ def test_a_huge_rate_of_step_two_leaves_points_and_weights_in_their_range(tiny):
 def test_the_epoch_s_means_leave_skipped_items_out(tiny, monkeypatch):
     trainer = Trainer(model_for(tiny, "standard"), tiny, batch_size=16, lr=0.0, seed=1)
     sums, steps = [], []
-    network_step = trainer.network_step
+    network_step = trainer.steps.network_step
 
     def spoiled(index, beta):
         info = network_step(index, beta)
@@ -184,7 +189,7 @@ def test_the_epoch_s_means_leave_skipped_items_out(tiny, monkeypatch):
         steps.append(index)
         return info
 
-    monkeypatch.setattr(trainer, "network_step", spoiled)
+    monkeypatch.setattr(trainer.steps, "network_step", spoiled)
     info = trainer.run_epoch()
     assert info.skipped_steps == 1
     assert info.kl == pytest.approx(sum(s.kl.item() for s in sums) / 32, rel=1e-5)
@@ -215,7 +220,7 @@ def test_beta_changes_the_step(tiny):
     states = []
     for beta in (0.1, 1.0):
         trainer = Trainer(model_for(tiny), tiny)
-        trainer.network_step(torch.arange(20), beta)
+        trainer.steps.network_step(torch.arange(20), beta)
         states.append(trainer.model.state_dict())
     assert not same(*states)
 
@@ -240,7 +245,7 @@ def test_validation_is_minus_the_bound_of_the_validation_items(tiny):
             model.eval(), tiny.validation.scaled(), prior=model.prior(model.encoder), generator=generator
         ).bound()
     assert validation_bound(model, tiny.validation, 5) == pytest.approx(bound.mean().item(), rel=1e-6)
-    assert Trainer(model, tiny).validate() == -validation_bound(model, tiny.validation, bype.training.VALIDATION_STREAM)
+    assert Trainer(model, tiny).validate() == -validation_bound(model, tiny.validation, Stream.VALIDATION)
 
 
 def test_validation_noise_is_fixed(tiny):
@@ -315,7 +320,7 @@ def test_a_decoder_whose_images_are_stuck_at_the_clamp_is_named_once(tiny, caplo
     with torch.no_grad():
         model.decoder.output.bias.fill_(-1e3)
     list(Trainer(model, tiny, epochs=3, warmup=1))
-    assert [r.getMessage()[:55] for r in caplog.records] == ["epoch 1: the decoder's gradients are all zero; if its i"]
+    assert [r.getMessage()[:55] for r in caplog.records] == ["epoch 1: the decoder's gradients are all zero; if the o"]
 
 
 def test_an_epoch_without_a_single_step_ends_training(tiny):
@@ -368,7 +373,7 @@ def test_a_checkpoint_of_another_kind_of_device_goes_on_with_other_noise(tiny, c
     tensors = {k: v.detach().clone() for k, v in tensors.items()}
     tensors["random.generator"] = torch.zeros(16, dtype=torch.uint8)  # as long as a GPU's
     two.load_state(tensors, counters, one.best_state)
-    assert "another kind of device" in caplog.text
+    assert "another device type" in caplog.text
     infos = one.run_epoch(), two.run_epoch()
     assert infos[0].epoch == infos[1].epoch == 2
     assert infos[0].loss != infos[1].loss
@@ -396,7 +401,7 @@ def test_products_are_full_float32_unless_tf32_is_asked_for(start, tmp_path, use
 
 def _products(user):
     """In a process of its own, whose settings nobody has touched."""
-    from bype.floats import product_precision
+    from bype.core.precision import product_precision
 
     backends = torch.backends
     parts = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
@@ -428,7 +433,7 @@ def _products(user):
 
 
 def test_training_and_scoring_leave_the_process_as_it_was(tiny):
-    from bype.evaluation import log_likelihood
+    from bype.evaluation.likelihood import log_likelihood
 
     model = model_for(tiny)
     Trainer(model, tiny).run_epoch()
@@ -439,7 +444,7 @@ def test_training_and_scoring_leave_the_process_as_it_was(tiny):
 def test_a_deterministic_run_asks_torch_for_the_same_bits_in_its_steps_alone(tiny, monkeypatch):
     seen = []
 
-    class Seen(Paper):
+    class Seen(Algorithm2):
         def update(self, model, data, generator):
             seen.append(torch.are_deterministic_algorithms_enabled())
             return super().update(model, data, generator)
@@ -466,7 +471,7 @@ def test_an_operation_that_is_not_deterministic_is_named(tiny, monkeypatch):
         raise RuntimeError("cumsum_cuda_kernel does not have a deterministic implementation\nbut you set ...")
 
     trainer = Trainer(model_for(tiny), tiny, deterministic=True)
-    monkeypatch.setattr(trainer, "network_step", refuse)
+    monkeypatch.setattr(trainer.steps, "network_step", refuse)
     with pytest.raises(bype.InputError, match="got another: cumsum_cuda_kernel does not have a deterministic"):
         trainer.run_epoch()
 
@@ -475,7 +480,7 @@ def test_an_operation_that_is_not_deterministic_is_named(tiny, monkeypatch):
             "Deterministic behavior was enabled ... CuBLAS ... set CUBLAS_WORKSPACE_CONFIG=:4096:8, deterministic"
         )
 
-    monkeypatch.setattr(trainer, "network_step", cublas)
+    monkeypatch.setattr(trainer.steps, "network_step", cublas)
     with pytest.raises(bype.InputError, match="expected CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment before"):
         trainer.run_epoch()
     assert not torch.are_deterministic_algorithms_enabled()

@@ -7,10 +7,13 @@ import pytest
 import scipy.stats
 import torch
 
-from bype import elbo, iwae
-from bype.distributions import DiagonalNormal, PixelNormal
-from bype.models import VAE, TwoLevelVAE
-from bype.priors import StandardPrior
+import bype
+from bype.distributions.normal import DiagonalNormal
+from bype.distributions.pixels import PixelNormal
+from bype.models.objectives import elbo, iwae
+from bype.models.two_level import TwoLevelVAE
+from bype.models.vae import VAE
+from bype.priors.standard import StandardPrior
 
 TOP, LOWER, PIXELS = 2, 3, 6
 STEP, NOISE = 0.7, 0.6  # the standard deviations of z1|z2 and of x|z1,z2
@@ -168,12 +171,12 @@ def test_generation_has_the_model_s_mean_and_covariance(linear):
 
 def test_interpolation_is_linear_in_z2_with_z1_at_its_mean(linear):
     model = linear.model()
-    images = model.interpolate(linear.x[:3], linear.x[3:6], 5)
+    images = bype.interpolate(model, linear.x[:3], linear.x[3:6], 5)
     ends = [model.encoder(linear.x[i : i + 3]).loc @ linear.g.T + linear.b for i in (0, 3)]
     for step in range(5):
         torch.testing.assert_close(images[:, step], torch.lerp(*ends, step / 4))
     with pytest.raises(ValueError, match="at least 2 `steps`, but got 1"):
-        model.interpolate(linear.x[:1], linear.x[:1], 1)
+        bype.interpolate(model, linear.x[:1], linear.x[:1], 1)
 
 
 def test_reconstruction_is_at_the_means_of_both_posteriors(linear):

@@ -1,53 +1,35 @@
-"""Variational autoencoders whose prior is built from data. Public names are imported where first used."""
+"""Variational autoencoders whose prior is built from data. Public names are imported when first used."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-__version__ = "0.1.0.dev0"
+from bype.core.version import __version__ as __version__
 
-if TYPE_CHECKING:
-    from bype.build import build_model as build_model
-    from bype.config import Config as Config
-    from bype.data import Dataset as Dataset
-    from bype.data import Images as Images
-    from bype.data import from_arrays as from_arrays
-    from bype.data import load as load
-    from bype.errors import BypeError as BypeError
-    from bype.errors import InputError as InputError
-    from bype.errors import RunExistsError as RunExistsError
-    from bype.errors import TrainingError as TrainingError
-    from bype.evaluation import evaluate as evaluate
-    from bype.evaluation import log_likelihood as log_likelihood
-    from bype.fitting import fit as fit
-    from bype.models import VAE as VAE
-    from bype.models import TwoLevelVAE as TwoLevelVAE
-    from bype.objectives import elbo as elbo
-    from bype.objectives import iwae as iwae
-    from bype.priors import ExemplarPrior as ExemplarPrior
-    from bype.priors import Prior as Prior
-    from bype.priors import PseudocoresetPrior as PseudocoresetPrior
-    from bype.priors import StandardPrior as StandardPrior
-    from bype.priors import VampPrior as VampPrior
-    from bype.refitting import refit as refit
-    from bype.results import Results as Results
-    from bype.runs import Run as Run
-    from bype.training import Trainer as Trainer
-    from bype.training import train as train
-
+# Type checkers read `__init__.pyi`, which has the same names.
 _PLACES = {
-    "build": ("build_model",),
-    "config": ("Config",),
-    "data": ("Dataset", "Images", "from_arrays", "load"),
-    "errors": ("BypeError", "InputError", "RunExistsError", "TrainingError"),
-    "evaluation": ("evaluate", "log_likelihood"),
-    "fitting": ("fit",),
-    "models": ("VAE", "TwoLevelVAE"),
-    "objectives": ("elbo", "iwae"),
-    "priors": ("ExemplarPrior", "Prior", "PseudocoresetPrior", "StandardPrior", "VampPrior"),
-    "refitting": ("refit",),
-    "results": ("Results",),
-    "runs": ("Run",),
-    "training": ("Trainer", "train"),
+    "core.config": ("Config",),
+    "core.names": ("register_arch", "register_likelihood", "register_prior", "register_strategy"),
+    "core.errors": ("BypeError", "InputError", "RunExistsError", "TrainingError"),
+    "data.catalog": ("load",),
+    "data.images": ("Dataset", "Images"),
+    "data.splits": ("from_arrays",),
+    "evaluation.likelihood": ("log_likelihood",),
+    "evaluation.metrics": ("evaluate",),
+    "models.build": ("build_model",),
+    "models.generation": ("interpolate", "plates"),
+    "models.objectives": ("elbo", "iwae"),
+    "models.two_level": ("TwoLevelVAE",),
+    "models.vae": ("VAE",),
+    "priors.base": ("Prior",),
+    "priors.exemplar": ("ExemplarPrior",),
+    "priors.pseudocoreset": ("PseudocoresetPrior",),
+    "priors.standard": ("StandardPrior",),
+    "priors.vamp": ("VampPrior",),
+    "runs.fitting": ("fit",),
+    "runs.evaluations": ("Evaluations",),
+    "runs.run": ("Run",),
+    "training.refitting": ("refit",),
+    "training.trainer": ("Trainer", "train"),
 }
 _MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}
 __all__ = sorted(_MODULE_OF)

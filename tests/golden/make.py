@@ -9,11 +9,12 @@ from pathlib import Path
 
 import torch
 
-from bype.config import PRIORS, Config
-from bype.data import Dataset
-from bype.fitting import fit
-from bype.models import VAE
-from bype.runs import Run
+from bype.core.config import Config
+from bype.core.names import PRIORS
+from bype.data.images import Dataset
+from bype.models.vae import VAE
+from bype.runs.fitting import fit
+from bype.runs.run import Run
 
 HERE = Path(__file__).parent
 

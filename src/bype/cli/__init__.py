@@ -12,11 +12,11 @@ import typer
 
 # Each adds its commands, in the order of --help.
 # isort: off
-from bype.cli import train, score, draw, data, reproduce  # noqa: F401
+from bype.cli import train, evaluate, generate, export, data, reproduce  # noqa: F401
 
 # isort: on
 from bype.cli.app import app
-from bype.errors import BypeError, first_line
+from bype.core.errors import BypeError, first_line
 
 
 def main() -> None:
@@ -72,8 +72,8 @@ def _stop(number: int, frame: types.FrameType | None) -> NoReturn:
 
 def _what_is_kept() -> str:
     kept = {
-        "bype.fitting": "the last finished epoch is saved",
-        "bype.scoring": "what is scored is kept, and the same command goes on from there",
+        "bype.runs.saving": "the last finished epoch is saved",
+        "bype.runs.scoring": "what is scored is kept, and the same command goes on from there",
     }
     told = [text for name, text in kept.items() if name in sys.modules and sys.modules[name].saved()]
     return "; ".join(["stopped", *told])
@@ -103,7 +103,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 def _version(show: bool) -> None:
     if show:
-        from bype import __version__
+        from bype.core.version import __version__
 
         print(f"bype {__version__}")
         raise typer.Exit

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bype.config import DEVICES, MOST
-from bype.errors import InputError
-from bype.files import path_of
+from bype.core.config import DEVICES, MAX_INT
+from bype.core.errors import InputError
+from bype.core.files import expand_path
 
 if TYPE_CHECKING:
     import torch
 
-    from bype.data import Dataset
-    from bype.models import VAE
-    from bype.runs import Run
+    from bype.data.images import Dataset
+    from bype.models.vae import VAE
+    from bype.runs.run import Run
 
 app = typer.Typer(
     add_completion=False,
@@ -41,7 +41,7 @@ Device = Annotated[str, typer.Option("--device", metavar="|".join(DEVICES), call
 
 
 def _seed(value: int) -> int:
-    if not 0 <= value <= MOST:
+    if not 0 <= value <= MAX_INT:
         raise InputError(f"--seed: expected a number from 0 to 2^31, got {value}")
     return value
 
@@ -50,18 +50,18 @@ Seed = Annotated[int, typer.Option("--seed", callback=_seed, help="Seed of the r
 DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Where to look first.")]
 
 
-def whole(text: str) -> int | None:
+def parse_int(text: str) -> int | None:
     """A whole number from 0 to 2^31, or None where a text is none."""
-    return int(text) if re.fullmatch("[0-9]{1,10}", text) and int(text) <= MOST else None
+    return int(text) if re.fullmatch("[0-9]{1,10}", text) and int(text) <= MAX_INT else None
 
 
-def expanded(path: Path | None) -> Path | None:
+def expand_user(path: Path | None) -> Path | None:
     """A path with its `~` as a home, which a shell leaves alone in `--out=~/x`."""
-    return None if path is None else path_of(path)
+    return None if path is None else expand_path(path)
 
 
 def _png(out: Path) -> Path:
-    out = path_of(out)
+    out = expand_path(out)
     if out.suffix != ".png":
         raise InputError(f"--out: expected a name that ends in .png, got {out}")
     return out
@@ -70,21 +70,21 @@ def _png(out: Path) -> Path:
 PngOut = Annotated[Path, typer.Option("--out", metavar="FILE.png", callback=_png, help="Where the picture goes.")]
 
 
-def load(path: Path, device: str, refit: str | None = None) -> "tuple[Run, Dataset, VAE]":
+def load_run(path: Path, device: str, refit: str | None = None) -> "tuple[Run, Dataset, VAE]":
     """A run, its data and its best model, under a refit of its prior if one is named."""
-    from bype.devices import device_of
-    from bype.results import Results
-    from bype.runs import Run
+    from bype.core.devices import resolve_device
+    from bype.runs.evaluations import Evaluations
+    from bype.runs.run import Run
 
     run = Run(path)
-    data = run.load_data(device_of(device))
+    data = run.load_data(resolve_device(device))
     model = run.load_model(data)
     if refit is not None:
-        model.prior = Results(run).load_refit(refit, data)
+        model.prior = Evaluations(run).load_refit(refit, data)
     return run, data, model
 
 
-def generator_of(seed: int, device: "torch.device") -> "torch.Generator":
+def new_generator(seed: int, device: "torch.device") -> "torch.Generator":
     """A generator of random numbers on a device."""
     import torch
 
@@ -96,7 +96,7 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, allow_nan=False))
 
 
-def done(out: Path, count: int, as_json: bool) -> None:
+def print_written(out: Path, count: int, as_json: bool) -> None:
     """Says that images were written."""
     if as_json:
         print_json({"out": str(out), "n": count})

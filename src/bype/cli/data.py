@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from bype.cli.app import DataDir, Device, Json, data_app, print_json
-from bype.errors import InputError
+from bype.core.errors import InputError
 
 
 @data_app.command("list")
@@ -15,7 +15,8 @@ def data_list(
     as_json: Json = False,
 ) -> None:
     """The data sets that bype knows, and where each was found."""
-    from bype import console, data
+    from bype import data
+    from bype.core import console
 
     rows = [
         {
@@ -23,7 +24,7 @@ def data_list(
             "what": known.summary,
             "where": "installed" if not known.files else str(data.find(name, data_dir) or "not found"),
         }
-        for name, known in data.KNOWN.items()
+        for name, known in data.PUBLISHED.items()
     ]
     if as_json:
         found = [row | {"found": row["where"] != "not found"} for row in rows]
@@ -47,7 +48,7 @@ def data_fetch(
     as_json: Json = False,
 ) -> None:
     """Fetch published sets: resumed where a download broke off, checked by SHA-256 before they count."""
-    from bype import console
+    from bype.core import console
     from bype.data import fetch
 
     names = list(fetch.FILES) if name is None else [name]
@@ -69,10 +70,11 @@ def data_check(
     as_json: Json = False,
 ) -> None:
     """Read a set as `train` would, compare published files with their published sums, and say what is there."""
-    from bype import console, data
+    from bype import data
+    from bype.core import console
     from bype.data import fetch
 
-    names = [n for n, known in data.KNOWN.items() if not known.files or data.find(n, data_dir)]
+    names = [n for n, known in data.PUBLISHED.items() if not known.files or data.find(n, data_dir)]
     rows: list[dict[str, Any]] = []
     damaged: list[InputError] = []
     for n in names if name is None else [name]:
@@ -105,6 +107,6 @@ def data_check(
             if row["class_names"]:
                 print(f"{row['set']}: classes {', '.join(row['class_names'])}")
     for error in damaged[:-1]:
-        console.say(str(error))
+        console.report(str(error))
     if damaged:
         raise damaged[-1]

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bype.cli.app import Device, Json, app, expanded, print_json, whole
-from bype.errors import InputError, TrainingError
+from bype.cli.app import Device, Json, app, expand_user, parse_int, print_json
+from bype.core.errors import InputError, TrainingError
 from bype.experiments.cells import EXPERIMENTS
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 #: Of one call: a range mistyped is not a list without an end.
-MOST_SEEDS = 1000
+MAX_SEEDS = 1000
 
 
 @app.command()
@@ -52,10 +52,10 @@ def reproduce(
         bool, typer.Option("--render", help="Write README.md and pictures beside the ledger, from it alone.")
     ] = False,
     ledger: Annotated[
-        Path, typer.Option("--ledger", metavar="DIR", callback=expanded, help="Where finished cells go.")
+        Path, typer.Option("--ledger", metavar="DIR", callback=expand_user, help="Where finished cells go.")
     ] = Path("results/ledger"),
     runs: Annotated[
-        Path, typer.Option("--runs", metavar="DIR", callback=expanded, help="Where the runs are kept.")
+        Path, typer.Option("--runs", metavar="DIR", callback=expand_user, help="Where the runs are kept.")
     ] = Path("runs/reproduce"),
     device: Device = "auto",
     as_json: Json = False,
@@ -101,29 +101,29 @@ def _run_experiment(
     ledger: Path,
     runs: Path,
 ) -> dict[str, Any]:
-    from bype import console
-    from bype.devices import device_of
+    from bype.core import console
+    from bype.core.devices import resolve_device
     from bype.experiments import campaign
-    from bype.experiments.cells import cells_of
+    from bype.experiments.cells import select_cells
     from bype.experiments.estimates import parse_duration
     from bype.experiments.ledger import read
 
-    device_of(asked.device)
+    resolve_device(asked.device)
     seconds = parse_duration(budget) if budget is not None else float("inf")
-    cells = cells_of(what, asked)
+    cells = select_cells(what, asked)
     if shard is not None:
         cells = campaign.shard(cells, *_shard(shard))
     if list_:
         done, left_out = read(ledger)
         for line in left_out:
-            console.say(line)
+            console.report(line)
         return {"outstanding": [c.id for c in campaign.outstanding(cells, done)]}
     return campaign.run_cells(cells, ledger, runs, budget=seconds, partial=partial)._asdict()
 
 
 def _shard(text: str) -> tuple[int, int]:
     """`2/5` as (2, 5)."""
-    part, parts = (whole(number) for number in text.partition("/")[::2])
+    part, parts = (parse_int(number) for number in text.partition("/")[::2])
     if part is None or parts is None or not 1 <= part <= parts:
         raise InputError(f"--shard: expected I/N with I from 1 to N, got {text!r:.60}")
     return part, parts
@@ -134,7 +134,7 @@ def _seeds(text: str | None) -> list[int] | None:
     if text is None:
         return None
     from_, dash, to = text.partition("-")
-    first, last = whole(from_), whole(to if dash else from_)
-    if first is None or last is None or not 0 <= last - first < MOST_SEEDS:
-        raise InputError(f"--seeds: expected a number or a range like 0-4 of at most {MOST_SEEDS}, got {text!r:.60}")
+    first, last = parse_int(from_), parse_int(to if dash else from_)
+    if first is None or last is None or not 0 <= last - first < MAX_SEEDS:
+        raise InputError(f"--seeds: expected a number or a range like 0-4 of at most {MAX_SEEDS}, got {text!r:.60}")
     return list(range(first, last + 1))

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bype.cli.app import Device, Json, app, expanded, print_json
-from bype.config import Config, flag_of
+from bype.cli.app import Device, Json, app, expand_user, print_json
+from bype.core.config import Config, flag_name
 
 
 def with_config(command: Callable[..., None]) -> Callable[..., None]:
@@ -22,7 +22,7 @@ def with_config(command: Callable[..., None]) -> Callable[..., None]:
             note = typer.Argument(metavar=f.name.upper(), help=rules["help"])
             default: Any = inspect.Parameter.empty
         else:
-            note = typer.Option(flag_of(f), metavar="|".join(rules["choices"]) or None, help=rules["help"])
+            note = typer.Option(flag_name(f), metavar="|".join(rules["choices"]) or None, help=rules["help"])
             default = f.default
         fields.append(
             inspect.Parameter(
@@ -58,9 +58,10 @@ def train(
     config = Config(**options)
     path = out or Path("runs") / config.name
 
-    from bype import console
-    from bype.fitting import fit
-    from bype.runs import Run
+    from bype.core import console
+    from bype.runs.fitting import fit
+    from bype.runs.run import Run
+    from bype.training.trackers.terminal import epochs
 
     run = Run(path)
     if resume and run.exists:
@@ -69,12 +70,12 @@ def train(
         recorded = run.config()
         config = dataclasses.replace(recorded, **{name: getattr(config, name) for name in given})
         if place := run.follow_data(config):
-            console.say(f"{path}: its data are at {place} now")
-    with console.epochs(str(path), config.epochs) as show:
+            console.report(f"{path}: its data are at {place} now")
+    with epochs(str(path), config.epochs) as show:
         trained = fit(config, path, resume=resume, on_epoch=show)
     trainer = trained.trainer
     if trained.was_finished:
-        console.say(f"{path}: finished already, after {trainer.epoch} epochs")
+        console.report(f"{path}: finished already, after {trainer.epoch} epochs")
     result = {
         "run": str(path),
         "epochs": trainer.epoch,
@@ -96,19 +97,19 @@ def _was_given(ctx: typer.Context, name: str) -> bool:
 @app.command()
 def demo(
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", callback=expanded, help="Where runs and pictures go.")
+        Path, typer.Option("--out", metavar="DIR", callback=expand_user, help="Where runs and pictures go.")
     ] = Path("runs/demo"),
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Train the four priors on 8x8 digits, side by side, and draw what they learned."""
-    from bype.demo import run_demo
+    from bype.experiments.demo import run_demo
 
     rows = run_demo(out, device)
     if as_json:
         print_json({"out": str(out), "priors": rows})
     else:
-        from bype import console
+        from bype.core import console
 
         console.table(rows, "digits, test items")
         print(f"pictures: {out}")

@@ -4,23 +4,24 @@ Images are (n, c, h, w), uint8 or floats. A uint8 value v of L levels stands for
 pixels in [0, 1] already. Nothing is fetched unless asked for, and nothing is unpickled.
 """
 
-from bype.data.images import SPLIT_SEED, Dataset, Images, from_arrays, scale
+from bype.data.catalog import PUBLISHED, PublishedSet, find, is_image_collection, load, read_like, roots
+from bype.data.images import Dataset, Images, scale
 from bype.data.published import CIFAR10_ARCHIVE, CIFAR10_FOLDER
-from bype.data.sets import KNOWN, Known, find, is_album, like, load, roots
+from bype.data.splits import SPLIT_SEED, from_arrays
 
 __all__ = [
     "CIFAR10_ARCHIVE",
     "CIFAR10_FOLDER",
-    "KNOWN",
+    "PUBLISHED",
     "SPLIT_SEED",
     "Dataset",
     "Images",
-    "Known",
+    "PublishedSet",
     "find",
     "from_arrays",
-    "is_album",
-    "like",
+    "is_image_collection",
     "load",
+    "read_like",
     "roots",
     "scale",
 ]

@@ -1,29 +1,21 @@
-"""The user's own arrays as files: .npy, mapped, and .npz. Headers are read here, so that no unpickler is in reach."""
+"""The user's own arrays as files: .npy, mapped, and .npz. Headers are parsed here, so that nothing is unpickled."""
 
 import io
 import math
-import os
 import warnings
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from bype.data.images import (
-    Dataset,
-    channel_first,
-    check_labels,
-    check_values,
-    split,
-    warn_of_likely_mistakes,
-)
-from bype.errors import InputError, first_line
+from bype.core.errors import InputError, first_line
+from bype.data.archives import archive, check_bombs, check_room, opened
+from bype.data.images import Dataset
+from bype.data.splits import from_file_arrays
 
 MAPPED_FROM = 2**30  # bytes of a .npy from which on it stays on the disk, mapped, instead of being read into memory
 HEADER = 10_000  # bytes of a .npy header at most, as numpy has it
-BOMB_BYTES, BOMB_RATIO = 2**26, 500  # a member of a zip this large that was packed this tightly is refused
 
 
 def load_npy(path: Path, name: str) -> Dataset:
@@ -44,7 +36,7 @@ def load_npy(path: Path, name: str) -> Dataset:
         # Read only: a mapping that could be written to would count against the memory, and fail where it is larger.
         array = np.memmap(stream, dtype, "r", offset, shape, "F" if fortran else "C")
     native = dtype.isnative and dtype.itemsize <= 8  # what torch can hold as it lies
-    return own_set(array, None, name, mapped=native and size >= MAPPED_FROM)
+    return from_file_arrays(array, None, name, mapped=native and size >= MAPPED_FROM)
 
 
 def load_npz(path: Path, name: str) -> Dataset:
@@ -68,41 +60,7 @@ def load_npz(path: Path, name: str) -> Dataset:
         if "labels" in members:
             check_bombs([members["labels"]], str(path))
             labels = _read_member(packed, members["labels"], f"{path}:labels", kinds="iub")
-    return own_set(images, labels, name)
-
-
-def own_set(
-    images: np.ndarray,
-    labels: np.ndarray | None,
-    name: str,
-    *,
-    mapped: bool = False,
-    files: Sequence[str] = (),
-    classes: Sequence[str] = (),
-) -> Dataset:
-    """A data set from the arrays of a file, checked; one whose pixels are all the same is refused."""
-    pixels = channel_first(images, name)
-    targets = None if labels is None else check_labels(labels, len(pixels), name)
-    low, high = check_values(pixels, name, 256)
-    if low == high:
-        raise InputError(f"{name}: expected images that differ, got the value {low:g} in every pixel")
-    if not files:
-        warn_of_likely_mistakes(pixels, high, 256, name)
-    return split(pixels, targets, name, 256, mapped=mapped, files=files, classes=classes)
-
-
-def opened(path: Path) -> IO[bytes]:
-    """A regular file, open for reading; anything else is refused, for a pipe would never end.
-
-    Raises:
-        InputError: If there is no such file, or it cannot be read.
-    """
-    try:
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path}: expected a file, got a folder or a device")
-        return path.open("rb")
-    except OSError as e:
-        raise InputError(f"{path}: expected a file that can be read, got {e.strerror}") from None
+    return from_file_arrays(images, labels, name)
 
 
 def read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -164,51 +122,3 @@ def _read_member(packed: zipfile.ZipFile, info: zipfile.ZipInfo, where: str, kin
     except Exception as e:  # zipfile and its decompressors raise what they like on damage
         raise InputError(f"{where}: expected {info.file_size} bytes, got a damaged file ({first_line(e)})") from None
     return values
-
-
-def archive(stream: IO[bytes], where: str) -> zipfile.ZipFile:
-    """A zip, open for reading.
-
-    Raises:
-        InputError: If it is none, or holds what is not safe to read.
-    """
-    try:
-        packed = zipfile.ZipFile(stream)
-    except Exception as e:  # as above
-        raise InputError(f"{where}: expected a zip, got a damaged file ({first_line(e)})") from None
-    seen = set()
-    for info in packed.infolist():
-        parts = info.filename.replace("\\", "/").split("/")
-        if (
-            not info.filename
-            or info.filename.startswith(("/", "\\"))
-            or ".." in parts
-            or ":" in parts[0]
-            or "\0" in info.filename
-        ):
-            raise InputError(f"{where}: expected names inside the archive, got {info.filename!r}")
-        if info.filename in seen:
-            raise InputError(f"{where}: expected each name once, got {info.filename!r} twice")
-        if info.flag_bits & 1:
-            raise InputError(f"{where}: expected an archive without a password, got {info.filename!r} encrypted")
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise InputError(f"{where}: expected members stored or deflated, got {info.filename!r} packed otherwise")
-        seen.add(info.filename)
-    return packed
-
-
-def check_bombs(members: Sequence[zipfile.ZipInfo], where: str) -> None:
-    """Refuses members that grow beyond reason when they are unpacked, alone or together."""
-    packed, size = sum(m.compress_size for m in members), sum(m.file_size for m in members)
-    if size > BOMB_BYTES and size > BOMB_RATIO * packed:
-        raise InputError(f"{where}: expected data, got a zip bomb: {packed} bytes that unpack to {size}")
-
-
-def check_room(size: int, where: str) -> None:
-    """Refuses to fill more than half of the machine's memory."""
-    room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    if size > room:
-        raise InputError(
-            f"{where}: expected at most {room / 1e9:.1f} GB, half of this machine's memory, got {size / 1e9:.1f} GB; "
-            "a .npy stays on the disk"
-        )

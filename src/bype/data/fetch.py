@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from bype.data.arrays import opened
+from bype.core.errors import InputError, RunExistsError
+from bype.data.archives import opened
+from bype.data.catalog import PUBLISHED, find, load, roots
 from bype.data.images import Dataset
 from bype.data.published import CIFAR10_ARCHIVE, CIFAR10_FOLDER, celeba_files
-from bype.data.sets import KNOWN, find, load, roots
-from bype.errors import InputError, RunExistsError
 
 ATTEMPTS = 5  # in a row that bring nothing new, before a download is given up
 TIMEOUT = 30.0  # seconds without a byte
@@ -157,7 +157,7 @@ def fetch(
     if name == "digits":
         return []
     if name not in FILES:
-        raise InputError(f"data set: expected one of {', '.join(KNOWN)}, got {name!r}")
+        raise InputError(f"data set: expected one of {', '.join(PUBLISHED)}, got {name!r}")
     paths = []
     for file in FILES[name]:
         urls = file.urls if mirror is None else (f"{mirror.rstrip('/')}/{name}/{file.name}",)
@@ -174,7 +174,7 @@ def download(file: PublishedFile, folder: Path, urls: tuple[str, ...], progress:
     """
     target, partial = folder / file.name, folder / f".{file.name}.part"
     try:
-        if target.exists() and target.stat().st_size == file.size and sum_of(target) == file.sha256:
+        if target.exists() and target.stat().st_size == file.size and file_sha256(target) == file.sha256:
             return target
         folder.mkdir(parents=True, exist_ok=True)
         with partial.open("ab") as out:
@@ -232,7 +232,7 @@ def _from(url: str, file: PublishedFile, out: IO[bytes], progress: FileProgress)
         there = out.seek(0, os.SEEK_END)
         if there == file.size:
             out.flush()
-            got = sum_of(Path(out.name))
+            got = file_sha256(Path(out.name))
             if got == file.sha256:
                 return None
             problem = f"SHA-256 {got[:12]}..."
@@ -289,7 +289,7 @@ def _opener() -> urllib.request.OpenerDirector:
 _OPENER = _opener()
 
 
-def sum_of(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """SHA-256 of a file.
 
     Raises:
@@ -335,7 +335,7 @@ def _compare(name: str, folder: Path) -> list[str]:
             packed = folder / file.name
             wanted[packed if packed.exists() else plain] = file.sha256 if packed.exists() else file.content
     for path, expected in wanted.items():
-        got = sum_of(path)
+        got = file_sha256(path)
         if got != expected:
             raise InputError(f"{path}: expected the published file, SHA-256 {expected[:12]}..., got {got[:12]}...")
     return [str(p) for p in wanted]

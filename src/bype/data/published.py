@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bype.data.arrays import opened
-from bype.data.images import Dataset, Images, from_arrays, split
-from bype.data.photos import album, decode
-from bype.errors import InputError, first_line
+from bype.core.errors import InputError, first_line
+from bype.data.archives import opened
+from bype.data.image_files import decode, image_files
+from bype.data.images import Dataset, Images
+from bype.data.splits import from_arrays, split
 
 CIFAR10_FOLDER, CIFAR10_ARCHIVE = "cifar-10-batches-bin", "cifar-10-binary.tar.gz"
 CIFAR10_TRAINING, CIFAR10_TEST = [f"data_batch_{i}.bin" for i in range(1, 6)], "test_batch.bin"
@@ -61,7 +62,7 @@ def cifar10(folder: Path) -> Dataset:
 
 def celeba(folder: Path) -> Dataset:
     """Aligned faces at 64x64, from a folder or a zip, in a seeded split of 26:2:2."""
-    with album(celeba_files(folder)) as files:
+    with image_files(celeba_files(folder)) as files:
         if len(files) < 15:
             raise InputError(f"{folder}: expected at least 15 faces, got {len(files)}")
         pixels = decode(files, str(folder), fit=aligned_face, colour=True)

@@ -1,15 +1,8 @@
 """Distributions over latents and pixels, as `torch.distributions` objects; every `log_prob` is in nats."""
 
 from bype.distributions.base import LOG_2PI
-from bype.distributions.latents import (
-    LOG2_E,
-    TILES,
-    DiagonalMixture,
-    DiagonalNormal,
-    IsotropicMixture,
-    NormalMixture,
-    tiles,
-)
+from bype.distributions.mixtures import LOG2_E, TILES, DiagonalMixture, IsotropicMixture, NormalMixture, tiles
+from bype.distributions.normal import DiagonalNormal
 from bype.distributions.pixels import (
     DiscretizedLogistic,
     EqualMixture,

@@ -7,17 +7,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bype import console
-from bype.data import KNOWN, find, load
-from bype.devices import device_model, versions
-from bype.errors import InputError, RunExistsError, TrainingError
+from bype.core import console
+from bype.core.devices import device_model, versions
+from bype.core.errors import InputError, RunExistsError, TrainingError
+from bype.core.files import locked, write_text
+from bype.data.catalog import PUBLISHED, find, load
 from bype.experiments import ledger
 from bype.experiments.cells import Cell
 from bype.experiments.estimates import duration, estimate
 from bype.experiments.scores import score
-from bype.files import locked, write_text
-from bype.fitting import TrainedRun, fit
-from bype.runs import Run
+from bype.runs.fitting import TrainedRun, fit
+from bype.runs.run import Run
+from bype.training.trackers.terminal import epochs
 
 
 class BudgetSpent(Exception):  # noqa: N818 (nothing went wrong)
@@ -41,7 +42,7 @@ class Report(NamedTuple):
             word, where = "failed", self.failed
         else:
             word, where = "refused", self.refused
-        console.say(f"{cell.id}  {word}: {error}")
+        console.report(f"{cell.id}  {word}: {error}")
         where.append(cell.id)
 
 
@@ -86,7 +87,7 @@ def run_cells(
     start = clock()
     done, left_out = ledger.read(ledger_folder)
     for line in left_out:
-        console.say(line)
+        console.report(line)
     todo = sorted(outstanding(cells, done), key=lambda c: c.rank)
     if todo:  # before hours of work
         write_text(ledger_folder / ".writable", "")
@@ -108,25 +109,25 @@ def run_cells(
                     report.note(c, e)
                     continue
             if not known or (guess.seconds > left and not partial):
-                told = [f"about {duration(guess.seconds)} ({guess.source})"] if known else []
-                if left > 0 and not known:
-                    told = ["dearer than one that did not fit"]
-                console.say(f"{c.id}  not started: {', '.join([*told, f'{duration(left)} left'])}")
+                why = "dearer than one that did not fit, " if left > 0 else ""
+                if known:
+                    why = f"about {duration(guess.seconds)} ({guess.source}), "
+                console.report(f"{c.id}  not started: {why}{duration(left)} left")
                 report.not_started.append(c.id)
                 if not begun:
                     too_dear = min(too_dear, c.rank)
                 continue
-            console.say(f"{c.id}  about {duration(guess.seconds)} ({guess.source})")
+            console.report(f"{c.id}  about {duration(guess.seconds)} ({guess.source})")
         try:
             run_cell(c, ledger_folder, runs_folder, deadline=start + budget, clock=clock)
         except BudgetSpent:
-            console.say(f"{c.id}  stopped: the budget is spent; what is done is kept in {runs_folder / c.id}")
+            console.report(f"{c.id}  stopped: the budget is spent; what is done is kept in {runs_folder / c.id}")
             report.begun.append(c.id)
             continue
         except (RunExistsError, TrainingError, InputError) as e:
             report.note(c, e)
             continue
-        console.say(f"{ledger_folder / c.id}.json")
+        console.report(f"{ledger_folder / c.id}.json")
         report.finished.append(c.id)
     return report
 
@@ -136,7 +137,7 @@ def _with_data(cells: list[Cell], report: Report) -> list[Cell]:
     rest = []
     for c in cells:
         name = c.config.set
-        if name in KNOWN and KNOWN[name].files and find(name, c.config.data_dir) is None:
+        if name in PUBLISHED and PUBLISHED[name].files and find(name, c.config.data_dir) is None:
             report.not_started.append(c.id)
         else:
             rest.append(c)
@@ -144,7 +145,7 @@ def _with_data(cells: list[Cell], report: Report) -> list[Cell]:
     if missing and not rest:
         load(missing[0])  # says where it was looked for
     for name in missing:
-        console.say(f"{name}: not found, so that its cells are not started; see `bype data fetch {name}`")
+        console.report(f"{name}: not found, so that its cells are not started; see `bype data fetch {name}`")
     return rest
 
 
@@ -188,10 +189,10 @@ def _run_cell(
 
         return call
 
-    with console.epochs(cell.id, cell.config.epochs) as show:
+    with epochs(cell.id, cell.config.epochs) as show:
         trained = fit(cell.config, runs_folder / cell.id, resume=True, on_epoch=within(show))
     metrics = _whole(trained)
-    figures: dict[str, Any] = ledger.training_figures(metrics)
+    figures: dict[str, Any] = ledger.training_metrics(metrics)
     with console.items(cell.id) as show_items:
         scored, kept = score(cell, trained, within(show_items), check)
     figures |= scored

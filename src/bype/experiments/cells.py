@@ -4,18 +4,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bype.config import PRIORS, Config
-from bype.errors import InputError
+from bype.core.config import Config
+from bype.core.errors import InputError
+from bype.core.names import PRIORS
 from bype.experiments import ledger
 
 SHORT_SAMPLES, SHORT_ITEMS = 500, 2000
 #: Where scoring every test item would take hours, each fifth one is.
-FIFTH = 5
+EVERY_FIFTH = 5
 
 #: GFLOP of a step on 100 grey images of 28x28 (faces for `celeba`), under the standard prior and with M = 500 points.
 STEP_GFLOP = {"vae": (0.6, 2.1), "hvae": (1.3, 2.8), "convhvae": (132.0, 220.0), "celeba": (881.0, 1266.0)}
 #: Points that are learned want a gradient of their own; 50,000 exemplars are encoded for every validation.
-DEARER = {"vamp": 1.25, "exemplar": 1.3}
+RELATIVE_COST = {"vamp": 1.25, "exemplar": 1.3}
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Cell:
         """What it costs beside other cells, roughly: the GFLOP of a step, by the epochs there may be."""
         c = self.config
         alone, with_points = STEP_GFLOP[c.arch]
-        step = alone if c.prior == "standard" else with_points * DEARER.get(c.prior, 1.0)
+        step = alone if c.prior == "standard" else with_points * RELATIVE_COST.get(c.prior, 1.0)
         return step * (1.5 if c.set == "cifar10" else 1.0) * min(c.epochs, 400)
 
 
@@ -81,7 +82,7 @@ def trunk(asked: Selection) -> list[Cell]:
         for prior, precision in (("standard", "fp32"), ("vamp", "fp32"), ("bype", "fp32"), ("bype", "bf16"),
                                  ("exemplar", "fp32")):  # fmt: skip
             config = short(prior, precision=precision, seed=seed, device=asked.device)
-            every = FIFTH if prior == "exemplar" else 1
+            every = EVERY_FIFTH if prior == "exemplar" else 1
             cells.append(Cell("trunk", config, "short", samples=None if seed else 5000, every=every))
     return cells
 
@@ -125,9 +126,9 @@ def table1(asked: Selection) -> list[Cell]:
     `nll_paper` under the exemplar prior is of every fifth test item. Protocol `short`, no match for the paper's
     figures, is scored by `nll_paper_short` alone.
     """
-    from bype.devices import device_of
+    from bype.core.devices import resolve_device
 
-    on_cpu = device_of(asked.device).type == "cpu"
+    on_cpu = resolve_device(asked.device).type == "cpu"
     protocol = asked.protocol or "paper"
     if protocol not in ("paper", "short"):
         raise InputError(f"--protocol: expected paper or short, got {protocol!r}")
@@ -146,7 +147,7 @@ def table1(asked: Selection) -> list[Cell]:
                     if protocol == "short":
                         cells.append(Cell("table1", config, protocol, samples=None))
                         continue
-                    every = FIFTH if on_cpu and prior == "exemplar" else 1
+                    every = EVERY_FIFTH if on_cpu and prior == "exemplar" else 1
                     cells.append(Cell("table1", config, protocol, every=every, refit=True))
     return cells
 
@@ -160,7 +161,7 @@ EXPERIMENTS: dict[str, Callable[[Selection], list[Cell]]] = {
 }
 
 
-def cells_of(what: str, asked: Selection) -> list[Cell]:
+def select_cells(what: str, asked: Selection) -> list[Cell]:
     """An experiment's cells, those asked for.
 
     Raises:

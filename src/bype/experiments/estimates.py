@@ -10,20 +10,20 @@ from typing import Any, NamedTuple
 
 import torch
 
-from bype.build import model_from
-from bype.data import load
-from bype.devices import device_model, device_of
-from bype.distributions import IsotropicMixture
-from bype.errors import InputError
+from bype.core.devices import device_model, resolve_device
+from bype.core.errors import InputError
+from bype.core.precision import flush_denormals
+from bype.data.catalog import load
+from bype.distributions.mixtures import IsotropicMixture
 from bype.experiments import cells, ledger
 from bype.experiments.cells import Cell
 from bype.experiments.scores import samples_under
-from bype.fitting import trainer_from
-from bype.floats import flush_denormals
-from bype.objectives import iwae
-from bype.refitting import VALIDATION_DRAWS, VALIDATION_ITEMS
-from bype.runs import Run
-from bype.scoring import seconds_spent
+from bype.models.build import model_from
+from bype.models.objectives import iwae
+from bype.runs.fitting import trainer_from
+from bype.runs.run import Run
+from bype.runs.scoring import seconds_spent
+from bype.training.refitting import VALIDATION_DRAWS, VALIDATION_ITEMS
 
 # Epochs of a run that stops early, until the ledger knows better.
 EPOCHS_GUESSED = 400
@@ -44,7 +44,7 @@ def estimate(cell: Cell, done: Sequence[dict[str, Any]], runs_folder: Path) -> E
     Epochs that its run has already and scoring that is kept are not counted again. How many there will be is, under
     early stopping, the median of the ledger's runs of that protocol, or a guess.
     """
-    device = device_model(device_of(cell.config.device))
+    device = device_model(resolve_device(cell.config.device))
     protocol = [d["figures"]["epochs"] for d in done if d["protocol"] == cell.protocol and "epochs" in d["figures"]]
     like = [
         d
@@ -82,7 +82,7 @@ def measure(cell: Cell, steps: int = 5, latents: int = 500) -> tuple[float, floa
 
 def _measure(cell: Cell, steps: int, n_latents: int) -> tuple[float, float]:
     config = cell.config
-    data = load(config.set, config.data_dir).to(device_of(config.device))
+    data = load(config.set, config.data_dir).to(resolve_device(config.device))
     model = model_from(config, data)
     few = replace(data, train=data.train.first(steps * config.batch_size))
     trainer = trainer_from(config, model, few)

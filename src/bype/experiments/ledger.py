@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bype.config import ARCHS, CORESETS, PRIORS, Config, stem_of
-from bype.errors import InputError
-from bype.files import read_json, write_json
+from bype.core.config import Config, dataset_stem
+from bype.core.errors import InputError
+from bype.core.files import read_json, write_json
+from bype.core.names import ARCHS, PRIORS, STRATEGIES
 
 #: What the first VampPrior cells lack, whose points were clamped where they are used alone, so that most of their
 #: values stood still from the first epochs on. They are shown under a name of their own.
@@ -20,7 +21,7 @@ VAMP_POINTS = {"points": "kept in [0, 1]"}
 _PLACE = ("device", "data_dir", "seed")
 
 
-def settings_of(config: Config) -> dict[str, Any]:
+def cell_settings(config: Config) -> dict[str, Any]:
     """The options that define a cell: those it uses and that are set, without its seed and place.
 
     An option that comes later, unused or unset in this cell, leaves the cell's name as it is.
@@ -32,7 +33,7 @@ def settings_of(config: Config) -> dict[str, Any]:
 
 def settings_hash(config: Config) -> str:
     """Eight hexadecimal digits of SHA-256 over the settings."""
-    return _hash(settings_of(config))
+    return _hash(cell_settings(config))
 
 
 def _hash(settings: Mapping[str, Any]) -> str:
@@ -53,7 +54,7 @@ def _name(
     experiment: str, set_: str, arch: str, prior: str, coreset: str | None, precision: str, protocol: str, seed: int,
     digits: str,
 ) -> str:  # fmt: skip
-    parts = [experiment, stem_of(set_), arch, prior, *([coreset] if coreset else [])]
+    parts = [experiment, dataset_stem(set_), arch, prior, *([coreset] if coreset else [])]
     return "-".join([*parts, precision, protocol, f"s{seed}", digits])
 
 
@@ -78,7 +79,7 @@ def cell(
         "precision": config.precision,
         "seed": config.seed,
         "protocol": protocol,
-        "settings": settings_of(config),
+        "settings": cell_settings(config),
         "settings_hash": settings_hash(config),
         "versions": dict(versions),
         "device": device,
@@ -88,7 +89,7 @@ def cell(
     }
 
 
-def training_figures(metrics: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def training_metrics(metrics: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Medians of the epochs' times, where training stood at its end, and what each update of a pseudocoreset did."""
     best = min(metrics, key=lambda m: m["val_loss"])
     figures: dict[str, float] = {}
@@ -165,7 +166,7 @@ def read_cell(path: Path) -> dict[str, Any]:
         numbers = value[key].values() if isinstance(value[key], dict) else value[key]
         if not all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) < LARGEST for n in numbers):
             raise InputError(f"{path}: expected finite numbers in {key!r}, got others")
-    for key, known in (("arch", ARCHS), ("prior", PRIORS), ("coreset", (None, *CORESETS))):
+    for key, known in (("arch", ARCHS), ("prior", PRIORS), ("coreset", (None, *STRATEGIES))):
         if value[key] not in known:
             raise InputError(
                 f"{path}: expected {key!r} to be one of {', '.join(map(str, known))}, got {value[key]!r:.60}"

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bype import pictures
-from bype.config import CORESETS, PRIORS
-from bype.errors import InputError
-from bype.experiments.cells import FIFTH
+from bype.core.errors import InputError
+from bype.core.files import write_text
+from bype.core.names import PRIORS, STRATEGIES
+from bype.experiments.cells import EVERY_FIFTH
 from bype.experiments.ledger import VAMP_POINTS, read
 from bype.experiments.stats import Summary, paired, summary
-from bype.files import write_text
+from bype.viz import charts
+from bype.viz import images as pictures
 
 #: Table 1 of the paper (Ai et al., 2021): `nll_paper` by network, data set and prior.
 PAPER_TABLE1: dict[str, dict[str, tuple[float, ...]]] = {
@@ -104,7 +105,7 @@ def _table1(cells: Sequence[Cell], folder: Path) -> Text:
             for prior, paper in zip(PRIORS, figures, strict=True):
                 own = [c for c in mine if (c["arch"], c["set"], _label(c)) == (arch, name, prior)]
                 rows += _by_settings(arch, name, prior, [c for c in own if c["coreset"] in (None, "paper")], paper)
-            for coreset in CORESETS:  # controls, beside what the paper has
+            for coreset in STRATEGIES:  # controls, beside what the paper has
                 if coreset != "paper":
                     own = [c for c in mine if (c["arch"], c["set"], c["coreset"]) == (arch, name, coreset)]
                     rows += _by_settings(arch, name, f"bype ({coreset})", own, None) if own else []
@@ -124,7 +125,7 @@ def _table1(cells: Sequence[Cell], folder: Path) -> Text:
     ran = [row for row in rows if row.cells]
     if beside := [(row, row.paper) for row in ran if row.paper is not None]:
         pictures.save_png(
-            pictures.dots(
+            charts.dots(
                 [f"{r.arch} {r.set} {r.prior} {r.precision}" for r, _ in beside],
                 [list(by_seed(r.cells, "nll_paper").values()) for r, _ in beside],
                 [paper for _, paper in beside],
@@ -141,7 +142,7 @@ def _table1(cells: Sequence[Cell], folder: Path) -> Text:
             if (r.arch, r.set) == (arch, name)
         }
         file = f"curves-{arch}-{name}.png"
-        pictures.save_png(pictures.loss_curves(curves, f"{arch}, {name}: validation loss, paper's unit"), folder / file)
+        pictures.save_png(charts.loss_curves(curves, f"{arch}, {name}: validation loss, paper's unit"), folder / file)
         lines += [f"![Validation loss of {arch} on {name}]({file})", ""]
     return lines
 
@@ -204,7 +205,7 @@ def _less(ours: Sequence[Cell], theirs: Sequence[Cell]) -> Summary | None:
         return paired(by_seed(ours, "nll_paper"), by_seed(theirs, "nll_paper"))
 
     def fifth(cells: Sequence[Cell]) -> dict[int, float]:
-        own = {c["seed"]: c["figures"]["nll_paper"] for c in cells if _every(c) == FIFTH}
+        own = {c["seed"]: c["figures"]["nll_paper"] for c in cells if _every(c) == EVERY_FIFTH}
         return own | by_seed(cells, "nll_paper_fifth")
 
     return paired(fifth(ours), fifth(theirs))
@@ -319,10 +320,10 @@ def _step_two(cells: Sequence[Cell], folder: Path) -> Text:
         return []
     kinds = {
         k: [c for c in mine if (c["coreset"] or _label(c)) == k]
-        for k in ("none", "paper", "published", "elbo", "vamp", STUCK)
+        for k in ("none", "paper", "published", "elbo", "vamp", CLAMPED_AT_USE)
     }
-    if not kinds[STUCK]:
-        del kinds[STUCK]
+    if not kinds[CLAMPED_AT_USE]:
+        del kinds[CLAMPED_AT_USE]
     base = by_seed(kinds["none"], "nll_paper_short")
     lines = [
         "## Step (ii): its strategies, protocol `short`",
@@ -351,7 +352,7 @@ def _step_two(cells: Sequence[Cell], folder: Path) -> Text:
         )
     lines += ["", *_updates(kinds), *_settings(cells, kinds["paper"])]
     curves = {f"{k} s{c['seed']}": c["curve"] for k, own in kinds.items() for c in own if c["seed"] == 0}
-    pictures.save_png(pictures.loss_curves(curves, "step (ii): validation loss, paper's unit"), folder / "step-two.png")
+    pictures.save_png(charts.loss_curves(curves, "step (ii): validation loss, paper's unit"), folder / "step-two.png")
     return [*lines, "![Validation loss by strategy, seed 0](step-two.png)", ""]
 
 
@@ -448,12 +449,16 @@ def _trunk(cells: Sequence[Cell], folder: Path) -> Text:
 
 
 #: VampPrior's first cells (`ledger.VAMP_POINTS`).
-STUCK = "vamp (points clamped at use)"
+CLAMPED_AT_USE = "vamp (points clamped at use)"
 
 
 def _label(cell: Cell) -> str:
     """The prior, and of VampPrior's first cells what tells them from later ones."""
-    return STUCK if cell["prior"] == "vamp" and not VAMP_POINTS.items() <= cell["settings"].items() else cell["prior"]
+    return (
+        CLAMPED_AT_USE
+        if cell["prior"] == "vamp" and not VAMP_POINTS.items() <= cell["settings"].items()
+        else cell["prior"]
+    )
 
 
 def _counted(cells: Sequence[Cell], figure: str) -> str:
@@ -464,7 +469,7 @@ def _counted(cells: Sequence[Cell], figure: str) -> str:
 
 
 def _place(cell: Cell) -> tuple[int, str]:
-    return PRIORS.index(cell["prior"]), cell["precision"]
+    return list(PRIORS).index(cell["prior"]), cell["precision"]
 
 
 def _mean(cells: Sequence[Cell], figure: str, digits: int = 2) -> str:

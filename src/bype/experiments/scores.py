@@ -4,17 +4,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bype.data import Dataset
-from bype.errors import InputError
-from bype.evaluation import Progress, evaluate, evaluate_under, likelihood_figures, log_likelihood
+from bype.core.errors import InputError
+from bype.data.images import Dataset
+from bype.evaluation.likelihood import Progress, log_likelihood
+from bype.evaluation.metrics import evaluate, evaluate_under, likelihood_metrics
 from bype.experiments import cells, ledger
-from bype.experiments.cells import FIFTH, Cell
-from bype.fitting import TrainedRun
-from bype.models import VAE
-from bype.priors import FittedMixture
-from bype.refitting import refit
-from bype.results import Results
-from bype.scoring import Scoring
+from bype.experiments.cells import EVERY_FIFTH, Cell
+from bype.models.vae import VAE
+from bype.priors.fitted import FittedMixture
+from bype.runs.evaluations import Evaluations
+from bype.runs.fitting import TrainedRun
+from bype.runs.scoring import PartialScores
+from bype.training.refitting import refit
 
 # On a CPU, under more components than this, a refit is scored by `nll_paper_short` alone: in full it takes an hour.
 MANY_COMPONENTS = 10_000
@@ -22,21 +23,21 @@ MANY_COMPONENTS = 10_000
 
 def score(
     cell: Cell, trained: TrainedRun, progress: Progress, check: Callable[..., None]
-) -> tuple[dict[str, Any], list[Scoring]]:
+) -> tuple[dict[str, Any], list[PartialScores]]:
     """The figures of a cell's evaluation, and what of it is kept beside the run until they are recorded.
 
     Args:
         cell: The cell.
         trained: Its run, with the best epoch's networks.
         progress: Called as scoring goes on; what it raises ends it, and the next call goes on from there.
-        check: Called as the refit goes on, with what it has to say.
+        check: Called as the refit goes on, with what it has to report.
     """
     model, data, start = trained.trainer.model, trained.data, time.perf_counter()
-    results = Results(trained.run)
-    parts: list[Scoring] = []
+    results = Evaluations(trained.run)
+    parts: list[PartialScores] = []
     earlier = 0.0  # seconds that the refit took an earlier call
 
-    def kept(samples: int, items: int | None = None, **of: Any) -> Scoring:
+    def kept(samples: int, items: int | None = None, **of: Any) -> PartialScores:
         parts.append(results.scoring("test", samples=samples, items=items, **of))
         return parts[-1]
 
@@ -49,10 +50,10 @@ def score(
         images = data.test.every(cell.every)
         part = kept(cell.samples, every=cell.every)
         log_p = log_likelihood(model, images, cell.samples, scoring=part, progress=progress)
-        figures |= likelihood_figures(model, log_p, data)
+        figures |= likelihood_metrics(model, log_p, data)
         figures |= {"nll_paper_samples": cell.samples, "nll_paper_items": len(images), "nll_paper_every": cell.every}
         if cell.every == 1:  # to stand beside a cell of which no more were scored
-            figures["nll_paper_fifth"] = -log_p[::FIFTH].double().mean().item()
+            figures["nll_paper_fifth"] = -log_p[::EVERY_FIFTH].double().mean().item()
     if cell.refit:
         prior, earlier = _refit_at_all(results, model, data, check)
         part = kept(cells.SHORT_SAMPLES, cells.SHORT_ITEMS, refit="all")
@@ -66,11 +67,10 @@ def score(
 
 
 def _refit_at_all(
-    results: Results, model: VAE, data: Dataset, check: Callable[..., None]
+    results: Evaluations, model: VAE, data: Dataset, check: Callable[..., None]
 ) -> tuple[FittedMixture, float]:
     """The run's refit at all training items, made now, or by an earlier call in so many seconds."""
-    if results.has_refit("all"):
-        record = results.refit_record("all")
+    if (record := results.refit_record("all")) is not None:
         made = {key: record.get(key) for key in ("method", "components", "seed")}
         if made != {"method": "points", "components": len(data.train), "seed": 0}:
             raise InputError(
@@ -80,7 +80,7 @@ def _refit_at_all(
         seconds = record.get("seconds")
         return results.load_refit("all", data), seconds if isinstance(seconds, float) else 0.0
     start = time.perf_counter()
-    prior = refit(model, data, say=check)
+    prior = refit(model, data, report=check)
     results.save_refit("all", prior, method="points", seed=0, seconds=time.perf_counter() - start)
     return prior, 0.0
 

@@ -1,0 +1,36 @@
+"""The public names, for type checkers; `__init__.py` imports each when it is first used."""
+
+from bype.core.config import Config as Config
+from bype.core.errors import BypeError as BypeError
+from bype.core.errors import InputError as InputError
+from bype.core.errors import RunExistsError as RunExistsError
+from bype.core.errors import TrainingError as TrainingError
+from bype.core.names import register_arch as register_arch
+from bype.core.names import register_likelihood as register_likelihood
+from bype.core.names import register_prior as register_prior
+from bype.core.names import register_strategy as register_strategy
+from bype.core.version import __version__ as __version__
+from bype.data.catalog import load as load
+from bype.data.images import Dataset as Dataset
+from bype.data.images import Images as Images
+from bype.data.splits import from_arrays as from_arrays
+from bype.evaluation.likelihood import log_likelihood as log_likelihood
+from bype.evaluation.metrics import evaluate as evaluate
+from bype.models.build import build_model as build_model
+from bype.models.generation import interpolate as interpolate
+from bype.models.generation import plates as plates
+from bype.models.objectives import elbo as elbo
+from bype.models.objectives import iwae as iwae
+from bype.models.two_level import TwoLevelVAE as TwoLevelVAE
+from bype.models.vae import VAE as VAE
+from bype.priors.base import Prior as Prior
+from bype.priors.exemplar import ExemplarPrior as ExemplarPrior
+from bype.priors.pseudocoreset import PseudocoresetPrior as PseudocoresetPrior
+from bype.priors.standard import StandardPrior as StandardPrior
+from bype.priors.vamp import VampPrior as VampPrior
+from bype.runs.evaluations import Evaluations as Evaluations
+from bype.runs.fitting import fit as fit
+from bype.runs.run import Run as Run
+from bype.training.refitting import refit as refit
+from bype.training.trainer import Trainer as Trainer
+from bype.training.trainer import train as train

@@ -1,0 +1,118 @@
+"""Registries: a name for each prior, network, likelihood, strategy and experiment, imported when it is first used.
+
+A registry is a mapping from names to objects. Bype's own entries are `module:attribute`, so that the command line can
+list them without importing torch. Others are added by `register`, from a script or from a plugin: a module that
+registers names when it is imported. Plugins are the entry points of the group `bype.plugins` and the modules in the
+environment variable BYPE_PLUGINS (separated by commas); they are imported when a name is not known otherwise.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from operator import attrgetter
+from typing import TypeVar, cast
+
+from bype.core.errors import InputError, first_line
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry of a registry.
+
+    Args:
+        target: The object, or where it is: `module:attribute`.
+        uses: The options of a run that it uses, of those that not all entries use.
+    """
+
+    target: object
+    uses: tuple[str, ...] = ()
+
+
+class Registry(Mapping[str, T]):
+    """Objects by name.
+
+    Args:
+        kind: What the names stand for, for error messages.
+        entries: The entries that come with bype.
+    """
+
+    def __init__(self, kind: str, entries: Mapping[str, Entry | str]) -> None:
+        self.kind = kind
+        self._own = {name: e if isinstance(e, Entry) else Entry(e) for name, e in entries.items()}
+        self._added: dict[str, Entry] = {}
+
+    def __getitem__(self, name: str) -> T:
+        """The object of that name.
+
+        Raises:
+            InputError: If there is none, or its plugin cannot be imported.
+        """
+        target = self._entry(name).target
+        if isinstance(target, str):
+            module, _, attribute = target.partition(":")
+            target = attrgetter(attribute)(import_module(module))
+        return cast(T, target)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([*self._own, *self._added])
+
+    def __len__(self) -> int:
+        return len(self._own) + len(self._added)
+
+    def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str):
+            return False
+        if name not in self._own and name not in self._added:
+            import_plugins()
+        return name in self._own or name in self._added
+
+    def _entry(self, name: str) -> Entry:
+        if name not in self:
+            raise InputError(f"{self.kind}: expected one of {', '.join(self)}, got {name!r}")
+        return self._own.get(name) or self._added[name]
+
+    def uses(self, option: str, name: str) -> bool:
+        """Whether the entry of that name uses an option; true of an option that no entry declares."""
+        entries = [*self._own.values(), *self._added.values()]
+        return option in self._entry(name).uses or not any(option in e.uses for e in entries)
+
+    def register(self, name: str, target: T, *, uses: tuple[str, ...] = ()) -> None:
+        """Adds an entry; a later one of the same name replaces it, as when a notebook cell is run again.
+
+        Raises:
+            InputError: If the name is one of bype's own, or cannot be part of a file name.
+        """
+        if name in self._own:
+            raise InputError(f"{self.kind} {name!r}: the name is taken by bype; choose another")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise InputError(f"{self.kind}: expected a name of letters, digits, '.', '_' and '-', got {name!r}")
+        self._added[name] = Entry(target, uses)
+
+    def decorator(self, name: str, uses: tuple[str, ...]) -> Callable[[T], T]:
+        """`register` as a decorator."""
+
+        def add(target: T) -> T:
+            self.register(name, target, uses=uses)
+            return target
+
+        return add
+
+
+def import_plugins() -> None:
+    """Imports all plugins, which then register their names.
+
+    Raises:
+        InputError: If one cannot be imported.
+    """
+    modules = {name: name for name in os.environ.get("BYPE_PLUGINS", "").split(",") if name}
+    modules |= {e.name: e.value for e in entry_points(group="bype.plugins")}
+    for name, module in modules.items():
+        try:
+            import_module(module.partition(":")[0])
+        except Exception as e:  # somebody else's code
+            raise InputError(f"plugin {name}: the import failed: {type(e).__name__} {first_line(e)}") from e

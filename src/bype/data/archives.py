@@ -1,0 +1,73 @@
+"""Opening files and zip archives that may be damaged or hostile."""
+
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from bype.core.errors import InputError, first_line
+
+BOMB_BYTES, BOMB_RATIO = 2**26, 500  # a member of a zip this large that was packed this tightly is refused
+
+
+def opened(path: Path) -> IO[bytes]:
+    """A regular file, open for reading; anything else is refused, for a pipe would never end.
+
+    Raises:
+        InputError: If there is no such file, or it cannot be read.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: expected a file, got a folder or a device")
+        return path.open("rb")
+    except OSError as e:
+        raise InputError(f"{path}: expected a file that can be read, got {e.strerror}") from None
+
+
+def archive(stream: IO[bytes], where: str) -> zipfile.ZipFile:
+    """A zip, open for reading.
+
+    Raises:
+        InputError: If it is none, or holds what is not safe to read.
+    """
+    try:
+        packed = zipfile.ZipFile(stream)
+    except Exception as e:  # as above
+        raise InputError(f"{where}: expected a zip, got a damaged file ({first_line(e)})") from None
+    seen = set()
+    for info in packed.infolist():
+        parts = info.filename.replace("\\", "/").split("/")
+        if (
+            not info.filename
+            or info.filename.startswith(("/", "\\"))
+            or ".." in parts
+            or ":" in parts[0]
+            or "\0" in info.filename
+        ):
+            raise InputError(f"{where}: expected names inside the archive, got {info.filename!r}")
+        if info.filename in seen:
+            raise InputError(f"{where}: expected each name once, got {info.filename!r} twice")
+        if info.flag_bits & 1:
+            raise InputError(f"{where}: expected an archive without a password, got {info.filename!r} encrypted")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise InputError(f"{where}: expected members stored or deflated, got {info.filename!r} packed otherwise")
+        seen.add(info.filename)
+    return packed
+
+
+def check_bombs(members: Sequence[zipfile.ZipInfo], where: str) -> None:
+    """Refuses members that grow beyond reason when they are unpacked, alone or together."""
+    packed, size = sum(m.compress_size for m in members), sum(m.file_size for m in members)
+    if size > BOMB_BYTES and size > BOMB_RATIO * packed:
+        raise InputError(f"{where}: expected data, got a zip bomb: {packed} bytes that unpack to {size}")
+
+
+def check_room(size: int, where: str) -> None:
+    """Refuses to fill more than half of the machine's memory."""
+    room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    if size > room:
+        raise InputError(
+            f"{where}: expected at most {room / 1e9:.1f} GB, half of this machine's memory, got {size / 1e9:.1f} GB; "
+            "a .npy stays on the disk"
+        )

@@ -1,0 +1,77 @@
+"""A normal with a diagonal covariance, over latents z (D,)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bype.distributions.base import LOG_2PI, Event
+
+
+class DiagonalNormal(Event):
+    r"""Normal with a diagonal covariance, :math:`\mathcal{N}(z \mid \mu, \mathrm{diag}(\sigma^2))`.
+
+    Args:
+        loc: The mean, shape (\*batch, D).
+        scale: The standard deviations, a shape that broadcasts with `loc`.
+
+    >>> import torch
+    >>> DiagonalNormal(torch.zeros(2), torch.ones(2)).log_prob(torch.zeros(2)).round(decimals=4)
+    tensor(-1.8379)
+    """
+
+    has_rsample = True
+
+    def __init__(self, loc: Tensor, scale: Tensor) -> None:
+        self.loc, self.scale = loc, scale
+        super().__init__(loc.shape[:-1], loc.shape[-1:])
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean, shape (\\*batch, D)."""
+        return self.loc
+
+    @property
+    def variance(self) -> Tensor:
+        """The variances, shape (\\*batch, D)."""
+        return self.scale.square().expand_as(self.loc)
+
+    def entropy(self) -> Tensor:
+        """The entropy, nats, shape (\\*batch)."""
+        return self.scale.expand_as(self.loc).log().sum(-1) + 0.5 * self.event_shape[0] * (1 + LOG_2PI)
+
+    def rsample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
+        """Reparametrised draws, shape (\\*sample_shape, \\*batch, D)."""
+        shape = torch.Size(sample_shape) + self.loc.shape
+        noise = torch.randn(shape, generator=generator, dtype=self.loc.dtype, device=self.loc.device)
+        return torch.addcmul(self.loc, self.scale, noise)
+
+    def rsample_and_log_prob(
+        self, noise: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Reparametrised draws z and log N(z), from the noise itself: z is not taken apart again.
+
+        Args:
+            noise: Standard normal numbers, (\\*samples, \\*batch, D); by default drawn, one z for each of the batch.
+            generator: Where they are drawn from.
+
+        Returns:
+            z, the shape of `noise`, and its log-density, nats, that shape without its last axis. The gradient of the
+            log-density is that along z: the part through the mean and the part through z cancel.
+        """
+        if noise is None:
+            noise = torch.randn(self.loc.shape, generator=generator, dtype=self.loc.dtype, device=self.loc.device)
+        scale = self.scale.expand_as(self.loc)
+        log_prob = -0.5 * noise.square().sum(-1) - scale.log().sum(-1) - 0.5 * self.event_shape[0] * LOG_2PI
+        return torch.addcmul(self.loc, scale, noise), log_prob
+
+    def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
+        """Draws without a gradient, shape (\\*sample_shape, \\*batch, D)."""
+        with torch.no_grad():
+            return self.rsample(sample_shape, generator=generator)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log N(value), nats, shape that of `value` without its last axis."""
+        scale = self.scale.expand_as(self.loc)
+        standardised = (value - self.loc) / scale
+        return -0.5 * standardised.square().sum(-1) - scale.log().sum(-1) - 0.5 * self.event_shape[0] * LOG_2PI

@@ -1,0 +1,27 @@
+"""Posterior means, and how many latents are active."""
+
+import torch
+from torch import Tensor
+
+from bype.core.precision import product_precision
+from bype.data.images import Images
+from bype.models.observing import model_inputs
+from bype.models.vae import VAE
+
+ACTIVE_VARIANCE = 0.01
+
+
+@torch.no_grad()
+@product_precision(tf32=False)
+def latents(model: VAE, images: Images, seed: int = 0) -> Tensor:
+    """The means of q(z|x), (n, D)."""
+    model.eval()
+    return model.encoder.means(model_inputs(model, images, seed))
+
+
+def active_units(means: Tensor) -> int:
+    """The number of latents whose posterior mean has a variance above 0.01 over the items, means (n, D).
+
+    Source: Importance weighted autoencoders (Burda et al., 2016), section 5.2.
+    """
+    return int((means.var(0) > ACTIVE_VARIANCE).sum())

@@ -1,0 +1,48 @@
+"""k-nearest-neighbour accuracy."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from bype.core.errors import InputError
+
+KNN = (3, 5, 7, 9, 11, 13, 15)
+
+
+def knn_accuracy(
+    base: Tensor, base_labels: Tensor, query: Tensor, query_labels: Tensor, ks: Sequence[int] = KNN
+) -> dict[int, float]:
+    """Accuracy in percent of the vote of the K nearest, Euclidean, for each K; a tie goes to the smaller label.
+
+    Args:
+        base: Where neighbours are looked for, (n, D).
+        base_labels: Their labels, (n,).
+        query: The items to classify, (m, D).
+        query_labels: Their labels, (m,).
+        ks: The numbers of neighbours.
+
+    Raises:
+        InputError: If a K is not between 1 and n.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    check_ks(ks, len(base))
+    search = NearestNeighbors(n_neighbors=max(ks), algorithm="brute").fit(base.cpu().numpy())
+    near = base_labels.cpu().numpy()[search.kneighbors(query.cpu().numpy(), return_distance=False)]
+    truth = query_labels.cpu().numpy()
+    classes = int(max(base_labels.max(), query_labels.max())) + 1
+    votes = np.zeros((len(near), classes), np.int64)
+    accuracy, rows, counted = {}, np.arange(len(near)), 0
+    for k in sorted(ks):
+        for column in near.T[counted:k]:
+            votes[rows, column] += 1
+        counted = k
+        accuracy[k] = float(100 * (votes.argmax(1) == truth).mean())
+    return {k: accuracy[k] for k in ks}
+
+
+def check_ks(ks: Sequence[int], n: int) -> None:
+    """Raises an InputError unless each K is between 1 and n."""
+    if not ks or not all(1 <= k <= n for k in ks):
+        raise InputError(f"k: expected numbers from 1 to {n}, the items to look among, got {list(ks)}")

@@ -1,0 +1,117 @@
+"""`bype demo`: four priors on 8x8 digits, side by side, in about a minute."""
+
+import shutil
+import statistics
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bype.core.config import Config
+from bype.core.errors import InputError, RunExistsError
+from bype.core.files import is_partial, locked, read_json, write_json
+from bype.core.names import PRIORS
+from bype.evaluation.metrics import evaluate
+from bype.models.generation import plates
+from bype.runs.fitting import TrainedRun, fit
+from bype.runs.run import RUN_FILES, Run
+from bype.training.trackers.terminal import epochs
+from bype.viz import charts
+from bype.viz import images as pictures
+
+MARK = "demo.json"
+EPOCHS, WARMUP, SAMPLES = 60, 20, 500
+
+
+def run_demo(out: Path, device: str = "auto") -> list[dict[str, Any]]:
+    """Trains, scores and draws the four priors; returns a row of figures for each.
+
+    An earlier demo at `out` is replaced; any other folder is left alone.
+
+    Raises:
+        RunExistsError: If `out` holds anything else, or a process is at work in it.
+        InputError: If it cannot be written.
+    """
+    if out.exists():
+        _check_earlier(out)
+    write_json(out / MARK, {"demo": "bype"})
+    with locked(out, f"{out}: expected a free folder, got a demo in use by a process"):
+        _remove_runs([out / prior for prior in PRIORS if (out / prior).is_dir()])
+        return _run_demo(out, device)
+
+
+def _run_demo(out: Path, device: str) -> list[dict[str, Any]]:
+    rows, runs = [], {}
+    for prior in PRIORS:
+        config = Config(
+            "digits", prior=prior, n_components=100, exemplars=100, latent_dim=16,
+            likelihood="gaussian", epochs=EPOCHS, warmup=WARMUP, lr=1e-3, device=device,
+        )  # fmt: skip
+        with epochs(f"{prior:9}", EPOCHS) as show:
+            trained = fit(config, out / prior, on_epoch=show)
+        figures = evaluate(trained.trainer.model, trained.data, n_samples=SAMPLES)
+        seconds = statistics.median(line["seconds"] for line in trained.run.metrics())
+        rows.append(
+            {
+                "prior": prior,
+                "nll_nats": figures["nll_nats"],
+                "bpd": figures["bpd"],
+                "kNN, K = 5 (%)": figures["knn"][5],
+                "active_units": figures["active_units"],
+                "seconds_per_epoch": seconds,
+            }
+        )
+        runs[prior] = trained
+    draw(out, runs)
+    write_json(out / MARK, {"demo": "bype", "rows": rows})
+    return rows
+
+
+def _check_earlier(out: Path) -> None:
+    """Refuses a folder that a demo did not make, or whose runs hold what it did not put there."""
+    try:
+        names = {p.name for p in out.iterdir()}
+        mark = read_json(out / MARK) if MARK in names else {}
+        marked = not names or mark.get("demo") == "bype" or isinstance(mark.get("rows"), list)
+    except (OSError, InputError):
+        marked = False
+    if not marked:
+        raise RunExistsError(f"{out}: expected a new folder or an earlier demo, got one with other files")
+    for folder in (out / prior for prior in PRIORS):
+        kept = sorted(p.name for p in folder.glob("*") if not (RUN_FILES.fullmatch(p.name) or is_partial(p)))
+        if kept:
+            raise RunExistsError(
+                f"{folder}: expected a demo's own files, got {kept[0]} too; move it, or choose another --out"
+            )
+
+
+def _remove_runs(folders: Sequence[Path]) -> None:
+    """Removes earlier runs, all or, where a process is at work in one of them, none."""
+    with ExitStack() as locks:
+        for folder in folders:
+            locks.enter_context(Run(folder).lock())
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def draw(out: Path, runs: dict[str, TrainedRun]) -> None:
+    """The pictures: samples, the weighted pseudo-points, plates, reconstructions and curves."""
+    for prior, trained in runs.items():
+        generator = torch.Generator(trained.data.train.pixels.device).manual_seed(0)
+        drawn = trained.trainer.model.sample(64, generator=generator)
+        pictures.save_png(pictures.grid(drawn.images), out / f"samples-{prior}.png")
+    bype = runs["bype"]
+    model, data = bype.trainer.model, bype.data
+    coreset: Any = model.prior
+    title = f"pseudo-points of bype and their weights, {len(coreset.weights)} for {coreset.n_data} items"
+    pictures.save_png(
+        pictures.gallery(coreset.pseudo_inputs, coreset.weights / coreset.n_data, title), out / "pseudo-points.png"
+    )
+    generator = torch.Generator(data.train.pixels.device).manual_seed(0)
+    pictures.save_png(charts.plates(plates(model, 16, generator=generator)), out / "plates.png")
+    x = data.test.first(32).scaled()
+    pictures.save_png(pictures.pairs(x, model.reconstruct(x)), out / "reconstructions.png")
+    metrics = {prior: trained.run.metrics() for prior, trained in runs.items()}
+    pictures.save_png(charts.curves(metrics, "nats"), out / "curves.png")

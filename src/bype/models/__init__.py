@@ -1,0 +1,21 @@
+"""Models: an encoder, a decoder and a prior; the bounds on log p(x); models built from names."""
+
+from bype.models.build import build_model, build_prior
+from bype.models.generation import Plates, interpolate, plates
+from bype.models.objectives import ElboTerms, elbo, iwae
+from bype.models.two_level import TwoLevelVAE
+from bype.models.vae import VAE, Samples
+
+__all__ = [
+    "VAE",
+    "ElboTerms",
+    "Plates",
+    "Samples",
+    "TwoLevelVAE",
+    "build_model",
+    "build_prior",
+    "elbo",
+    "interpolate",
+    "iwae",
+    "plates",
+]

@@ -1,0 +1,110 @@
+"""Models from names: the meaning of `arch`, `prior` and `likelihood` on the command line and in run folders."""
+
+from typing import Any
+
+import torch
+
+from bype.core.config import INITS, Config
+from bype.core.errors import InputError
+from bype.core.names import ARCHS, LIKELIHOODS, PRIORS, STRATEGIES
+from bype.data.images import Dataset
+from bype.models.two_level import TwoLevelVAE
+from bype.models.vae import VAE
+from bype.networks.base import Networks
+from bype.networks.layers import Init, init_dense
+from bype.priors.base import Prior, PriorOptions
+
+
+def build_model(
+    data: Dataset,
+    *,
+    arch: str = "vae",
+    prior: str = "bype",
+    likelihood: str = "mse",
+    n_components: int | None = None,
+    latent_dim: int = 40,
+    hidden_dim: int = 300,
+    exemplars: int | None = None,
+    retrieve: int | None = None,
+    coreset: str = "paper",
+    init: Init = "he",
+    reencode: float | None = None,
+    seed: int = 0,
+) -> VAE:
+    """A model for a data set, its weights and pseudo-inputs drawn from `seed` without touching global random state.
+
+    One seed gives the same networks under every prior.
+
+    Args:
+        data: The data set, on the device where the model shall be.
+        arch: The networks: `vae`, `hvae`, `convhvae` or `celeba`.
+        prior: `standard`, `vamp`, `exemplar` or `bype`.
+        likelihood: `mse`, `gaussian` (one learned scalar variance), `bernoulli` or `logistic`.
+        n_components: Components M of `vamp` and `bype`; by default min(500, N // 2), of `celeba` min(240, N // 2).
+        latent_dim: The dimension D of z, of two levels that of each.
+        hidden_dim: The width of the hidden dense layers; `celeba` has none.
+        exemplars: Exemplars drawn per step; by default min(500, N - 1).
+        retrieve: Of those, encode each item's K nearest only.
+        coreset: How a pseudocoreset learns, `paper`, `none`, `published` or `elbo`: what a trainer does unless told
+            otherwise. Under `elbo` points and weights are parameters.
+        init: How dense weights start.
+        reencode: The share of a prior's points that a training step encodes (`VAE`); by default all.
+        seed: The seed.
+
+    Raises:
+        InputError: If a name is unknown, a size does not fit the data, or the likelihood does not fit its levels.
+    """
+    for name, size in (("latent_dim", latent_dim), ("hidden_dim", hidden_dim)):
+        if size < 1:
+            raise InputError(f"{name}: expected at least 1, got {size}")
+    if init not in INITS:
+        raise InputError(f"init: expected one of {', '.join(INITS)}, got {init!r}")
+    if reencode is not None and not 0 < reencode <= 1:
+        raise InputError(f"reencode: expected above 0 and at most 1, got {reencode}")
+    build_networks, build_likelihood = ARCHS[arch], LIKELIHOODS[likelihood]
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds every GPU as well
+        networks: Networks = build_networks(data.shape, build_likelihood(data.shape), hidden_dim, latent_dim)
+        encoder, decoder, lower_encoder, lower_prior, components = networks
+        parts = [encoder, decoder, *(part for part in (lower_encoder, lower_prior) if part is not None)]
+        for part in parts:
+            init_dense(part, init)
+        p = build_prior(
+            prior,
+            data,
+            latent_dim=latent_dim,
+            n_components=min(components, len(data.train) // 2) if n_components is None else n_components,
+            exemplars=exemplars,
+            retrieve=retrieve,
+            coreset=coreset,
+        )
+    share = 1.0 if reencode is None else reencode
+    if lower_encoder is not None and lower_prior is not None:
+        model: VAE = TwoLevelVAE(encoder, decoder, p, lower_encoder, lower_prior, reencode=share)
+    else:
+        model = VAE(encoder, decoder, p, reencode=share)
+    model.to(data.train.pixels.device).check_data(data)
+    return model
+
+
+def model_from(config: Config, data: Dataset) -> VAE:
+    """The model that a config describes, with its initial weights."""
+    return build_model(data, **config.group("model"), seed=config.seed)
+
+
+def build_prior(name: str, data: Dataset, **options: Any) -> Prior:
+    """A prior by name, for any encoder; its points are drawn from torch's global random state, on the CPU.
+
+    Args:
+        name: `standard`, `vamp`, `exemplar`, `bype`, or a registered one.
+        data: The data set.
+        options: Those of `PriorOptions`: `latent_dim`, `n_components`, `exemplars`, `retrieve`, `coreset`.
+
+    Raises:
+        InputError: If a name is unknown or a size does not fit the data.
+    """
+    given = PriorOptions(**options)
+    if given.coreset not in STRATEGIES:
+        raise InputError(f"coreset: expected one of {', '.join(STRATEGIES)}, got {given.coreset!r}")
+    p: Prior = PRIORS[name](data, given)
+    return p

@@ -1,0 +1,103 @@
+"""What an encoder and a decoder are, whatever their networks."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from bype.distributions.normal import DiagonalNormal
+from bype.networks.layers import full_precision
+from bype.networks.likelihoods import Likelihood
+
+if TYPE_CHECKING:
+    from bype.networks.two_level import LowerEncoder, LowerPrior
+
+LOG_VARIANCE_RANGE = (-6.0, 2.0)
+
+
+class NormalHeads(nn.Module):
+    r"""A normal :math:`\mathcal{N}(\mu, \mathrm{diag}\,v)` of features, by two linear maps; log v clamped to [-6, 2].
+
+    Args:
+        n_features: The features' width.
+        latent_dim: The dimension D of the normal.
+    """
+
+    def __init__(self, n_features: int, latent_dim: int) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.loc_head = nn.Linear(n_features, latent_dim)
+        self.log_variance_head = nn.Linear(n_features, latent_dim)
+
+    def loc(self, features: Tensor) -> Tensor:
+        """The mean, shape (\\*batch, D)."""
+        return full_precision(self.loc_head(features))
+
+    def posterior(self, features: Tensor) -> DiagonalNormal:
+        """The normal, batch shape (\\*batch), event shape (D,)."""
+        # hardtanh is a clamp with one kernel for its gradient.
+        log_variance = F.hardtanh(full_precision(self.log_variance_head(features)), *LOG_VARIANCE_RANGE)
+        return DiagonalNormal(self.loc(features), (0.5 * log_variance).exp())
+
+
+class Encoder(NormalHeads, ABC):
+    r"""The posterior :math:`q(z \mid x) = \mathcal{N}(z \mid \mu(x), \mathrm{diag}\,v(x))`, log v clamped to [-6, 2].
+
+    A subclass implements `features`. The mean network is shared with the priors (Eq. 10-11), which call `features` and
+    `loc` on points of their own and never need the variance. Of two levels this is q(z2|x).
+
+    Args:
+        n_features: The width of what `features` returns.
+        latent_dim: The dimension D of z.
+    """
+
+    @abstractmethod
+    def features(self, x: Tensor) -> Tensor:
+        """What both heads see of x: (n, c, h, w) to (n, n_features)."""
+
+    def forward(self, x: Tensor) -> DiagonalNormal:
+        """q(z|x) of images (n, c, h, w)."""
+        return self.posterior(self.features(x))
+
+    @torch.no_grad()
+    def means(self, batches: Iterable[Tensor]) -> Tensor:
+        """The means of q(z|x) over batches of images, (n, D), without a gradient."""
+        return torch.cat([self.loc(self.features(x)) for x in batches])
+
+
+class Decoder(nn.Module, ABC):
+    """The likelihood p(x|z): a network that maps z to an image-shaped map, read by a `Likelihood`.
+
+    Of two levels this is p(x|z1,z2), and z is both latents joined, z1 first.
+
+    Args:
+        shape: The shape (c, h, w) of an image.
+        likelihood: What the network's map means.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], likelihood: Likelihood) -> None:
+        super().__init__()
+        self.shape, self.likelihood = shape, likelihood
+
+    @abstractmethod
+    def image(self, z: Tensor) -> Tensor:
+        """The network: (n, D) to (n, c*h*w) or (n, c, h, w)."""
+
+    def forward(self, z: Tensor) -> Distribution:
+        """p(x|z) of latents (\\*batch, D), batch shape (\\*batch), event shape (c, h, w)."""
+        image = full_precision(self.image(z.reshape(-1, z.shape[-1])))
+        return self.likelihood(image.view(*z.shape[:-1], *self.shape))
+
+
+class Networks(NamedTuple):
+    """An architecture: an encoder and a decoder, and with two levels of latents two networks more."""
+
+    encoder: Encoder
+    decoder: Decoder
+    lower_encoder: "LowerEncoder | None" = None  # q(z1|x,z2)
+    lower_prior: "LowerPrior | None" = None  # p(z1|z2)
+    components: int = 500  # M, unless the user or a small data set says otherwise

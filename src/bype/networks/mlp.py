@@ -1,0 +1,55 @@
+"""The paper's MLP VAE: two gated layers each way."""
+
+import math
+
+from torch import Tensor, nn
+
+from bype.networks.base import Decoder, Encoder, Networks
+from bype.networks.layers import gated_mlp
+from bype.networks.likelihoods import Likelihood
+
+
+class MLPEncoder(Encoder):
+    """q(z|x) by two gated dense layers.
+
+    Args:
+        shape: The shape (c, h, w) of an image.
+        hidden_dim: The width of both hidden layers.
+        latent_dim: The dimension D of z.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], hidden_dim: int = 300, latent_dim: int = 40) -> None:
+        super().__init__(hidden_dim, latent_dim)
+        self.hidden = gated_mlp(math.prod(shape), hidden_dim, hidden_dim)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The second hidden layer, (n, hidden_dim)."""
+        return self.hidden(x.flatten(1))
+
+
+class MLPDecoder(Decoder):
+    """p(x|z) by two gated dense layers and a linear output.
+
+    Args:
+        shape: The shape (c, h, w) of an image.
+        likelihood: What the output means.
+        hidden_dim: The width of both hidden layers.
+        latent_dim: The dimension D of z.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int, int], likelihood: Likelihood, hidden_dim: int = 300, latent_dim: int = 40
+    ) -> None:
+        super().__init__(shape, likelihood)
+        self.hidden = gated_mlp(latent_dim, hidden_dim, hidden_dim)
+        self.output = nn.Linear(hidden_dim, math.prod(shape))
+
+    def image(self, z: Tensor) -> Tensor:
+        """The linear output, (n, c*h*w)."""
+        return self.output(self.hidden(z))
+
+
+def build(shape: tuple[int, int, int], likelihood: Likelihood, hidden_dim: int, latent_dim: int) -> Networks:
+    """The networks of `vae`."""
+    encoder = MLPEncoder(shape, hidden_dim, latent_dim)
+    return Networks(encoder, MLPDecoder(shape, likelihood, hidden_dim, latent_dim))

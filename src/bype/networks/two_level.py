@@ -1,0 +1,115 @@
+"""Two levels of latents: q(z1|x,z2) and p(z1|z2), whatever the image network, and the dense decoder of both.
+
+The top level z2 has an `Encoder`, q(z2|x), and carries the data-dependent prior; z1 lies between it and the image.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from bype.distributions.normal import DiagonalNormal
+from bype.networks.base import Decoder, Networks, NormalHeads
+from bype.networks.layers import GatedLinear, gated_mlp
+from bype.networks.likelihoods import Likelihood
+from bype.networks.mlp import MLPEncoder
+
+
+class LowerEncoder(NormalHeads):
+    """q(z1|x,z2): a network for x, a gated layer of the same width for z2, joined by one gated layer more.
+
+    Args:
+        image: The network for x, (n, c, h, w) to (n, width).
+        width: Its output's width.
+        hidden_dim: The width of the joining layer.
+        top_dim: The dimension of z2.
+        latent_dim: The dimension of z1.
+    """
+
+    def __init__(
+        self, image: nn.Module, width: int, hidden_dim: int = 300, top_dim: int = 40, latent_dim: int = 40
+    ) -> None:
+        super().__init__(hidden_dim, latent_dim)
+        self.image = image
+        self.top = GatedLinear(top_dim, width)
+        self.joined = GatedLinear(2 * width, hidden_dim)
+
+    def forward(self, x: Tensor, z: Tensor) -> DiagonalNormal:
+        """q(z1|x,z2) of images (b, c, h, w) and z2 (\\*samples, b, top_dim), batch shape (\\*samples, b)."""
+        top = self.top(z)
+        image = self.image(x).to(top.dtype).expand_as(top)
+        return self.posterior(self.joined(torch.cat([image, top], -1)))
+
+
+class LowerPrior(NormalHeads):
+    """p(z1|z2) by two gated layers.
+
+    Args:
+        hidden_dim: The width of both hidden layers.
+        top_dim: The dimension of z2.
+        latent_dim: The dimension of z1.
+    """
+
+    def __init__(self, hidden_dim: int = 300, top_dim: int = 40, latent_dim: int = 40) -> None:
+        super().__init__(hidden_dim, latent_dim)
+        self.hidden = gated_mlp(top_dim, hidden_dim, hidden_dim)
+
+    def forward(self, z: Tensor) -> DiagonalNormal:
+        """p(z1|z2) of z2 (\\*batch, top_dim), batch shape (\\*batch)."""
+        return self.posterior(self.hidden(z))
+
+
+def dense_image(shape: tuple[int, int, int], width: int) -> tuple[nn.Module, int]:
+    """HVAE's network for x in q(z1|x,z2), one gated layer, and its width."""
+    return nn.Sequential(nn.Flatten(), GatedLinear(math.prod(shape), width)), width
+
+
+class JoinedLatents(nn.Module):
+    """z1 and z2 through a gated layer each.
+
+    Args:
+        hidden_dim: The width of each layer.
+        lower_dim: The dimension of z1.
+        top_dim: The dimension of z2.
+    """
+
+    def __init__(self, hidden_dim: int, lower_dim: int, top_dim: int) -> None:
+        super().__init__()
+        self.widths = (lower_dim, top_dim)
+        self.lower, self.top = GatedLinear(lower_dim, hidden_dim), GatedLinear(top_dim, hidden_dim)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Maps z1 and z2, joined, (n, lower_dim + top_dim), to (n, 2 hidden_dim)."""
+        lower, top = z.split(self.widths, -1)
+        return torch.cat([self.lower(lower), self.top(top)], -1)
+
+
+class TwoLevelMLPDecoder(Decoder):
+    """HVAE's p(x|z1,z2): a gated layer for each latent, one that joins them, and a linear output.
+
+    Args:
+        shape: The shape (c, h, w) of an image.
+        likelihood: What the output means.
+        hidden_dim: The width of all hidden layers.
+        latent_dim: The dimension of z1 and of z2.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int, int], likelihood: Likelihood, hidden_dim: int = 300, latent_dim: int = 40
+    ) -> None:
+        super().__init__(shape, likelihood)
+        self.latents = JoinedLatents(hidden_dim, latent_dim, latent_dim)
+        self.joined = GatedLinear(2 * hidden_dim, hidden_dim)
+        self.output = nn.Linear(hidden_dim, math.prod(shape))
+
+    def image(self, z: Tensor) -> Tensor:
+        """The linear output, (n, c*h*w)."""
+        return self.output(self.joined(self.latents(z)))
+
+
+def build(shape: tuple[int, int, int], likelihood: Likelihood, hidden_dim: int, latent_dim: int) -> Networks:
+    """The networks of `hvae`."""
+    encoder = MLPEncoder(shape, hidden_dim, latent_dim)
+    decoder = TwoLevelMLPDecoder(shape, likelihood, hidden_dim, latent_dim)
+    lower = LowerEncoder(*dense_image(shape, hidden_dim), hidden_dim, latent_dim, latent_dim)
+    return Networks(encoder, decoder, lower, LowerPrior(hidden_dim, latent_dim, latent_dim))

@@ -1,0 +1,27 @@
+"""Priors over the latent z: a standard normal, and mixtures whose components are encoded points.
+
+A prior is a module; calling it with an encoder returns p(z), a distribution with event shape (D,). The encoder is an
+argument, so that the model alone owns it. For a training step the prior first says which points it wants encoded
+(`step_points`), the model encodes them together with its batch, and the prior makes p(z) of their features (`mixture`).
+"""
+
+from bype.priors.base import ComponentPoints, PointEncoder, Points, Prior, PriorOptions, WeightedPoints
+from bype.priors.exemplar import ExemplarPrior
+from bype.priors.fitted import FittedMixture
+from bype.priors.pseudocoreset import PseudocoresetPrior
+from bype.priors.standard import StandardPrior
+from bype.priors.vamp import VampPrior
+
+__all__ = [
+    "ComponentPoints",
+    "ExemplarPrior",
+    "FittedMixture",
+    "PointEncoder",
+    "Points",
+    "Prior",
+    "PriorOptions",
+    "PseudocoresetPrior",
+    "StandardPrior",
+    "VampPrior",
+    "WeightedPoints",
+]

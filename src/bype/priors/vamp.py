@@ -1,0 +1,54 @@
+"""VampPrior: a mixture of the posteriors of learned pseudo-inputs."""
+
+import torch
+from torch import Tensor, nn
+
+from bype.data.images import Dataset
+from bype.distributions.mixtures import DiagonalMixture
+from bype.priors.base import ComponentPoints, PointEncoder, PointPrior, PriorOptions
+from bype.priors.points import initial_points
+
+
+class VampPrior(PointPrior):
+    r"""Variational mixture of posteriors, over pseudo-inputs moved by the gradient of the objective.
+
+    .. math:: p(z) = \frac{1}{M} \sum_{m=1}^M \mathcal{N}(z \mid \mu(u_m), \mathrm{diag}\,v(u_m))
+
+    The points are kept in [0, 1], at the start and after each step, so that each of their values goes on learning: a
+    clamp where they are used alone gives no gradient to a value beyond it, which then stays there.
+
+    Source: VAE with a VampPrior (Tomczak and Welling, 2018), https://arxiv.org/abs/1705.07120
+
+    Args:
+        pseudo_inputs: The initial points u_m, shape (M, c, h, w); clamped to [0, 1].
+
+    Raises:
+        ValueError: If there is no pseudo-input.
+    """
+
+    def __init__(self, pseudo_inputs: Tensor) -> None:
+        super().__init__()
+        if not len(pseudo_inputs):
+            raise ValueError("Expected at least one pseudo-input, but got none.")
+        self.pseudo_inputs = nn.Parameter(pseudo_inputs.clamp(0, 1))
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Clamps the points to [0, 1]."""
+        self.pseudo_inputs.clamp_(0, 1)
+
+    def step_points(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> ComponentPoints:
+        """All pseudo-inputs, equal shares."""
+        m = len(self.pseudo_inputs)
+        return ComponentPoints(self.pseudo_inputs.clamp(0, 1), self.pseudo_inputs.new_full((m,), 1 / m).log())
+
+    def mixture(self, encoder: PointEncoder, features: Tensor, log_weights: Tensor) -> DiagonalMixture:
+        """The mixture of the points' posteriors."""
+        q = encoder.posterior(features)
+        return DiagonalMixture(q.loc, q.scale, log_weights)
+
+
+def build(data: Dataset, options: PriorOptions) -> VampPrior:
+    """The prior `vamp`: its points start at training examples with a little noise."""
+    points = initial_points(data, options.n_components)
+    return VampPrior(points + 0.01 * torch.randn_like(points))

@@ -1,0 +1,120 @@
+"""Step (ii): the strategies that move the pseudocoreset's points U and weights w between network steps.
+
+The gradient is that of Algorithm 2 of ByPE-VAE (Ai et al., 2021), https://arxiv.org/abs/2107.09286: with z_1..z_S drawn
+from the current mixture, g_s the log-likelihoods of B data points, g~_s those of the M pseudo-points (each centred over
+s) and r_s = (N/B) sum_b g_{s,b} - sum_m w_m g~_{s,m},
+
+    grad_w = -(1/S) sum_s g~_s r_s,    grad_{u_m} = -(w_m/S) sum_s h_{m,s} r_s,    h_{m,s} = d/du log p(u_m|z_s).
+
+What is true of it: with the whole data as the batch and a decoder whose log-likelihood is linear in x (`mse`,
+`gaussian`, `bernoulli`), r = 0 as soon as the weights sum to N and the weighted points sum to the data's sum; and
+grad_{u_m}/w_m is the same vector for every m, so that all points shift alike, towards matching the data's mean.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from bype.distributions.pixels import EqualMixture, linear_in_x
+
+# Elements of the (S, chunk, d) log-likelihood terms held at once where there is no closed form.
+PAIR_ELEMENTS = 2**24
+
+
+class CoresetGradient(NamedTuple):
+    """The gradient of the divergence D(U, w) at the point its latents were drawn at."""
+
+    pseudo_inputs: Tensor  # (M, c, h, w)
+    weights: Tensor  # (M,)
+
+
+def coreset_gradient(
+    likelihoods: Distribution, x: Tensor, pseudo_inputs: Tensor, weights: Tensor, n_data: int
+) -> CoresetGradient:
+    r"""The gradient of Algorithm 2, from one decode of S latents.
+
+    It is the gradient at (U, w) = (U_0, w_0), where the latents were drawn, of
+    :math:`D = \sum_s \pi_s \log(\pi_s / \rho_s)` with :math:`\pi = \mathrm{softmax}_s(a_s(U, w) - a_s(U_0, w_0))`,
+    :math:`\rho = \mathrm{softmax}_s(b_s - a_s(U_0, w_0))`, :math:`a_s = \sum_m w_m \log p(u_m|z_s)` and
+    :math:`b_s = \tfrac{N}{B} \sum_b \log p(x_b|z_s)`.
+
+    Where log p(x|z) is linear in x, everything is a few products of a matrix and a vector; where it is a mixture of
+    such, as with several draws of z1, products of two matrices; otherwise automatic differentiation goes over the pairs
+    in chunks.
+
+    Args:
+        likelihoods: p(x|z_s), batch shape (S,), event shape (c, h, w).
+        x: B data points, (B, c, h, w).
+        pseudo_inputs: The points U, (M, c, h, w).
+        weights: The weights w, (M,).
+        n_data: The number of data points N.
+    """
+    scaled = n_data / len(x)
+    if isinstance(likelihoods, EqualMixture) and (linear := linear_in_x(likelihoods.components)) is not None:
+        return _gradient_of_mixtures(*linear, x, pseudo_inputs, weights, scaled)
+    linear = linear_in_x(likelihoods)
+    if linear is None:
+        return gradient_by_pairs(likelihoods, x, pseudo_inputs, weights, scaled)
+    # log p(x|z_s) = <x, eta_s> - A_s + c(x); centring over s removes c and keeps digits.
+    eta, log_normaliser = linear
+    eta = eta.flatten(1) - eta.flatten(1).mean(0)
+    log_normaliser = log_normaliser - log_normaliser.mean()
+    u = pseudo_inputs.flatten(1)
+    total = scaled * x.flatten(1).sum(0) - weights @ u  # (d,)
+    r = eta @ total - (scaled * len(x) - weights.sum()) * log_normaliser  # (S,)
+    direction = r @ eta / len(r)  # (d,)
+    grad_w = (r @ log_normaliser) / len(r) - u @ direction
+    grad_u = -weights[:, None] * direction
+    return CoresetGradient(grad_u.view_as(pseudo_inputs), grad_w)
+
+
+def _gradient_of_mixtures(
+    eta: Tensor, log_normaliser: Tensor, x: Tensor, pseudo_inputs: Tensor, weights: Tensor, scaled: float
+) -> CoresetGradient:
+    """For log p(x|z_s) = log mean_l exp(<x, eta_ls> - A_ls) + c(x): h is eta_ls averaged by each draw's share of x."""
+    n_draws, n_samples = eta.shape[:2]
+    eta = eta.flatten(2) - eta.flatten(2).mean((0, 1))  # (L, S, d), as with one draw
+    log_normaliser = (log_normaliser - log_normaliser.mean())[..., None]
+    chunk = max(1, PAIR_ELEMENTS // (n_draws * n_samples))
+
+    def pairs(points: Tensor) -> Tensor:  # (L, S, chunk)
+        return eta @ points.flatten(1).T - log_normaliser
+
+    g = torch.stack([pairs(part).logsumexp(0).sum(1) for part in x.split(chunk)]).sum(0)
+    g_tilde = torch.cat([pairs(part).logsumexp(0) for part in pseudo_inputs.split(chunk)], 1)  # (S, M)
+    g_tilde = g_tilde - g_tilde.mean(0)
+    r = scaled * (g - g.mean()) - g_tilde @ weights  # (S,)
+    grad_u = []
+    for part, w in zip(pseudo_inputs.split(chunk), weights.split(chunk), strict=True):
+        shares = pairs(part).softmax(0) * r[:, None]
+        direction = shares.flatten(0, 1).T @ eta.flatten(0, 1) / n_samples
+        grad_u.append((-w[:, None] * direction).view_as(part))
+    return CoresetGradient(torch.cat(grad_u), -(r @ g_tilde) / n_samples)
+
+
+def gradient_by_pairs(
+    likelihoods: Distribution, x: Tensor, pseudo_inputs: Tensor, weights: Tensor, scaled: float
+) -> CoresetGradient:
+    """For any likelihood, by automatic differentiation over the pairs (z_s, point), in chunks."""
+    n_samples = likelihoods.batch_shape[0]
+    chunk = max(1, PAIR_ELEMENTS // (n_samples * math.prod(x.shape[1:])))
+
+    def pairs(points: Tensor) -> Tensor:  # (S, chunk)
+        return torch.stack([likelihoods.log_prob(p) for p in points], 1)
+
+    with torch.no_grad():
+        g = sum(pairs(part).sum(1) for part in x.split(chunk))
+        g_tilde = torch.cat([pairs(part) for part in pseudo_inputs.split(chunk)], 1)
+        r = scaled * g - g_tilde @ weights
+        r = r - r.mean()
+        grad_w = -(r @ (g_tilde - g_tilde.mean(0))) / n_samples
+    grad_u = []
+    for part, w in zip(pseudo_inputs.split(chunk), weights.split(chunk), strict=True):
+        with torch.enable_grad():
+            leaf = part.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(-(r @ pairs(leaf) @ w) / n_samples, leaf)
+        grad_u.append(gradient)
+    return CoresetGradient(torch.cat(grad_u), grad_w)

@@ -1,0 +1,95 @@
+"""Strategy `paper`: Algorithm 2 of the paper."""
+
+from typing import NamedTuple, Self
+
+import torch
+
+from bype.core.config import Config
+from bype.core.graphs import Step, capture
+from bype.data.images import Images
+from bype.models.vae import VAE
+from bype.pseudocoreset.adam import Adam
+from bype.pseudocoreset.gradient import coreset_gradient
+from bype.pseudocoreset.simplex import project_to_simplex
+from bype.pseudocoreset.strategy import Strategy, data_batch, pseudocoreset
+
+
+class Prepared(NamedTuple):
+    """An inner step of `Algorithm2`, as it is run, and what it was made for."""
+
+    key: tuple[int, ...]
+    known: tuple[object, ...]
+    run: Step
+    adam: Adam
+
+
+class Algorithm2(Strategy):
+    """Strategy `paper`: Algorithm 2, some steps of it at each update.
+
+    After each step U is clamped to [0, 1] and w projected onto {w >= 0, sum w = N}. Adam's moments start afresh at
+    every update; Adam and the projection are ours, the paper leaves both open.
+
+    Args:
+        steps: Inner steps; the letter of Algorithm 2 is 1.
+        lr: Adam's rate on U; that on w is lr N/M.
+        n_samples: Latents S drawn anew at every step; by default M.
+        batch_size: Data points B of each step, without replacement.
+        z1_draws: With two levels, draws of z1 for each latent z2 (`TwoLevelVAE.likelihood`, which is biased).
+    """
+
+    remedy = "try a lower --coreset-lr"
+
+    def __init__(
+        self,
+        steps: int = 100,
+        lr: float = 1e-3,
+        n_samples: int | None = None,
+        batch_size: int = 100,
+        z1_draws: int = 1,
+    ) -> None:
+        self.steps, self.lr, self.n_samples, self.batch_size = steps, lr, n_samples, batch_size
+        self.z1_draws = z1_draws
+        self.prepared: Prepared | None = None
+
+    @classmethod
+    def from_options(cls, options: Config) -> Self:
+        """The strategy with the settings of a run; those that are None keep their defaults."""
+        own = cls(n_samples=options.coreset_samples, z1_draws=options.coreset_z1 or 1)
+        own.steps = own.steps if options.coreset_steps is None else options.coreset_steps
+        own.lr = own.lr if options.coreset_lr is None else options.coreset_lr
+        return own
+
+    @torch.no_grad()
+    def update(self, model: VAE, data: Images, generator: torch.Generator) -> dict[str, float]:
+        """Algorithm 2."""
+        points = pseudocoreset(model)
+        # On CUDA the inner step is recorded once, for the objects it then knows (and holds: their ids stay theirs).
+        known = (model, data, generator)
+        key = (*map(id, known), points.pseudo_inputs.data_ptr(), points.weights.data_ptr())
+        if self.prepared is None or self.prepared.key != key:
+            step, adam = self.prepare(model, data, generator)
+            mutated = [points.pseudo_inputs, points.weights, *adam.tensors()]
+            run = capture(step, mutated, generator, "step (ii)") if self.graph else step
+            self.prepared = Prepared(key, known, run, adam)
+        self.prepared.adam.reset()
+        for _ in range(self.steps):
+            self.prepared.run()
+        return {}
+
+    def prepare(self, model: VAE, data: Images, generator: torch.Generator) -> tuple[Step, Adam]:
+        """One inner step, as it is taken eagerly, and the moments it moves."""
+        points = pseudocoreset(model)
+        u, w = points.pseudo_inputs, points.weights
+        m, n = len(w), points.n_data
+        adam, rates = Adam([u, w]), [self.lr, self.lr * n / m]
+
+        def step() -> None:
+            z = model.prior(model.encoder).sample((self.n_samples or m,), generator=generator)
+            index = torch.randperm(len(data), generator=generator, device=w.device)[: self.batch_size]
+            likelihoods = model.likelihood(z, self.z1_draws, generator=generator)
+            gradient = coreset_gradient(likelihoods, data_batch(model, data, index, generator), u, w, n)
+            adam.step(gradient, rates)
+            u.clamp_(0, 1)
+            w.copy_(project_to_simplex(w, n))
+
+        return step, adam

@@ -1,0 +1,98 @@
+"""Training into a run folder, each epoch saved as it ends."""
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+from bype.core.config import Config, flag_name
+from bype.core.devices import resolve_device
+from bype.core.errors import InputError, RunExistsError
+from bype.core.files import remove_partial
+from bype.core.names import STRATEGIES
+from bype.data.catalog import load
+from bype.data.images import Dataset
+from bype.models.build import model_from
+from bype.models.vae import VAE
+from bype.runs.run import Run
+from bype.runs.saving import SAVES_IN_THREAD, Writer
+from bype.training.epoch import EpochInfo
+from bype.training.trainer import Trainer
+
+
+def trainer_from(config: Config, model: VAE, data: Dataset) -> Trainer:
+    """The trainer that a config describes."""
+    strategy = STRATEGIES[config.coreset].from_options(config)
+    return Trainer(model, data, **config.group("training"), strategy=strategy, seed=config.seed)
+
+
+class TrainedRun:
+    """What `fit` returns: the run, its data, the model at its best epoch, and whether anything was left to train."""
+
+    def __init__(self, run: Run, data: Dataset, trainer: Trainer, *, was_finished: bool) -> None:
+        self.run, self.data, self.trainer, self.was_finished = run, data, trainer, was_finished
+
+
+def _check_options(run: Run, config: Config) -> None:
+    """Refuses options that are not the run's own; those that it does not use, or that say where, may differ."""
+    own = run.config()
+    free = {"device", "data_dir", "set", *own.unused()}
+    for f in fields(Config):
+        recorded, given = getattr(own, f.name), getattr(config, f.name)
+        if given != recorded and f.name not in free:
+            own_value = f"no {flag_name(f)}" if recorded is None else f"{flag_name(f)} {recorded}"
+            raise InputError(f"--resume {run.path}: expected {own_value}, the run's own, got {given}")
+
+
+def fit(
+    config: Config,
+    path: str | Path,
+    *,
+    resume: bool = False,
+    on_epoch: Callable[[EpochInfo, Trainer], None] | None = None,
+) -> TrainedRun:
+    """Trains into a run folder, saving each epoch as it ends; on a GPU while the next one is computed.
+
+    Args:
+        config: The options; with `resume` they must be those of the run, but for `device`, those that the run does not
+            use, and `data_dir` and the path of a set, which may say that the same data lie elsewhere now.
+        path: The run folder.
+        resume: Go on from the folder's last checkpoint, if it has one.
+        on_epoch: Called after each epoch; when this function ends, in whatever way, that epoch is saved.
+
+    Raises:
+        RunExistsError: If the folder holds a run and `resume` is not set, or another process holds it.
+        InputError: If an option or the data is not usable, or an option is not the run's own.
+        TrainingError: If values stop being finite.
+    """
+    run = Run(path)
+    existed = run.exists
+    if existed and not resume:
+        raise RunExistsError(f"{run.path}: expected no run there, got one; give --resume to go on, or another --out")
+    if run.path.exists() and not existed and not run.is_blank():
+        raise RunExistsError(f"{run.path}: expected an empty or new folder, got one with files that are no run")
+    if existed:
+        _check_options(run, config)
+        run.follow_data(config)
+    device = resolve_device(config.device)
+    data = run.load_data(device) if existed else load(config.set, config.data_dir, resize=config.resize).to(device)
+    model = model_from(config, data)
+    trainer = trainer_from(config, model, data)
+    with run.lock():
+        if run.exists and not existed:
+            raise RunExistsError(f"{run.path}: expected no run there, got one that another process has just made")
+        remove_partial(run.path)
+        if not existed:
+            run.create(config, data, "nats" if model.decoder.likelihood.normalised else "paper")
+        if run.has_checkpoint:
+            run.restore(trainer)
+            run.cut_metrics(trainer.epoch)
+        elif existed:
+            run.cut_metrics(0)
+        was_finished = trainer.finished
+        with Writer(run, in_thread=device.type in SAVES_IN_THREAD) as writer:
+            for info in trainer:
+                writer.write(info, trainer.snapshot())
+                if on_epoch is not None:
+                    on_epoch(info, trainer)
+    trainer.load_best()
+    return TrainedRun(run, data, trainer, was_finished=was_finished)

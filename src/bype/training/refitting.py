@@ -1,0 +1,106 @@
+"""The prior after training: networks fixed, components of another choice, sigma chosen on validation items.
+
+Training with M points and evaluating with other components costs no training. The components become the encoded
+training items (all of them, or a subset), or the means of a mixture fitted by EM to draws from the aggregate posterior;
+then only sigma is chosen. The result is a prior beside the trained one, never in its place.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from bype.core.errors import InputError
+from bype.core.precision import flush_denormals, product_precision
+from bype.core.seeds import Stream
+from bype.data.images import Dataset
+from bype.distributions.em import Report, best_scale, fit_em, log_prob_at_scales
+from bype.models.observing import model_inputs
+from bype.models.vae import VAE
+from bype.priors.fitted import FittedMixture
+
+VALIDATION_ITEMS, VALIDATION_DRAWS = 1000, 500
+
+
+def refit(
+    model: VAE,
+    data: Dataset,
+    *,
+    points: int | None = None,
+    em: int | None = None,
+    seed: int = 0,
+    report: Report | None = None,
+) -> FittedMixture:
+    """A prior for a trained model, its networks left as they are.
+
+    Args:
+        model: The trained model.
+        data: The data it was trained on.
+        points: Make components of so many training items, drawn without replacement; by default of all.
+        em: Instead, K components by EM on draws from q(z|x_n) over the training items.
+        seed: Seed of the draws.
+        report: Told what is done, a line at a time.
+
+    Raises:
+        InputError: If a count does not fit the data, or both are given.
+    """
+    model.check_data(data)
+    n = len(data.train)
+    if points is not None and em is not None:
+        raise InputError("refit: expected --points or --em, got both")
+    for flag, count in (("--points", points), ("--em", em)):
+        if count is not None and not 1 <= count <= n:
+            raise InputError(f"{flag}: expected between 1 and the {n} training items, got {count}")
+    report = report or (lambda line: None)
+    model.eval()
+    device = data.train.pixels.device
+    generator = torch.Generator(device).manual_seed(seed)
+    with torch.no_grad(), flush_denormals(), product_precision(tf32=False):
+        if em is not None:
+            generator = generator.manual_seed(seed + Stream.EM)
+            loc, log_weights, scale = fit_em(aggregate_posterior(model, data, generator), em, generator, report=report)
+            items = None
+        else:
+            items = torch.arange(n, device=device)
+            if points is not None:
+                items = torch.randperm(n, generator=generator, device=device)[:points].sort().values
+            loc = model.encoder.means(data.train.batches(500, dtype=model.dtype))[items]  # grey, as a prior's points
+            log_weights = loc.new_full((len(loc),), 1 / len(loc)).log()
+            # Where the search begins; a prior of one's own may have a scale for each latent.
+            scale = getattr(model.prior, "log_scale", loc.new_zeros(())).mean().exp().item()
+        scale = choose_scale(model, data, loc, log_weights, scale, seed, report)
+    images = None if items is None else data.train
+    return FittedMixture(loc, log_weights, loc.new_tensor(scale).log(), images, items)
+
+
+def aggregate_posterior(model: VAE, data: Dataset, generator: torch.Generator, per_item: int = 5) -> Tensor:
+    """Draws from q(z|x_n), `per_item` of each training item, (N * per_item, D)."""
+    draws = [
+        model.encoder(x).sample((per_item,), generator=generator)
+        for x in model_inputs(model, data.train, Stream.BINARISATION)
+    ]
+    return torch.cat([d.flatten(0, 1) for d in draws])
+
+
+def choose_scale(
+    model: VAE, data: Dataset, loc: Tensor, log_weights: Tensor, start: float, seed: int, report: Report
+) -> float:
+    """The sigma with the best mean importance-weighted bound over the first validation items.
+
+    The same draws of q(z|x) serve all candidates: what does not depend on sigma is computed once.
+    """
+    generator = torch.Generator(loc.device).manual_seed(seed)
+    latent, rest = [], []  # z, (s, b, D), and log p(x|z) - log q(z|x), (s, b)
+    for x in model_inputs(model, data.validation.first(VALIDATION_ITEMS), seed + Stream.BINARISATION, batch_size=10):
+        q = model.encoder(x)
+        z = q.sample((VALIDATION_DRAWS,), generator=generator)
+        latent.append(z)
+        rest.append(model.likelihood_terms(x, z, generator=generator).log_weight - q.log_prob(z))
+    z, log_rest = torch.cat(latent, 1), torch.cat(rest, 1)
+    rows = z.flatten(0, 1)
+
+    def bounds(scales: Tensor) -> Tensor:
+        log_p = log_prob_at_scales(rows, loc, log_weights, scales).view(len(scales), *log_rest.shape)
+        return (log_p + log_rest).logsumexp(1).double().mean(1) - math.log(VALIDATION_DRAWS)
+
+    return best_scale(bounds, start, loc, report)

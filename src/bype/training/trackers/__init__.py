@@ -1,0 +1,1 @@
+"""Who is told of each epoch, one file each."""

@@ -1,0 +1,293 @@
+"""The alternating loop: network steps with a pseudocoreset that stands still, then step (ii), then validation."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bype.core import graphs
+from bype.core.config import MAX_INT, PRECISIONS
+from bype.core.errors import InputError
+from bype.core.precision import deterministic_algorithms, flush_denormals, product_precision
+from bype.core.seeds import Stream
+from bype.data.images import Dataset
+from bype.models.objectives import kl_by_level
+from bype.models.vae import VAE
+from bype.pseudocoreset.strategy import Strategy, coreset_metrics, resolve_strategy
+from bype.training import diagnosis, state
+from bype.training.epoch import EpochInfo
+from bype.training.optim import NormalizedAdam, parameter_groups
+from bype.training.state import Counters, Snapshot, Tensors
+from bype.training.step import EpochSums, LocalSteps
+from bype.training.validation import validation_bound
+
+log = logging.getLogger("bype")
+
+
+class Trainer:
+    """Trains a model in place, one epoch at a time; its state can be saved and restored between epochs.
+
+    An epoch t = 1, 2, ...: beta = min(1, t/warmup), the network steps, step (ii) if t mod k = 0, validation, best. On
+    CUDA a step on a full batch is recorded once as a CUDA graph and replayed (`bype.core.graphs`).
+
+    Args:
+        model: The model, on the device of the data.
+        data: The data set.
+        epochs: Epochs at most.
+        warmup: Epochs over which beta rises linearly to 1.
+        patience: Epochs without a better validation loss, counted after the warm-up, before training stops.
+        batch_size: Examples per step.
+        lr: Learning rate.
+        strategy: How a pseudocoreset learns, by name or as an object with settings of its own; by default the prior's
+            `coreset`. Ignored by other priors.
+        coreset_interval: Epochs k between its updates.
+        precision: `fp32`, `tf32` (CUDA) or `bf16`: the networks' products in training. Parameters, densities and
+            validation are float32 throughout.
+        deterministic: Whether a GPU must give the same bits each time, so that a resumed run ends bit-equal, as it
+            always does on a CPU. Slower on a GPU.
+        seed: Seed of the order of the data and of all noise.
+        graph: Whether a CUDA graph may be used; without it the noise is the same, and the steps are to rounding.
+
+    Raises:
+        InputError: If an option is out of range, or the data or the strategy do not fit the model.
+    """
+
+    def __init__(
+        self,
+        model: VAE,
+        data: Dataset,
+        *,
+        epochs: int = 4000,
+        warmup: int = 100,
+        patience: int = 50,
+        batch_size: int = 100,
+        lr: float = 5e-4,
+        strategy: Strategy | str | None = None,
+        coreset_interval: int = 10,
+        precision: str = "fp32",
+        deterministic: bool = False,
+        seed: int = 0,
+        graph: bool = True,
+    ) -> None:
+        self.model, self.data = model, data
+        self.device = data.train.pixels.device
+        model.check_data(data)
+        try:
+            model.prior.check_items(data.train)
+        except ValueError as e:
+            raise InputError(f"{data.name}: {e}") from None
+        _check_precision(precision, self.device)
+        _check_whole(1, epochs=epochs, patience=patience, batch_size=batch_size, coreset_interval=coreset_interval)
+        _check_whole(0, warmup=warmup, seed=seed)
+        _check_rate(lr)
+        self.epochs, self.warmup, self.patience, self.batch_size = epochs, warmup, patience, batch_size
+        self.coreset_interval, self.precision, self.deterministic, self.seed = (
+            coreset_interval, precision, deterministic, seed,
+        )  # fmt: skip
+        self.strategy = resolve_strategy(model.prior, strategy)
+        self.strategy.graph = graph
+        self.optimizer = NormalizedAdam(parameter_groups(model), lr=lr)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.steps = LocalSteps(
+            model, data.train, self.optimizer, self.generator, batch_size=batch_size, precision=precision, graph=graph
+        )
+        self.epoch = 0
+        self.skipped_in_a_row = 0  # steps, at the end of the last epoch
+        self.best_epoch, self.best_val_loss = 0, float("inf")
+        self.best_state: dict[str, Tensor] = {}
+        self._warned = False
+
+    def __iter__(self) -> Iterator[EpochInfo]:
+        """Trains until `epochs` or early stopping, yielding what each epoch measured; raises as `run_epoch` does."""
+        while not self.finished:
+            yield self.run_epoch()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or `patience` epochs since the best one (counted after the warm-up)."""
+        return self.epoch >= self.epochs or self.epoch - max(self.best_epoch, self.warmup) >= self.patience
+
+    def beta(self, epoch: int) -> float:
+        """The weight of the KL term in an epoch, which rises linearly over the warm-up."""
+        return min(1.0, epoch / self.warmup) if self.warmup else 1.0
+
+    def run_epoch(self) -> EpochInfo:
+        """One epoch.
+
+        Raises:
+            TrainingError: If 10 steps in a row, or all of an epoch, had a loss or gradients that were not finite, or
+                the validation loss is not finite.
+        """
+        same_bits = deterministic_algorithms() if self.deterministic else nullcontext()
+        with flush_denormals(), product_precision(tf32=False), same_bits:
+            return self._run_epoch()
+
+    def _run_epoch(self) -> EpochInfo:
+        epoch = self.epoch + 1
+        beta = self.beta(epoch)
+        start = self._now()
+        sums = self._network_steps(epoch, beta)  # step (i)
+        seconds = self._now() - start
+        coreset = self._update_coreset(epoch)  # step (ii)
+        start = self._now()
+        val_loss = self.validate()
+        seconds_validation = self._now() - start
+        if not math.isfinite(val_loss):
+            raise diagnosis.no_validation(epoch, val_loss, "after the epoch's last step")
+        best = val_loss < self.best_val_loss
+        if best:
+            self.best_epoch, self.best_val_loss = epoch, val_loss
+            self.best_state = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self.epoch = epoch
+        loglik, kl, kl_z1 = (total / sums.n_examples for total in sums[:3])
+        return EpochInfo(
+            epoch=epoch,
+            beta=beta,
+            loss=beta * kl - loglik,
+            reconstruction=-loglik,
+            kl=kl,
+            val_loss=val_loss,
+            best=best,
+            seconds=seconds,
+            seconds_validation=seconds_validation,
+            skipped_steps=sum(sums.skipped),
+            coreset=coreset,
+            levels=kl_by_level(kl, kl_z1) if self.model.lower_dim else {},
+        )
+
+    def _network_steps(self, epoch: int, beta: float) -> EpochSums:
+        """Step (i): a pass of the optimiser over the training set, U and w fixed (but see the strategy `elbo`)."""
+        self.model.train()
+        self.model.begin_epoch()
+        order = torch.randperm(len(self.data.train), generator=self.generator, device=self.device)
+        sums = self.steps.run(order, beta)
+        self.skipped_in_a_row = diagnosis.check_steps(
+            self.model, sums, epoch, self.skipped_in_a_row, bf16=self.precision == "bf16"
+        )
+        if not self._warned and diagnosis.decoder_is_dead(self.model):
+            self._warned = True
+            log.warning(
+                "epoch %d: the decoder's gradients are all zero; if the outputs are saturated, restart with a lower "
+                "--lr", epoch,
+            )  # fmt: skip
+        return sums
+
+    def _update_coreset(self, epoch: int) -> dict[str, float]:
+        """Step (ii), every k epochs: U and w move, the networks fixed. Returns what it measured."""
+        points = self.model.prior.pseudocoreset
+        if points is None or not self.strategy.moves_points or epoch % self.coreset_interval:
+            return {}
+        metrics = {}
+        if not self.strategy.learned:
+            metrics["val_loss_before_update"] = before_update = self.validate()
+            if not math.isfinite(before_update):  # the points would follow meaningless gradients
+                raise diagnosis.no_validation(epoch, before_update, "before step (ii)")
+            start = self._now()
+            self.model.eval()
+            failed_before = graphs.failed_captures()
+            try:
+                metrics |= self.strategy.update(self.model, self.data.train, self.generator)
+            except RuntimeError:
+                diagnosis.check_coreset(points, epoch, self.strategy.remedy)  # weights of NaN cannot be sampled from
+                raise
+            diagnosis.check_coreset(points, epoch, self.strategy.remedy)
+            if graphs.failed_captures() != failed_before:
+                self.steps.reset()
+            metrics["seconds_coreset"] = self._now() - start
+        return metrics | coreset_metrics(points, self.data.train)
+
+    def validate(self) -> float:
+        """Minus the evidence lower bound at beta = 1 over the validation set, with the same noise at every call."""
+        return -validation_bound(self.model, self.data.validation, self.seed + Stream.VALIDATION)
+
+    def load_best(self) -> None:
+        """Loads the best epoch's networks and pseudocoreset into the model."""
+        self.model.load_state_dict(self.best_state)
+
+    def state(self) -> tuple[Tensors, Counters]:
+        """Everything the next epoch depends on: tensors and counters. Nothing of time, path or process."""
+        tensors = state.collect(self.model, self.optimizer, self.strategy, self.generator)
+        return tensors, Counters(
+            epoch=self.epoch,
+            best_epoch=self.best_epoch,
+            best_val_loss=self.best_val_loss,
+            skipped_in_a_row=self.skipped_in_a_row,
+        )
+
+    def snapshot(self) -> Snapshot:
+        """The epoch that just ended, as a checkpoint holds it."""
+        tensors, counters = self.state()
+        best = state.on_cpu(self.best_state) if self.best_epoch == self.epoch else None
+        return Snapshot(state.on_cpu(tensors), counters, self.finished, best)
+
+    def load_state(self, tensors: Tensors, counters: Mapping[str, Any], best: Tensors) -> None:
+        """The inverse of `state`; `best` is the best epoch's `model.state_dict()`."""
+        other_device_seed = self.seed + int(counters["epoch"])
+        state.restore(tensors, self.model, self.optimizer, self.strategy, self.generator, other_device_seed)
+        self.steps.reset()  # a recording knows the optimiser's former tensors
+        self.epoch, self.best_epoch = int(counters["epoch"]), int(counters["best_epoch"])
+        self.best_val_loss = float(counters["best_val_loss"])
+        self.skipped_in_a_row = int(counters.get("skipped_in_a_row", 0))  # the first checkpoints lack it
+        self.best_state = {k: v.to(self.device, copy=True) for k, v in best.items()}
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+def _check_precision(precision: str, device: torch.device) -> None:
+    if precision not in PRECISIONS:
+        raise InputError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if precision == "tf32" and device.type != "cuda":
+        raise InputError(f"precision tf32: expected a CUDA device, got {device.type}")
+
+
+def _check_whole(low: int, **values: Any) -> None:
+    for name, value in values.items():
+        if not isinstance(value, Integral) or isinstance(value, bool) or not low <= int(value) <= MAX_INT:
+            raise InputError(f"{name}: expected a whole number from {low} to 2^31, got {value!r}")
+
+
+def _check_rate(lr: Any) -> None:
+    if not isinstance(lr, Real) or isinstance(lr, bool) or not 0 <= float(lr) < math.inf:
+        raise InputError(f"lr: expected a number of at least 0, got {lr!r}")
+
+
+def train(
+    model: VAE, data: Dataset, *, on_epoch: Callable[[EpochInfo, Trainer], None] | None = None, **options: Any
+) -> list[EpochInfo]:
+    """Trains a model in place and leaves the best epoch's networks and pseudocoreset in it.
+
+    Stopped by an exception, such as a KeyboardInterrupt, it leaves the best of the epochs so far.
+
+    Args:
+        model: The model, on the device of the data.
+        data: The data set.
+        on_epoch: Called after each epoch with what it measured and the trainer.
+        options: Those of `Trainer`.
+
+    Returns:
+        What each epoch measured.
+
+    Raises:
+        InputError: If an option is out of range, or the data do not fit the model.
+        TrainingError: If values stop being finite.
+    """
+    trainer = Trainer(model, data, **options)
+    infos = []
+    try:
+        for info in trainer:
+            infos.append(info)
+            if on_epoch is not None:
+                on_epoch(info, trainer)
+    finally:
+        if trainer.best_state:
+            trainer.load_best()
+    return infos

@@ -1,0 +1,20 @@
+"""The validation loss."""
+
+import torch
+
+from bype.data.images import Images
+from bype.models.objectives import elbo
+from bype.models.vae import VAE
+
+
+@torch.no_grad()
+def validation_bound(model: VAE, images: Images, seed: int, *, batch_size: int = 500) -> float:
+    """Mean evidence lower bound over all images, beta = 1, with noise (and binarisation) fixed by `seed`."""
+    model.eval()
+    generator = torch.Generator(images.pixels.device).manual_seed(seed)
+    prior = model.prior(model.encoder)
+    total = torch.zeros((), dtype=torch.float64, device=images.pixels.device)
+    for grey in images.batches(batch_size, dtype=model.dtype):
+        x = model.binarise(grey, generator)
+        total += elbo(model, x, prior=prior, generator=generator).bound().sum()
+    return total.item() / len(images)

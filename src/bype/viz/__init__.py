@@ -1,0 +1,1 @@
+"""Pictures and charts: arrays and metrics in, images out."""

@@ -1,0 +1,75 @@
+"""Pictures made of images: grids, pairs, galleries."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from bype.core.files import write
+
+SMALL = 96  # a tile narrower than this is enlarged by whole factors, pixels kept square and sharp
+GAP = 2
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """Images (n, c, h, w) in [0, 1] as (n, h, w, 3) bytes; one channel becomes grey, a second or fourth is left out."""
+    x = images.detach().float().clamp(0, 1).cpu()
+    x = x[:, :3] if x.shape[1] >= 3 else x[:, :1].expand(-1, 3, -1, -1)
+    return (x.permute(0, 2, 3, 1) * 255).round().byte().numpy()
+
+
+def grid(images: Tensor, columns: int | None = None, *, background: int = 255) -> Image.Image:
+    """Images (n, c, h, w) in rows of `columns` (a square by default), small ones enlarged."""
+    tiles = to_uint8(images)
+    n, h, w, _ = tiles.shape
+    columns = columns or int(np.ceil(np.sqrt(n)))
+    rows = -(-n // columns)
+    factor = max(1, SMALL // max(h, w))
+    tiles = tiles.repeat(factor, 1).repeat(factor, 2)
+    h, w = h * factor, w * factor
+    canvas = np.full((rows * (h + GAP) + GAP, columns * (w + GAP) + GAP, 3), background, np.uint8)
+    for i, tile in enumerate(tiles):
+        top, left = GAP + (i // columns) * (h + GAP), GAP + (i % columns) * (w + GAP)
+        canvas[top : top + h, left : left + w] = tile
+    return Image.fromarray(canvas)
+
+
+def pairs(above: Tensor, below: Tensor, columns: int = 8) -> Image.Image:
+    """Images (n, c, h, w) in rows, each with its counterpart under it."""
+    blank = above.new_ones(1, *above.shape[1:])
+    rows = []
+    for start in range(0, len(above), columns):
+        for part in (above[start : start + columns], below[start : start + columns]):
+            rows.append(torch.cat([part, blank.expand(columns - len(part), -1, -1, -1)]))
+    return grid(torch.cat(rows), columns)
+
+
+def gallery(points: Tensor, shares: Tensor | None, title: str) -> Image.Image:
+    """Points (n, c, h, w) with their shares of the weight, heaviest first."""
+    order = torch.arange(len(points)) if shares is None else shares.cpu().argsort(descending=True, stable=True)
+    columns = min(10 if len(points) <= 100 else 25, len(points))
+    rows = -(-len(points) // columns)
+    # Drawn by hand: hundreds of axes take a plotting library half a minute.
+    tiles = to_uint8(points)
+    h, w = tiles.shape[1:3]
+    factor = max(1, -(-64 // max(h, w)))
+    tiles = tiles.repeat(factor, 1).repeat(factor, 2)
+    h, w, label = h * factor, w * factor, 0 if shares is None else 16
+    width, top = columns * (w + GAP) + GAP, 22
+    canvas = Image.new("RGB", (width, top + rows * (h + label + GAP) + GAP), "white")
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(11)
+    draw.text((width / 2, top / 2), title, fill="black", font=font, anchor="mm")
+    for i, m in enumerate(order.tolist()):
+        left, upper = GAP + (i % columns) * (w + GAP), top + GAP + (i // columns) * (h + label + GAP)
+        canvas.paste(Image.fromarray(tiles[m]), (left, upper + label))
+        if shares is not None:
+            text = f"{100 * shares[m].item():.2f} %"
+            draw.text((left + w / 2, upper + label / 2), text, fill="black", font=font, anchor="mm")
+    return canvas
+
+
+def save_png(picture: Image.Image, path: Path) -> None:
+    """Writes a PNG whole."""
+    write(path, lambda p: picture.save(p, format="PNG"))
