@@ -111,7 +111,7 @@ def test_module_and_lazy_names():
             "expected --lr 0.0005, the run's own, got 1.0",
         ),
         (["demo", "--out", "RUN"], 4, "a new folder or an earlier demo"),
-        (["reproduce", "table9"], 2, "expected one of trunk, step-two"),
+        (["reproduce", "table9"], 2, "expected one of table1, step-two"),
         (
             ["reproduce", "trunk", "--seeds", "3-1"],
             2,
@@ -128,7 +128,7 @@ def test_module_and_lazy_names():
             2,
             "expected --coreset elbo to name cells of it, got none",
         ),
-        (["reproduce"], 2, "reencode, table1) or --render, got neither"),
+        (["reproduce"], 2, "reencode, trunk) or --render, got neither"),
         (["reproduce", "trunk", "--budget", "soon"], 2, "--budget: expected a time like 90s, 9m or 1h30m, got 'soon'"),
         (["reproduce", "trunk", "--shard", "3/2"], 2, "--shard: expected I/N with I from 1 to N, got '3/2'"),
     ],

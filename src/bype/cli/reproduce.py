@@ -1,41 +1,65 @@
 """`reproduce`."""
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from bype.cli.app import Device, Json, app, expand_user, parse_int, print_json
 from bype.core.errors import InputError, TrainingError
-from bype.experiments.cells import EXPERIMENTS
-
-if TYPE_CHECKING:
-    from bype.experiments.cells import Selection
-
+from bype.experiments.catalog.registry import EXPERIMENTS, select_cells
+from bype.experiments.cell import Selection
 
 #: Of one call: a range mistyped is not a list without an end.
 MAX_SEEDS = 1000
 
 
+def _text(flag: str, help: str, metavar: str | None = None) -> Any:
+    return Annotated[str | None, typer.Option(flag, metavar=metavar, help=help)]
+
+
+#: The options that select cells, by their names in `Selection`.
+SELECTION = {
+    "dataset": _text("--dataset", "Only cells of this set.", "SET"),
+    "arch": _text("--arch", "Only cells with this network.", "ARCH"),
+    "prior": _text("--prior", "Only cells with this prior.", "PRIOR"),
+    "coreset": _text("--coreset", "Only cells with this strategy.", "STRATEGY"),
+    "seeds": _text("--seeds", "These seeds [default: the experiment's].", "N|N-M"),
+    "protocol": _text("--protocol", "Of table1 [default: paper].", "paper|short"),
+    "precision": _text("--precision", "Of table1 [default: bf16 on a CPU, tf32 on CUDA]."),
+    "device": Device,
+}
+
+
+def with_selection(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options of a `Selection` in the place of its parameter `selection`."""
+    kind, parameters = inspect.Parameter.KEYWORD_ONLY, []
+    for p in inspect.signature(command).parameters.values():
+        if p.name != "selection":
+            parameters.append(p.replace(kind=kind))
+            continue
+        for name, annotation in SELECTION.items():
+            default = getattr(Selection, name)
+            parameters.append(inspect.Parameter(name, kind, default=default, annotation=annotation))
+
+    def wrapped(**values: Any) -> None:
+        chosen = {name: values.pop(name) for name in SELECTION}
+        command(selection=Selection(**chosen | {"seeds": _seeds(chosen["seeds"])}), **values)
+
+    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
+    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    return wrapped
+
+
 @app.command()
+@with_selection
 def reproduce(
+    selection: Selection,
     what: Annotated[
         str | None, typer.Argument(metavar="[WHAT]", help=f"An experiment: {', '.join(EXPERIMENTS)}.")
-    ] = None,
-    dataset: Annotated[str | None, typer.Option("--dataset", metavar="SET", help="Only cells of this set.")] = None,
-    arch: Annotated[str | None, typer.Option("--arch", metavar="ARCH", help="Only cells with this network.")] = None,
-    prior: Annotated[str | None, typer.Option("--prior", metavar="PRIOR", help="Only cells with this prior.")] = None,
-    coreset: Annotated[
-        str | None, typer.Option("--coreset", metavar="STRATEGY", help="Only cells with this strategy.")
-    ] = None,
-    seeds: Annotated[
-        str | None, typer.Option("--seeds", metavar="N|N-M", help="These seeds [default: the experiment's].")
-    ] = None,
-    protocol: Annotated[
-        str | None, typer.Option("--protocol", metavar="paper|short", help="Of table1 [default: paper].")
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option("--precision", help="Of table1 [default: bf16 on a CPU, tf32 on CUDA].")
     ] = None,
     budget: Annotated[
         str | None, typer.Option("--budget", metavar="TIME", help="Stop after so long: 90s, 9m, 1h30m.")
@@ -57,7 +81,6 @@ def reproduce(
     runs: Annotated[
         Path, typer.Option("--runs", metavar="DIR", callback=expand_user, help="Where the runs are kept.")
     ] = Path("runs/reproduce"),
-    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Run an experiment's outstanding cells, cheapest first, each written to the ledger as it ends."""
@@ -65,12 +88,9 @@ def reproduce(
         raise InputError(f"reproduce: expected an experiment ({', '.join(EXPERIMENTS)}) or --render, got neither")
     result: dict[str, Any] = {"experiment": what}
     if what is not None:
-        from bype.experiments.cells import Selection
-
-        asked = Selection(dataset, arch, prior, coreset, _seeds(seeds), protocol, precision, device)
-        result |= _run_experiment(what, asked, shard, budget, partial, list_, ledger, runs)
+        result |= _run_experiment(what, selection, shard, budget, partial, list_, ledger, runs)
     if render:
-        from bype.experiments.render import render as write_page
+        from bype.experiments.page import render as write_page
 
         result["page"] = str(write_page(ledger))
     if as_json:
@@ -93,7 +113,7 @@ def reproduce(
 
 def _run_experiment(
     what: str,
-    asked: "Selection",
+    selection: Selection,
     shard: str | None,
     budget: str | None,
     partial: bool,
@@ -104,13 +124,12 @@ def _run_experiment(
     from bype.core import console
     from bype.core.devices import resolve_device
     from bype.experiments import campaign
-    from bype.experiments.cells import select_cells
     from bype.experiments.estimates import parse_duration
     from bype.experiments.ledger import read
 
-    resolve_device(asked.device)
+    resolve_device(selection.device)
     seconds = parse_duration(budget) if budget is not None else float("inf")
-    cells = select_cells(what, asked)
+    cells = select_cells(what, selection)
     if shard is not None:
         cells = campaign.shard(cells, *_shard(shard))
     if list_:

@@ -1,5 +1,5 @@
 """The paper's experiments and ours.
 
-What they are (`cells`), running them in pieces (`campaign`), their results as files (`ledger`), the page made of those
-(`render`).
+Each experiment is a file of `catalog`, made of the parts in `cell`. `campaign` runs cells in pieces, `ledger` keeps
+their results as files, and `page` is made of those.
 """

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, ParamSpec
 
 from bype.core import console
 from bype.core.devices import device_model, versions
@@ -13,12 +13,15 @@ from bype.core.errors import InputError, RunExistsError, TrainingError
 from bype.core.files import locked, write_text
 from bype.data.catalog import PUBLISHED, find, load
 from bype.experiments import ledger
-from bype.experiments.cells import Cell
-from bype.experiments.estimates import duration, estimate
-from bype.experiments.scores import score
+from bype.experiments.cell import Cell
+from bype.experiments.estimates import Estimator, duration
+from bype.experiments.records import CellRecord, EpochMetrics, cell_record, settings_hash
+from bype.experiments.scores import score, training_metrics
 from bype.runs.fitting import TrainedRun, fit
 from bype.runs.run import Run
 from bype.training.trackers.terminal import epochs
+
+P = ParamSpec("P")
 
 
 class BudgetSpent(Exception):  # noqa: N818 (nothing went wrong)
@@ -51,10 +54,10 @@ def shard(cells: Sequence[Cell], part: int, parts: int) -> list[Cell]:
     return [c for i, c in enumerate(sorted(cells, key=lambda c: (c.rank, c.id))) if i % parts == part - 1]
 
 
-def outstanding(cells: Sequence[Cell], done: Sequence[dict[str, Any]]) -> list[Cell]:
+def outstanding(cells: Sequence[Cell], done: Sequence[CellRecord]) -> list[Cell]:
     """The cells that the ledger does not hold."""
     have = {(d["experiment"], d["settings_hash"], d["protocol"], d["seed"]) for d in done}
-    return [c for c in cells if (c.experiment, ledger.settings_hash(c.config), c.protocol, c.config.seed) not in have]
+    return [c for c in cells if (c.experiment, settings_hash(c.config), c.protocol, c.config.seed) not in have]
 
 
 def run_cells(
@@ -94,17 +97,17 @@ def run_cells(
         (ledger_folder / ".writable").unlink(missing_ok=True)
     report = Report([], [], [], [], [])
     todo = _with_data(todo, report)
-    too_dear = math.inf
+    estimator, too_expensive = Estimator(done, runs_folder), math.inf
     for c in todo:
         if budget < math.inf:
             left = budget - (clock() - start)
             # To measure costs time as well: what is dearer than a cell that did not fit is not even measured, unless
             # a part of it is done.
             begun = Run(runs_folder / c.id).exists
-            known = left > 0 and (begun or c.rank < too_dear)
+            known = left > 0 and (begun or c.rank < too_expensive)
             if known:
                 try:
-                    guess = estimate(c, done, runs_folder)
+                    guess = estimator.estimate(c)
                 except (TrainingError, InputError) as e:
                     report.note(c, e)
                     continue
@@ -115,7 +118,7 @@ def run_cells(
                 console.report(f"{c.id}  not started: {why}{duration(left)} left")
                 report.not_started.append(c.id)
                 if not begun:
-                    too_dear = min(too_dear, c.rank)
+                    too_expensive = min(too_expensive, c.rank)
                 continue
             console.report(f"{c.id}  about {duration(guess.seconds)} ({guess.source})")
         try:
@@ -156,7 +159,7 @@ def run_cell(
     *,
     deadline: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
-) -> dict[str, Any]:
+) -> CellRecord:
     """Trains (or goes on with) a cell's run, scores it and writes its file; one that is there by now is left so.
 
     Raises:
@@ -176,45 +179,44 @@ def run_cell(
 
 def _run_cell(
     cell: Cell, ledger_folder: Path, runs_folder: Path, deadline: float, clock: Callable[[], float]
-) -> dict[str, Any]:
+) -> CellRecord:
 
-    def check(*_: Any) -> None:
+    def check(*_: object) -> None:
         if clock() > deadline:
             raise BudgetSpent
 
-    def within(show: Callable[..., None]) -> Callable[..., None]:
-        def call(*args: Any) -> None:
-            show(*args)
+    def within(show: Callable[P, None]) -> Callable[P, None]:
+        def call(*args: P.args, **options: P.kwargs) -> None:
+            show(*args, **options)
             check()
 
         return call
 
     with epochs(cell.id, cell.config.epochs) as show:
         trained = fit(cell.config, runs_folder / cell.id, resume=True, on_epoch=within(show))
-    metrics = _whole(trained)
-    figures: dict[str, Any] = ledger.training_metrics(metrics)
+    lines = _epoch_metrics(trained)
     with console.items(cell.id) as show_items:
         scored, kept = score(cell, trained, within(show_items), check)
-    figures |= scored
+    metrics = training_metrics(lines) | scored
     # Training may have been done in pieces; what the epochs took is in their lines.
-    training = sum(m["seconds"] + m["seconds_validation"] + m.get("seconds_coreset", 0.0) for m in metrics)
-    value = ledger.cell(
+    training = sum(m["seconds"] + m["seconds_validation"] + m.get("seconds_coreset", 0.0) for m in lines)
+    record = cell_record(
         cell.experiment,
         cell.config,
         cell.protocol,
+        epochs=lines,
         metrics=metrics,
-        figures=figures,
         versions=versions(),
         device=device_model(trained.data.train.pixels.device),
-        seconds=training + figures["seconds_evaluation"],
+        seconds=training + metrics["seconds_evaluation"],
     )
-    ledger.write_cell(ledger_folder, value, cell.id)
+    ledger.write_cell(ledger_folder, record, cell.id)
     for part in kept:
         part.remove()
-    return value
+    return record
 
 
-def _whole(trained: TrainedRun) -> list[dict[str, Any]]:
+def _epoch_metrics(trained: TrainedRun) -> list[EpochMetrics]:
     """A run's lines of metrics, one for each of its epochs.
 
     Raises:
@@ -228,4 +230,4 @@ def _whole(trained: TrainedRun) -> list[dict[str, Any]]:
             f"{trained.run.path / 'metrics.jsonl'}: expected the figures of each of {epochs} epochs, got a file that "
             "lacks some"
         )
-    return metrics
+    return [{key: value for key, value in m.items() if isinstance(value, int | float)} for m in metrics]

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 
@@ -15,17 +15,21 @@ from bype.core.files import is_partial, locked, read_json, write_json
 from bype.core.names import PRIORS
 from bype.evaluation.metrics import evaluate
 from bype.models.generation import plates
+from bype.priors.pseudocoreset import PseudocoresetPrior
 from bype.runs.fitting import TrainedRun, fit
 from bype.runs.run import RUN_FILES, Run
 from bype.training.trackers.terminal import epochs
 from bype.viz import charts
 from bype.viz import images as pictures
 
+#: A prior and its metrics, by their names in the table.
+DemoRow = dict[str, str | float]
+
 MARK = "demo.json"
 EPOCHS, WARMUP, SAMPLES = 60, 20, 500
 
 
-def run_demo(out: Path, device: str = "auto") -> list[dict[str, Any]]:
+def run_demo(out: Path, device: str = "auto") -> list[DemoRow]:
     """Trains, scores and draws the four priors; returns a row of figures for each.
 
     An earlier demo at `out` is replaced; any other folder is left alone.
@@ -42,8 +46,9 @@ def run_demo(out: Path, device: str = "auto") -> list[dict[str, Any]]:
         return _run_demo(out, device)
 
 
-def _run_demo(out: Path, device: str) -> list[dict[str, Any]]:
-    rows, runs = [], {}
+def _run_demo(out: Path, device: str) -> list[DemoRow]:
+    rows: list[DemoRow] = []
+    runs: dict[str, TrainedRun] = {}
     for prior in PRIORS:
         config = Config(
             "digits", prior=prior, n_components=100, exemplars=100, latent_dim=16,
@@ -51,15 +56,15 @@ def _run_demo(out: Path, device: str) -> list[dict[str, Any]]:
         )  # fmt: skip
         with epochs(f"{prior:9}", EPOCHS) as show:
             trained = fit(config, out / prior, on_epoch=show)
-        figures = evaluate(trained.trainer.model, trained.data, n_samples=SAMPLES)
+        metrics = evaluate(trained.trainer.model, trained.data, n_samples=SAMPLES)
         seconds = statistics.median(line["seconds"] for line in trained.run.metrics())
         rows.append(
             {
                 "prior": prior,
-                "nll_nats": figures["nll_nats"],
-                "bpd": figures["bpd"],
-                "kNN, K = 5 (%)": figures["knn"][5],
-                "active_units": figures["active_units"],
+                "nll_nats": metrics["nll_nats"],
+                "bpd": metrics["bpd"],
+                "kNN, K = 5 (%)": metrics["knn"][5],
+                "active_units": metrics["active_units"],
                 "seconds_per_epoch": seconds,
             }
         )
@@ -104,7 +109,7 @@ def draw(out: Path, runs: dict[str, TrainedRun]) -> None:
         pictures.save_png(pictures.grid(drawn.images), out / f"samples-{prior}.png")
     bype = runs["bype"]
     model, data = bype.trainer.model, bype.data
-    coreset: Any = model.prior
+    coreset = cast(PseudocoresetPrior, model.prior)
     title = f"pseudo-points of bype and their weights, {len(coreset.weights)} for {coreset.n_data} items"
     pictures.save_png(
         pictures.gallery(coreset.pseudo_inputs, coreset.weights / coreset.n_data, title), out / "pseudo-points.png"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -15,8 +15,8 @@ from bype.core.errors import InputError
 from bype.core.precision import flush_denormals
 from bype.data.catalog import load
 from bype.distributions.mixtures import IsotropicMixture
-from bype.experiments import cells, ledger
-from bype.experiments.cells import Cell
+from bype.experiments.cell import SHORT_ITEMS, SHORT_SAMPLES, Cell
+from bype.experiments.records import CellRecord, settings_hash
 from bype.experiments.scores import samples_under
 from bype.models.build import model_from
 from bype.models.objectives import iwae
@@ -38,49 +38,64 @@ class Estimate(NamedTuple):
     source: str  # `ledger` or `measured`
 
 
-def estimate(cell: Cell, done: Sequence[dict[str, Any]], runs_folder: Path) -> Estimate:
-    """What a cell will take here: by its like of the ledger from such a device, else by a few steps and samples of it.
+class Measurement(NamedTuple):
+    """Seconds of an epoch, and of the evaluation."""
 
-    Epochs that its run has already and scoring that is kept are not counted again. How many there will be is, under
-    early stopping, the median of the ledger's runs of that protocol, or a guess.
+    epoch: float
+    evaluation: float
+
+
+class Estimator:
+    """Estimates of what cells will take here; cells that differ in their seed alone are measured once.
+
+    Args:
+        done: The cells of the ledger.
+        runs_folder: Where runs are kept.
     """
-    device = device_model(resolve_device(cell.config.device))
-    protocol = [d["figures"]["epochs"] for d in done if d["protocol"] == cell.protocol and "epochs" in d["figures"]]
-    like = [
-        d
-        for d in done
-        if d["settings_hash"] == ledger.settings_hash(cell.config)
-        and (d["protocol"], d["device"]) == (cell.protocol, device)
-        and {"epochs", "seconds_evaluation"} <= d["figures"].keys()
-    ]
-    if like:
-        evaluation = statistics.median(d["figures"]["seconds_evaluation"] for d in like)
-        epoch = statistics.median(
-            (d["seconds"] - d["figures"]["seconds_evaluation"]) / d["figures"]["epochs"] for d in like
-        )
-        epochs = statistics.median(d["figures"]["epochs"] for d in like)
-    else:
-        epoch, evaluation = measure(cell)
-        epochs = min(cell.config.epochs, statistics.median(protocol) if protocol else EPOCHS_GUESSED)
-    run = Run(runs_folder / cell.id)
-    epochs_left = 0 if run.finished else max(0.0, epochs - len(run.metrics()))
-    left = epochs_left * epoch + max(0.0, evaluation - seconds_spent(run.path))
-    return Estimate(left, "ledger" if like else "measured")
+
+    def __init__(self, done: Sequence[CellRecord], runs_folder: Path) -> None:
+        self.done, self.runs_folder = done, runs_folder
+        self._measured: dict[tuple[str | int | None, ...], Measurement] = {}
+
+    def estimate(self, cell: Cell) -> Estimate:
+        """What a cell will take: by its like of the ledger from such a device, else by a few steps and samples of it.
+
+        Epochs that its run has already and scoring that is kept are not counted again. How many there will be is,
+        under early stopping, the median of the ledger's runs of that protocol, or a guess.
+        """
+        device = device_model(resolve_device(cell.config.device))
+        of_protocol = [d for d in self.done if d["protocol"] == cell.protocol and "epochs" in d["figures"]]
+        own_hash = settings_hash(cell.config)
+        like = [
+            d
+            for d in of_protocol
+            if (d["settings_hash"], d["device"]) == (own_hash, device) and "seconds_evaluation" in d["figures"]
+        ]
+        if like:
+            evaluation = statistics.median(d["figures"]["seconds_evaluation"] for d in like)
+            epoch = statistics.median(
+                (d["seconds"] - d["figures"]["seconds_evaluation"]) / d["figures"]["epochs"] for d in like
+            )
+            epochs = statistics.median(d["figures"]["epochs"] for d in like)
+        else:
+            epoch, evaluation = self.measure(cell)
+            known = [d["figures"]["epochs"] for d in of_protocol]
+            epochs = min(cell.config.epochs, statistics.median(known) if known else EPOCHS_GUESSED)
+        run = Run(self.runs_folder / cell.id)
+        epochs_left = 0 if run.finished else max(0.0, epochs - len(run.metrics()))
+        left = epochs_left * epoch + max(0.0, evaluation - seconds_spent(run.path))
+        return Estimate(left, "ledger" if like else "measured")
+
+    def measure(self, cell: Cell) -> Measurement:
+        """Measures a cell, or one of the same settings before it."""
+        key = (settings_hash(cell.config), cell.config.device, cell.samples, cell.every, cell.refit)
+        if key not in self._measured:
+            self._measured[key] = measure(cell)
+        return self._measured[key]
 
 
-_measured: dict[tuple[str, ...], tuple[float, float]] = {}
-
-
-def measure(cell: Cell, steps: int = 5, latents: int = 500) -> tuple[float, float]:
-    """Seconds of an epoch and of the evaluation, from a few steps, one update of the pseudocoreset and a few draws."""
-    config = cell.config
-    key = (ledger.settings_hash(config), config.device, str(cell.samples), str(cell.every), str(cell.refit))
-    if key not in _measured:
-        _measured[key] = _measure(cell, steps, latents)
-    return _measured[key]
-
-
-def _measure(cell: Cell, steps: int, n_latents: int) -> tuple[float, float]:
+def measure(cell: Cell, steps: int = 5, n_latents: int = 500) -> Measurement:
+    """Times a few steps, one update of the pseudocoreset and a few importance samples."""
     config = cell.config
     data = load(config.set, config.data_dir).to(resolve_device(config.device))
     model = model_from(config, data)
@@ -100,7 +115,7 @@ def _measure(cell: Cell, steps: int, n_latents: int) -> tuple[float, float]:
         x = data.test.first(count).scaled()
         p = model.prior(model.encoder)
         a_draw = _seconds(lambda: iwae(model, x, n_latents, prior=p), device) / (len(x) * n_latents)
-        draws = short = cells.SHORT_SAMPLES * min(cells.SHORT_ITEMS, len(data.test))
+        draws = short = SHORT_SAMPLES * min(SHORT_ITEMS, len(data.test))
         if cell.samples is not None:
             draws += cell.samples * len(data.test.every(cell.every))
         evaluation = a_draw * draws
@@ -113,10 +128,10 @@ def _measure(cell: Cell, steps: int, n_latents: int) -> tuple[float, float]:
             if samples := samples_under(cell, data, len(loc)):
                 scored += samples * len(data.test)
             evaluation += a_density * (VALIDATION_ITEMS * VALIDATION_DRAWS * SIGMAS_TRIED + scored) + a_draw * scored
-    return epoch, evaluation
+    return Measurement(epoch, evaluation)
 
 
-def _seconds(work: Callable[[], Any], device: torch.device) -> float:
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
     """The time of the second of two calls."""
     elapsed = 0.0
     for _ in range(2):

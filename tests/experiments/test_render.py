@@ -6,8 +6,8 @@ from PIL import Image
 
 from bype.core.config import Config
 from bype.core.errors import InputError
-from bype.experiments import ledger
-from bype.experiments.render import render
+from bype.experiments import ledger, records
+from bype.experiments.page import render
 from bype.experiments.stats import T_975, paired, summary
 
 
@@ -16,11 +16,11 @@ def write(
     **options,
 ):  # fmt: skip
     config = Config(set_, prior=prior, coreset=coreset, seed=seed, **({"precision": "bf16"} | options))
-    metrics = [{"epoch": e, "val_loss": 30.0 - e, "seconds": 1.0, "seconds_validation": 0.1} for e in (1, 2, 3)]
-    value = ledger.cell(
-        experiment, config, protocol, metrics=metrics, figures=figures, versions={}, device=device, seconds=9.0
+    epochs = [{"val_loss": 30.0 - epoch} for epoch in (1, 2, 3)]
+    value = records.cell_record(
+        experiment, config, protocol, epochs=epochs, metrics=figures, versions={}, device=device, seconds=9.0
     )
-    ledger.write_cell(folder, value, ledger.cell_id(experiment, config, protocol))
+    ledger.write_cell(folder, value, records.cell_id(experiment, config, protocol))
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_vampprior_s_first_cells_have_a_name_of_their_own(tmp_path, monkeypatch)
     figures = {"nll_paper_short": 25.6, "val_loss": 27.0}
     write(folder, "step-two", "vamp", 0, figures, protocol="short", coreset="none")
     with monkeypatch.context() as earlier:
-        earlier.setattr(ledger, "VAMP_POINTS", {})
+        earlier.setattr(records, "VAMP_POINTS", {})
         write(folder, "step-two", "vamp", 1, figures | {"nll_paper_short": 25.9}, protocol="short", coreset="none")
     assert len(list(folder.iterdir())) == 2
     text = render(folder).read_text()
@@ -241,7 +241,7 @@ def test_an_empty_ledger_makes_a_page(tmp_path):
 def test_the_committed_page_is_that_of_the_committed_ledger(tmp_path):
     import shutil
 
-    committed = Path(__file__).parents[1] / "results"
+    committed = Path(__file__).parents[2] / "results"
     shutil.copytree(committed / "ledger", tmp_path / "ledger")
     assert render(tmp_path / "ledger").read_text() == (committed / "README.md").read_text(), (
         "run `bype reproduce --render`"
