@@ -78,9 +78,9 @@ def test_its_records_are_checked_as_bype_s_own(tmp_path):
     assert read()["seed"] == 0
     with pytest.raises(InputError, match=r"tiny-digits.*-s7-.*\.json: expected another seed than 7"):
         read(seed=7)
-    with pytest.raises(InputError, match=r"\.json: expected the figure 'nll_paper_short'"):
+    with pytest.raises(InputError, match=r"\.json: expected a cell with the metric 'nll_paper_short'"):
         read(metrics={})
-    with pytest.raises(InputError, match="expected the losses of a run's epochs as its curve"):
+    with pytest.raises(InputError, match="expected a curve of validation losses, got none"):
         read(epochs=[])
 
 
@@ -99,14 +99,14 @@ def test_a_function_of_a_selection_is_an_experiment_without_a_section():
     assert register_experiment("tiny")(tiny_cells) is tiny_cells
     assert EXPERIMENTS["tiny"] == Experiment("tiny", "A standard prior on the digits.", tiny_cells)
     assert [c.config.seed for c in select_cells("tiny", Selection(seeds=[3]))] == [3]
-    with pytest.raises(InputError, match="--protocol: expected it with table1 alone, got 'paper' with tiny"):
+    with pytest.raises(InputError, match="--protocol: an option of table1 only, got 'paper' with tiny"):
         select_cells("tiny", Selection(protocol="paper"))
 
 
 def test_names_are_checked():
     with pytest.raises(InputError, match="experiment 'trunk': the name is taken by bype"):
         register_experiment("trunk")(tiny_cells)
-    with pytest.raises(InputError, match="experiment 'small': expected an experiment of that name, got 'tiny'"):
+    with pytest.raises(InputError, match="experiment 'small': expected an experiment with this name, got 'tiny'"):
         register_experiment("small", TINY)
 
 

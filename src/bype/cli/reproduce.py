@@ -12,7 +12,7 @@ from bype.core.errors import InputError, TrainingError
 from bype.experiments.catalog.registry import EXPERIMENTS, select_cells
 from bype.experiments.cell import Selection
 
-#: Of one call: a range mistyped is not a list without an end.
+#: Limit per call: a mistyped range does not become an endless list.
 MAX_SEEDS = 1000
 
 
@@ -22,19 +22,19 @@ def _text(flag: str, help: str, metavar: str | None = None) -> Any:
 
 #: The options that select cells, by their names in `Selection`.
 SELECTION = {
-    "dataset": _text("--dataset", "Only cells of this set.", "SET"),
-    "arch": _text("--arch", "Only cells with this network.", "ARCH"),
+    "dataset": _text("--dataset", "Only cells of this data set.", "SET"),
+    "arch": _text("--arch", "Only cells with these networks.", "ARCH"),
     "prior": _text("--prior", "Only cells with this prior.", "PRIOR"),
     "coreset": _text("--coreset", "Only cells with this strategy.", "STRATEGY"),
     "seeds": _text("--seeds", "These seeds [default: the experiment's].", "N|N-M"),
-    "protocol": _text("--protocol", "Of table1 [default: paper].", "paper|short"),
-    "precision": _text("--precision", "Of table1 [default: bf16 on a CPU, tf32 on CUDA]."),
+    "protocol": _text("--protocol", "For table1 [default: paper].", "paper|short"),
+    "precision": _text("--precision", "For table1 [default: bf16 on a CPU, tf32 on CUDA]."),
     "device": Device,
 }
 
 
 def with_selection(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the options of a `Selection` in the place of its parameter `selection`."""
+    """Replaces the parameter `selection` of a command by the options of a `Selection`."""
     kind, parameters = inspect.Parameter.KEYWORD_ONLY, []
     for p in inspect.signature(command).parameters.values():
         if p.name != "selection":
@@ -61,31 +61,30 @@ def reproduce(
     what: Annotated[
         str | None, typer.Argument(metavar="[WHAT]", help=f"An experiment: {', '.join(EXPERIMENTS)}.")
     ] = None,
-    budget: Annotated[
-        str | None, typer.Option("--budget", metavar="TIME", help="Stop after so long: 90s, 9m, 1h30m.")
-    ] = None,
+    budget: Annotated[str | None, typer.Option("--budget", metavar="TIME", help="Time budget: 90s, 9m, 1h30m.")] = None,
     partial: Annotated[
-        bool, typer.Option("--partial", help="Begin what does not fit the budget too; a later call goes on with it.")
+        bool,
+        typer.Option("--partial", help="Also start cells that do not fit the budget; a later call continues them."),
     ] = False,
     shard: Annotated[
         str | None,
-        typer.Option("--shard", metavar="I/N", help="Only the I-th of N shares, cheap and dear cells in each."),
+        typer.Option("--shard", metavar="I/N", help="Only the I-th of N shards, each with cheap and expensive cells."),
     ] = None,
-    list_: Annotated[bool, typer.Option("--list", help="Only list the outstanding cells.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="Only list the missing cells.")] = False,
     render: Annotated[
-        bool, typer.Option("--render", help="Write README.md and pictures beside the ledger, from it alone.")
+        bool, typer.Option("--render", help="Write README.md and pictures next to the ledger, from it alone.")
     ] = False,
     ledger: Annotated[
-        Path, typer.Option("--ledger", metavar="DIR", callback=expand_user, help="Where finished cells go.")
+        Path, typer.Option("--ledger", metavar="DIR", callback=expand_user, help="The folder of finished cells.")
     ] = Path("results/ledger"),
     runs: Annotated[
-        Path, typer.Option("--runs", metavar="DIR", callback=expand_user, help="Where the runs are kept.")
+        Path, typer.Option("--runs", metavar="DIR", callback=expand_user, help="The folder of runs.")
     ] = Path("runs/reproduce"),
     as_json: Json = False,
 ) -> None:
-    """Run an experiment's outstanding cells, cheapest first, each written to the ledger as it ends."""
+    """Run the missing cells of an experiment, cheapest first, and write each to the ledger as it ends."""
     if what is None and not render:
-        raise InputError(f"reproduce: expected an experiment ({', '.join(EXPERIMENTS)}) or --render, got neither")
+        raise InputError(f"reproduce: expected an experiment ({', '.join(EXPERIMENTS)}) or --render")
     result: dict[str, Any] = {"experiment": what}
     if what is not None:
         result |= _run_experiment(what, selection, shard, budget, partial, list_, ledger, runs)
@@ -97,18 +96,20 @@ def reproduce(
         print_json(result)
     else:
         if "finished" in result:
-            left = sum(len(result[kind]) for kind in ("begun", "not_started", "failed", "refused"))
-            print(f"{what}: {len(result['finished'])} cells run, {left} left, {ledger}")
+            finished = len(result["finished"])
+            print(f"{what}: {finished} cells run, {_total(result) - finished} left, {ledger}")
         for name in result.get("outstanding", ()):
             print(name)
         if render:
             print(result["page"])
     if result.get("failed"):
-        raise TrainingError(
-            f"{what}: expected every cell to train to its end, got {len(result['failed'])} that gave up"
-        )
+        raise TrainingError(f"{what}: {len(result['failed'])} of {_total(result)} cells failed to train")
     if result.get("refused"):
-        raise InputError(f"{what}: expected every cell's files to be usable, got {len(result['refused'])} refused")
+        raise InputError(f"{what}: {len(result['refused'])} of {_total(result)} cells have files that cannot be used")
+
+
+def _total(result: dict[str, Any]) -> int:
+    return sum(len(result[outcome]) for outcome in ("finished", "begun", "not_started", "failed", "refused"))
 
 
 def _run_experiment(
@@ -133,8 +134,8 @@ def _run_experiment(
     if shard is not None:
         cells = campaign.shard(cells, *_shard(shard))
     if list_:
-        done, left_out = read(ledger)
-        for line in left_out:
+        done, skipped = read(ledger)
+        for line in skipped:
             console.report(line)
         return {"outstanding": [c.id for c in campaign.outstanding(cells, done)]}
     return campaign.run_cells(cells, ledger, runs, budget=seconds, partial=partial)._asdict()

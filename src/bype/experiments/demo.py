@@ -30,18 +30,18 @@ EPOCHS, WARMUP, SAMPLES = 60, 20, 500
 
 
 def run_demo(out: Path, device: str = "auto") -> list[DemoRow]:
-    """Trains, scores and draws the four priors; returns a row of figures for each.
+    """Trains and evaluates the four priors and writes pictures; returns a row of metrics for each prior.
 
-    An earlier demo at `out` is replaced; any other folder is left alone.
+    An earlier demo at `out` is replaced; any other folder is refused.
 
     Raises:
-        RunExistsError: If `out` holds anything else, or a process is at work in it.
+        RunExistsError: If `out` has any other files, or is in use by another process.
         InputError: If it cannot be written.
     """
     if out.exists():
         _check_earlier(out)
     write_json(out / MARK, {"demo": "bype"})
-    with locked(out, f"{out}: expected a free folder, got a demo in use by a process"):
+    with locked(out, f"{out}: in use by another process"):
         _remove_runs([out / prior for prior in PRIORS if (out / prior).is_dir()])
         return _run_demo(out, device)
 
@@ -75,7 +75,7 @@ def _run_demo(out: Path, device: str) -> list[DemoRow]:
 
 
 def _check_earlier(out: Path) -> None:
-    """Refuses a folder that a demo did not make, or whose runs hold what it did not put there."""
+    """Refuses a folder that is not a demo's, or one whose runs contain other files."""
     try:
         names = {p.name for p in out.iterdir()}
         mark = read_json(out / MARK) if MARK in names else {}
@@ -83,17 +83,17 @@ def _check_earlier(out: Path) -> None:
     except (OSError, InputError):
         marked = False
     if not marked:
-        raise RunExistsError(f"{out}: expected a new folder or an earlier demo, got one with other files")
+        raise RunExistsError(f"{out}: expected a new folder or an earlier demo, got a folder with other files")
     for folder in (out / prior for prior in PRIORS):
         kept = sorted(p.name for p in folder.glob("*") if not (RUN_FILES.fullmatch(p.name) or is_partial(p)))
         if kept:
             raise RunExistsError(
-                f"{folder}: expected a demo's own files, got {kept[0]} too; move it, or choose another --out"
+                f"{folder}: expected only files of a demo, got {kept[0]}; move it, or choose another --out"
             )
 
 
 def _remove_runs(folders: Sequence[Path]) -> None:
-    """Removes earlier runs, all or, where a process is at work in one of them, none."""
+    """Removes earlier runs; none of them if one is in use by another process."""
     with ExitStack() as locks:
         for folder in folders:
             locks.enter_context(Run(folder).lock())
@@ -102,15 +102,15 @@ def _remove_runs(folders: Sequence[Path]) -> None:
 
 
 def draw(out: Path, runs: dict[str, TrainedRun]) -> None:
-    """The pictures: samples, the weighted pseudo-points, plates, reconstructions and curves."""
+    """Writes the pictures: samples, weighted pseudo-inputs, plates, reconstructions and loss curves."""
     for prior, trained in runs.items():
         generator = torch.Generator(trained.data.train.pixels.device).manual_seed(0)
-        drawn = trained.trainer.model.sample(64, generator=generator)
-        pictures.save_png(pictures.grid(drawn.images), out / f"samples-{prior}.png")
+        samples = trained.trainer.model.sample(64, generator=generator)
+        pictures.save_png(pictures.grid(samples.images), out / f"samples-{prior}.png")
     bype = runs["bype"]
     model, data = bype.trainer.model, bype.data
     coreset = cast(PseudocoresetPrior, model.prior)
-    title = f"pseudo-points of bype and their weights, {len(coreset.weights)} for {coreset.n_data} items"
+    title = f"pseudo-inputs of bype and their weights, {len(coreset.weights)} for {coreset.n_data} examples"
     pictures.save_png(
         pictures.gallery(coreset.pseudo_inputs, coreset.weights / coreset.n_data, title), out / "pseudo-points.png"
     )

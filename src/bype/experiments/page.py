@@ -1,4 +1,4 @@
-"""The results page: `results/README.md` and its pictures, made from the ledger alone."""
+"""The results page: `results/README.md` and its pictures, generated from the ledger alone."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,30 +9,28 @@ from bype.experiments.catalog.registry import EXPERIMENTS
 from bype.experiments.ledger import read
 from bype.experiments.records import CellRecord
 
-#: What every page begins with: a page without it is somebody else's, and is left alone.
+#: The first words of a generated page; a README.md without them is not overwritten.
 MARK = "Made by `bype reproduce --render`"
 
 
 def render(ledger: Path) -> Path:
-    """Writes README.md and the pictures beside a ledger's folder.
+    """Writes README.md and the pictures next to the ledger's folder.
 
     Returns:
-        The page.
+        The path of the page.
 
     Raises:
-        InputError: If there is no such folder, or the README.md beside it is none that was made so.
+        InputError: If there is no such folder, or the README.md next to it is not a generated page.
     """
-    if ledger.name in ("", ".."):  # `.` has no name to be linked by, and no folder above it
+    if ledger.name in ("", ".."):  # `.` has neither a name to link to nor a parent
         ledger = ledger.resolve()
     if not ledger.is_dir():
-        raise InputError(f"--ledger {ledger}: expected a folder of finished cells, got none there")
+        raise InputError(f"--ledger {ledger}: expected a folder of finished cells, but there is none")
     page = ledger.parent / "README.md"
     if page.exists() and MARK not in page.read_text(encoding="utf-8", errors="replace"):
-        raise InputError(
-            f"{page}: expected a page made by reproduce --render, or none, got another; move it, or --ledger"
-        )
-    cells, left_out = read(ledger)
-    lines = _head(ledger, cells, left_out)
+        raise InputError(f"{page}: not a page made by reproduce --render; move it, or choose another --ledger")
+    cells, skipped = read(ledger)
+    lines = _head(ledger, cells, skipped)
     for experiment in EXPERIMENTS.values():
         if experiment.section is not None:
             lines += experiment.section(cells, ledger.parent)
@@ -40,14 +38,14 @@ def render(ledger: Path) -> Path:
     return page
 
 
-def _head(ledger: Path, cells: Sequence[CellRecord], left_out: Sequence[str]) -> list[str]:
+def _head(ledger: Path, cells: Sequence[CellRecord], skipped: Sequence[str]) -> list[str]:
     lines = [
         "# Results",
         "",
-        f"{MARK} from the {len(cells)} cells of [`{ledger.name}`]({ledger.name}) and from "
-        "nothing else: one file for each run, with all its settings and figures. Means over seeds; intervals are 95 %, "
-        "by Student's t; differences are paired by seed.",
+        f"{MARK} from the {len(cells)} cells in [`{ledger.name}`]({ledger.name}) and nothing "
+        "else: one file per run, with all its settings and metrics. Values are means over seeds; intervals are 95 % "
+        "intervals by Student's t; differences are paired by seed.",
         "",
     ]
-    names = [Path(line.split(": ")[1]).name for line in left_out]
-    return lines + ([f"Left out, damaged or foreign: {', '.join(names)}.", ""] if names else [])
+    names = [Path(line.split(": ")[1]).name for line in skipped]
+    return lines + ([f"Skipped files, damaged or not cells: {', '.join(names)}.", ""] if names else [])

@@ -7,20 +7,20 @@ from typing import TypedDict
 
 from bype.core.config import Config, dataset_stem
 
-#: What the first VampPrior cells lack, whose points were clamped where they are used alone, so that most of their
-#: values stood still from the first epochs on. They are shown under a name of their own.
+#: Missing from the settings of the first VampPrior cells: their points were clamped only at the point of use, so that
+#: most values stopped moving in the first epochs. They are shown under a separate name.
 VAMP_POINTS = {"points": "kept in [0, 1]"}
 
-#: Options that say where a run is computed or what it reads, not what it computes.
+#: Options that do not define a cell: its place and its seed.
 _PLACE = ("device", "data_dir", "seed")
 
 Setting = str | int | float | bool
-#: An epoch's line of metrics.
+#: The metrics of one epoch.
 EpochMetrics = Mapping[str, float]
 
 
 class CellRecord(TypedDict):
-    """A finished cell as the ledger holds it."""
+    """A finished cell, as stored in the ledger."""
 
     experiment: str
     set: str
@@ -40,14 +40,14 @@ class CellRecord(TypedDict):
 
 
 def used_coreset(config: Config) -> str | None:
-    """The strategy of step (ii), None where the prior has none."""
+    """The strategy of step (ii); None if the prior has none."""
     return None if "coreset" in config.unused() else config.coreset
 
 
 def cell_settings(config: Config) -> dict[str, Setting]:
-    """The options that define a cell: those it uses and that are set, without its seed and place.
+    """The options that define a cell: those that are used and set, without the seed and the place.
 
-    An option that comes later, unused or unset in this cell, leaves the cell's name as it is.
+    A new option of a later version, unused or unset in this cell, does not change the cell's name.
     """
     unused = (*_PLACE, *config.unused())
     settings = {k: v for k, v in config.to_dict().items() if k not in unused and v is not None and v is not False}
@@ -55,25 +55,25 @@ def cell_settings(config: Config) -> dict[str, Setting]:
 
 
 def settings_hash(config: Config) -> str:
-    """Eight hexadecimal digits of SHA-256 over the settings."""
+    """`hash_settings` of a config's settings."""
     return hash_settings(cell_settings(config))
 
 
 def hash_settings(settings: Mapping[str, Setting]) -> str:
-    """Eight hexadecimal digits of SHA-256 over settings."""
+    """Eight hexadecimal digits of the SHA-256 of settings."""
     canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
 
 def cell_id(experiment: str, config: Config, protocol: str) -> str:
-    """experiment-set-arch-prior-coreset-precision-protocol-sSEED-hash8."""
+    """The name of a cell: experiment-set-arch-prior-coreset-precision-protocol-sSEED-hash8."""
     c = config
     kind = (experiment, dataset_stem(c.set), c.arch, c.prior, used_coreset(c))
     return _join(*kind, c.precision, protocol, f"s{c.seed}", settings_hash(c))
 
 
 def record_id(record: CellRecord) -> str:
-    """The `cell_id` that a record belongs to."""
+    """The `cell_id` of a record."""
     r = record
     kind = (r["experiment"], dataset_stem(r["set"]), r["arch"], r["prior"], r["coreset"])
     return _join(*kind, r["precision"], r["protocol"], f"s{r['seed']}", r["settings_hash"])
@@ -94,7 +94,7 @@ def cell_record(
     device: str,
     seconds: float,
 ) -> CellRecord:
-    """A finished cell's record."""
+    """The record of a finished cell."""
     return {
         "experiment": experiment,
         "set": config.set,
@@ -115,5 +115,5 @@ def cell_record(
 
 
 def by_seed(records: Sequence[CellRecord], metric: str) -> dict[int, float]:
-    """A metric of each cell that has it, by seed."""
+    """The values of a metric by seed, of the cells that have it."""
     return {r["seed"]: r["figures"][metric] for r in records if metric in r["figures"]}

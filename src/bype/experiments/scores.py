@@ -1,4 +1,4 @@
-"""What is measured of a trained cell: its scores in short and in full, and under a refit with all training items."""
+"""Metrics of a trained cell: the short and the full evaluation, also under a refit to all training examples."""
 
 import statistics
 import time
@@ -17,54 +17,56 @@ from bype.runs.fitting import TrainedRun
 from bype.runs.scoring import PartialScores
 from bype.training.refitting import refit
 
-# On a CPU, under more components than this, a refit is scored by `nll_paper_short` alone: in full it takes an hour.
+# On a CPU, a refit with more components than this gets `nll_paper_short` only: the full evaluation takes an hour.
 MANY_COMPONENTS = 10_000
 
 
 def score(
     cell: Cell, trained: TrainedRun, progress: Progress, check: Callable[[str], None]
 ) -> tuple[dict[str, float], list[PartialScores]]:
-    """The metrics of a cell's evaluation, and what of it is kept beside the run until they are recorded.
+    """The metrics of a cell's evaluation, and the partial scores to remove once they are recorded.
 
     Args:
         cell: The cell.
-        trained: Its run, with the best epoch's networks.
-        progress: Called as scoring goes on; what it raises ends it, and the next call goes on from there.
-        check: Called as the refit goes on, with what it has to report.
+        trained: Its run, with the networks of the best epoch.
+        progress: Called during scoring; an exception it raises ends the scoring, and the next call continues it.
+        check: Called during the refit, with its progress messages.
     """
     model, data, start = trained.trainer.model, trained.data, time.perf_counter()
     evaluations = Evaluations(trained.run)
     parts: list[PartialScores] = []
-    earlier = 0.0  # seconds that the refit took an earlier call
+    earlier = 0.0  # seconds of the refit in an earlier call
 
-    def kept(samples: int, items: int | None = None, every: int = 1, refit: str | None = None) -> PartialScores:
+    def partial_scores(
+        samples: int, items: int | None = None, every: int = 1, refit: str | None = None
+    ) -> PartialScores:
         parts.append(evaluations.scoring("test", samples=samples, items=items, every=every, refit=refit))
         return parts[-1]
 
-    part = kept(SHORT_SAMPLES, SHORT_ITEMS)
+    part = partial_scores(SHORT_SAMPLES, SHORT_ITEMS)
     scored = flatten(
         evaluate(model, data, n_samples=SHORT_SAMPLES, n_items=SHORT_ITEMS, scoring=part, progress=progress)
     )
     metrics = {"nll_paper_short": scored.pop("nll_paper")}
-    # What is named without `short` is of the contract's full evaluation alone.
+    # Names without `short` are reserved for the full evaluation.
     metrics |= {k: v for k, v in scored.items() if k not in ("nll_nats", "bpd", "samples", "items")}
     if cell.samples is not None:
         images = data.test.every(cell.every)
-        part = kept(cell.samples, every=cell.every)
+        part = partial_scores(cell.samples, every=cell.every)
         log_p = log_likelihood(model, images, cell.samples, scoring=part, progress=progress)
         metrics |= likelihood_metrics(model, log_p, data)
         metrics |= {"nll_paper_samples": cell.samples, "nll_paper_items": len(images), "nll_paper_every": cell.every}
-        if cell.every == 1:  # to stand beside a cell of which no more were scored
+        if cell.every == 1:  # comparable with a cell scored on every fifth example
             metrics["nll_paper_fifth"] = -log_p[::EVERY_FIFTH].double().mean().item()
     if cell.refit:
         prior, earlier = _refit_at_all(evaluations, model, data, check)
-        part = kept(SHORT_SAMPLES, SHORT_ITEMS, refit="all")
+        part = partial_scores(SHORT_SAMPLES, SHORT_ITEMS, refit="all")
         under = evaluate_under(
             model, data, prior, "all", n_samples=SHORT_SAMPLES, n_items=SHORT_ITEMS, scoring=part, progress=progress
         )
         metrics |= {key.replace("@", "_short@"): value for key, value in under.items() if key.startswith("nll_paper")}
         if samples := samples_under(cell, data, len(prior.loc)):
-            part = kept(samples, refit="all")
+            part = partial_scores(samples, refit="all")
             metrics |= evaluate_under(model, data, prior, "all", n_samples=samples, scoring=part, progress=progress)
     metrics["seconds_evaluation"] = time.perf_counter() - start + earlier + sum(part.earlier for part in parts)
     return metrics, parts
@@ -73,13 +75,13 @@ def score(
 def _refit_at_all(
     evaluations: Evaluations, model: VAE, data: Dataset, check: Callable[[str], None]
 ) -> tuple[FittedMixture, float]:
-    """The run's refit at all training items, made now, or by an earlier call in so many seconds."""
+    """The run's refit to all training examples, and the seconds that an earlier call spent on it."""
     if (record := evaluations.refit_record("all")) is not None:
         made = {key: record.get(key) for key in ("method", "components", "seed")}
         if made != {"method": "points", "components": len(data.train), "seed": 0}:
             raise InputError(
-                f"{evaluations.path}: expected a refit 'all' at the {len(data.train)} training items, got another of "
-                f"that name ({made}); remove it"
+                f"{evaluations.path}: expected the refit 'all' to have the {len(data.train)} training examples as "
+                f"components, got {made}; remove it"
             )
         seconds = record.get("seconds")
         return evaluations.load_refit("all", data), seconds if isinstance(seconds, float) else 0.0
@@ -90,13 +92,13 @@ def _refit_at_all(
 
 
 def samples_under(cell: Cell, data: Dataset, components: int) -> int | None:
-    """With how many samples every test item is scored under a refit of so many components too; None where none is."""
+    """Samples per test example of the full evaluation under a refit with this many components; None without one."""
     few = data.train.pixels.device.type != "cpu" or components <= MANY_COMPONENTS
     return cell.samples if few else None
 
 
 def training_metrics(epochs: Sequence[EpochMetrics]) -> dict[str, float]:
-    """Medians of the epochs' times, where training stood at its end, and what each update of a pseudocoreset did."""
+    """Median times, the state at the end of training, and the effect of each update of a pseudocoreset."""
     best = min(epochs, key=lambda m: m["val_loss"])
     metrics: dict[str, float] = {}
     updates = [m for m in epochs if "coreset_mean_distance" in m]
@@ -119,7 +121,7 @@ def training_metrics(epochs: Sequence[EpochMetrics]) -> dict[str, float]:
 
 
 def flatten(metrics: Mapping[str, object]) -> dict[str, float]:
-    """Metrics with numbers only: the kNN map becomes `knn_K`."""
+    """The metrics that are numbers; the kNN map becomes `knn_K`."""
     out: dict[str, float] = {}
     for key, value in metrics.items():
         if isinstance(value, Mapping):

@@ -1,1 +1,1 @@
-"""The experiments, each in a file: its cells, the metrics its section needs, and the section itself."""
+"""One file per experiment: its cells, the metrics its section needs, and the section of the results page."""

@@ -1,4 +1,4 @@
-"""The experiments by name, each imported when it is first used."""
+"""The experiments by name, imported on first use."""
 
 from collections.abc import Callable
 from typing import overload
@@ -27,19 +27,19 @@ def register_experiment(name: str, experiment: Experiment) -> Experiment: ...
 @overload
 def register_experiment(name: str) -> Callable[[CellsOf], CellsOf]: ...
 def register_experiment(name: str, experiment: Experiment | None = None) -> Experiment | Callable[[CellsOf], CellsOf]:
-    """Adds an experiment, which `bype reproduce NAME` then runs and `bype reproduce --render` shows.
+    """Adds an experiment: `bype reproduce NAME` runs it, and `bype reproduce --render` shows its section.
 
     Args:
         name: The name on the command line and in the ledger.
-        experiment: The experiment. Without it, a decorator for a function that returns the cells of a selection: an
-            experiment without a section, whose summary is the first line of the function's docstring.
+        experiment: The experiment. If omitted, returns a decorator for a function from a selection to its cells: an
+            experiment without a section, with the first line of the function's docstring as summary.
 
     Raises:
-        InputError: If the name is one of bype's own, cannot be part of a file name, or is not the experiment's.
+        InputError: If the name belongs to bype, is not usable in a file name, or differs from the experiment's.
     """
     if experiment is not None:
         if experiment.name != name:
-            raise InputError(f"experiment {name!r}: expected an experiment of that name, got {experiment.name!r}")
+            raise InputError(f"experiment {name!r}: expected an experiment with this name, got {experiment.name!r}")
         EXPERIMENTS.register(name, experiment)
         return experiment
 
@@ -55,16 +55,16 @@ def select_cells(name: str, selection: Selection) -> list[Cell]:
     """The selected cells of an experiment.
 
     Raises:
-        InputError: If there is no such experiment, it does not use an option, or no cell is selected.
+        InputError: If the experiment is unknown, does not use a given option, or has no such cell.
     """
     experiment = EXPERIMENTS[name]
     for option in ("protocol", "precision"):
         if option not in experiment.options and (given := getattr(selection, option)) is not None:
             users = [other for other in EXPERIMENTS if option in EXPERIMENTS[other].options]
-            raise InputError(f"--{option}: expected it with {', '.join(users)} alone, got {given!r} with {name}")
+            raise InputError(f"--{option}: an option of {', '.join(users)} only, got {given!r} with {name}")
     cells = [c for c in experiment.cells(selection) if selection.admits(c)]
     if not cells:
         chosen = {k: v for k, v in vars(selection).items() if v is not None and k != "device"}
         words = " ".join(f"--{k} {v}" for k, v in chosen.items())
-        raise InputError(f"reproduce {name}: expected {words} to name cells of it, got none")
+        raise InputError(f"reproduce {name}: no cells with {words}")
     return cells

@@ -1,4 +1,4 @@
-"""`table1`: Table 1 of the paper, every data set and network under every prior."""
+"""`table1`: Table 1 of the paper, all data sets and networks with each prior."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ from bype.experiments.markdown import (
     prior_label,
     prior_order,
     scored_every,
-    scored_items,
+    scored_examples,
     table_head,
 )
 from bype.experiments.records import CellRecord, by_seed
@@ -51,11 +51,11 @@ PAPER: dict[str, dict[str, tuple[float, ...]]] = {
 
 
 def table1(selection: Selection) -> list[Cell]:
-    """Table 1: every data set and network under every prior, ByPE by Algorithm 2.
+    """All data sets and networks with each prior, ByPE by Algorithm 2 unless another strategy is selected.
 
-    Protocol `paper` is `train`'s defaults; in bf16 on a CPU, where it is half as long, unless told otherwise. On a CPU
-    `nll_paper` under the exemplar prior is of every fifth test item. Protocol `short`, no match for the paper's
-    figures, is scored by `nll_paper_short` alone.
+    Protocol `paper` uses the defaults of `train`; the default precision on a CPU is bf16, which takes half the time. On
+    a CPU, `nll_paper` with the exemplar prior uses every fifth test example. Protocol `short` is not comparable with
+    the paper and gets `nll_paper_short` only.
     """
     on_cpu = resolve_device(selection.device).type == "cpu"
     protocol = selection.protocol or "paper"
@@ -82,7 +82,7 @@ def table1(selection: Selection) -> list[Cell]:
 
 
 def section(cells: Sequence[CellRecord], folder: Path) -> list[str]:
-    """Paper beside ours at protocol `paper`, and the cells at protocol `short` in a table of their own."""
+    """Our results and the paper's at protocol `paper`; the cells at protocol `short` in a separate table."""
     mine = [c for c in cells if c["experiment"] == NAME]
     paper, short = ([c for c in mine if c["protocol"] == protocol] for protocol in ("paper", "short"))
     return [*_paper_section(paper, folder), *_short_section(short)]
@@ -94,32 +94,33 @@ class _Row(NamedTuple):
     prior: str
     precision: str | None
     cells: list[CellRecord]
-    paper: float | None  # None where the paper has none
+    paper: float | None  # None if the paper has no such row
 
 
 def _paper_section(cells: Sequence[CellRecord], folder: Path) -> list[str]:
-    """Paper beside ours, every cell of Table 1; what was not run is shown as such."""
+    """Our results and the paper's, for every cell of Table 1; missing cells are marked `not run`."""
     rows = _rows(cells)
     lines = [
         "## Table 1: four priors, protocol `paper`",
         "",
-        f"{UNIT} 5,000 importance samples of each test item (fewer items where the last columns say so). Protocol: at "
-        "most 4,000 epochs, warm-up 100, stopped after 50 epochs without a better validation loss.",
+        f"{UNIT} 5,000 importance samples for each of the 10,000 test examples, or for the fewer in the column `test "
+        "examples`. Protocol: at most 4,000 epochs, warm-up 100, early stopping after 50 epochs without a better "
+        "validation loss.",
         "",
         *table_head(
             "network", "data", "prior", "paper", "ours", "sd", "n", "95 % interval", "ours - paper", "epochs",
-            "precision", "test items", "device",
+            "precision", "test examples", "device",
         ),
         *map(_row_line, rows),
         "",
         *_differences(rows), *_claims(rows), *_refits(rows),
     ]  # fmt: skip
     ran = [row for row in rows if row.cells]
-    if beside := [(row, row.paper) for row in ran if row.paper is not None]:
-        names = [f"{r.arch} {r.set} {r.prior} {r.precision}" for r, _ in beside]
-        ours = [list(by_seed(r.cells, "nll_paper").values()) for r, _ in beside]
-        save_png(dots(names, ours, [paper for _, paper in beside], "nll_paper"), folder / "table1.png")
-        lines += ["![Ours beside the paper's](table1.png)", ""]
+    if compared := [(row, row.paper) for row in ran if row.paper is not None]:
+        names = [f"{r.arch} {r.set} {r.prior} {r.precision}" for r, _ in compared]
+        ours = [list(by_seed(r.cells, "nll_paper").values()) for r, _ in compared]
+        save_png(dots(names, ours, [paper for _, paper in compared], "nll_paper"), folder / "table1.png")
+        lines += ["![Our values minus the paper's](table1.png)", ""]
     for arch, name in dict.fromkeys((r.arch, r.set) for r in ran):
         column = [r for r in ran if (r.arch, r.set) == (arch, name)]
         curves = {f"{r.prior} {r.precision} s{c['seed']}": c["curve"] for r in column for c in r.cells}
@@ -130,7 +131,7 @@ def _paper_section(cells: Sequence[CellRecord], folder: Path) -> list[str]:
 
 
 def _rows(cells: Sequence[CellRecord]) -> list[_Row]:
-    """The paper's cells, each beside ours; controls, beside what the paper has, after each column."""
+    """A row per cell of the paper; after each column, the other strategies of step (ii) as controls."""
     rows: list[_Row] = []
     for arch, sets in PAPER.items():
         for name, metrics in sets.items():
@@ -145,7 +146,7 @@ def _rows(cells: Sequence[CellRecord]) -> list[_Row]:
 
 
 def _by_settings(cells: Sequence[CellRecord], empty: _Row) -> list[_Row]:
-    """A row for each precision, and any other settings, that there are cells of; or one without any."""
+    """A row per precision and settings; one empty row if there are no cells."""
     kinds = sorted({(c["precision"], c["settings_hash"]) for c in cells})
     return [
         empty._replace(precision=precision, cells=[c for c in cells if c["settings_hash"] == settings])
@@ -159,15 +160,15 @@ def _row_line(row: _Row) -> str:
         return head + " not run |" + " |" * 8
     ours = summary(list(by_seed(row.cells, "nll_paper").values()))
     devices = sorted({c["device"] for c in row.cells})
-    less = "" if row.paper is None else f"{ours.mean - row.paper:+.2f}"
+    difference = "" if row.paper is None else f"{ours.mean - row.paper:+.2f}"
     return (
-        f"{head} {ours.mean:.2f} | {number(ours.sd)} | {ours.n} | {interval(ours)} | {less} | "
-        f"{mean(row.cells, 'epochs', 0)} | {row.precision} | {scored_items(row.cells)} | {'; '.join(devices)} |"
+        f"{head} {ours.mean:.2f} | {number(ours.sd)} | {ours.n} | {interval(ours)} | {difference} | "
+        f"{mean(row.cells, 'epochs', 0)} | {row.precision} | {scored_examples(row.cells)} | {'; '.join(devices)} |"
     )
 
 
 def _refits(rows: Sequence[_Row]) -> list[str]:
-    """Each run under a refit with all training items: metrics that never stand in the paper's rows."""
+    """The metrics under a refit to all training examples, which never appear in the paper's rows."""
     lines = []
     for row in rows:
         for metric in ("nll_paper", "nll_paper_short"):
@@ -182,11 +183,11 @@ def _refits(rows: Sequence[_Row]) -> list[str]:
     if not lines:
         return []
     return [
-        "The same runs under a refit, all training items for components and sigma chosen on validation items (`@all`); "
-        "`nll_paper_short` is of 500 samples on the first 2,000 test items:",
+        "The same runs under a refitted prior, with all training examples as components and sigma chosen on validation "
+        "examples (`@all`). `nll_paper_short` uses 500 samples on the first 2,000 test examples:",
         "",
         *table_head(
-            "network", "data", "prior", "precision", "figure", "as trained", "`@all`", "gain", "n", "95 % interval"
+            "network", "data", "prior", "precision", "metric", "as trained", "`@all`", "gain", "n", "95 % interval"
         ),
         *lines,
         "",
@@ -194,7 +195,7 @@ def _refits(rows: Sequence[_Row]) -> list[str]:
 
 
 def _difference(ours: Sequence[CellRecord], theirs: Sequence[CellRecord]) -> Summary | None:
-    """`nll_paper` of ours less theirs, paired by seed and over the same test items; None where that cannot be had."""
+    """`nll_paper` of ours minus theirs, by seed and on the same test examples; None if there are no such pairs."""
     scored = {(c["figures"]["nll_paper_items"], scored_every(c)) for c in (*ours, *theirs)}
     if len(scored) == 1:
         return paired(by_seed(ours, "nll_paper"), by_seed(theirs, "nll_paper"))
@@ -207,7 +208,7 @@ def _difference(ours: Sequence[CellRecord], theirs: Sequence[CellRecord]) -> Sum
 
 
 def _differences(rows: Sequence[_Row]) -> list[str]:
-    """Bype less each other prior, paired by seed."""
+    """`bype` minus each other prior, paired by seed."""
     lines = []
     for row in rows:
         if row.prior != "bype" or not row.cells:
@@ -224,7 +225,7 @@ def _differences(rows: Sequence[_Row]) -> list[str]:
     if not lines:
         return []
     return [
-        "Differences, below zero where ByPE is better; over the items that both were scored on:",
+        "Differences (negative if ByPE is better), on the test examples that both were scored on:",
         "",
         *table_head("network", "data", "precision", "difference", "paper", "ours", "n", "95 % interval"),
         *lines,
@@ -233,7 +234,7 @@ def _differences(rows: Sequence[_Row]) -> list[str]:
 
 
 def _claims(rows: Sequence[_Row]) -> list[str]:
-    """C1 and C2 as far as the cells go: a lead is shown where the interval of each paired difference excludes zero."""
+    """Claims C1 and C2; a lead is significant if the interval of each paired difference excludes zero."""
     by_precision: dict[tuple[str, str, str | None], dict[str, list[CellRecord]]] = {}
     for row in rows:
         if row.cells and row.paper is not None:
@@ -244,36 +245,39 @@ def _claims(rows: Sequence[_Row]) -> list[str]:
             columns.setdefault((arch, name), []).append(own)
     total = sum(len(sets) for sets in PAPER.values())
     if not columns:
-        return [f"Claims C1 and C2 are of whole columns; of the {total} none is whole yet.", ""]
-    # Of a column at several precisions, the one with the most runs.
-    whole = [max(found, key=lambda own: sum(map(len, own.values()))) for found in columns.values()]
+        return [f"Claims C1 and C2 are about complete columns; none of the {total} is complete yet.", ""]
+    # If a column is complete at several precisions, the one with the most runs counts.
+    complete = [max(found, key=lambda own: sum(map(len, own.values()))) for found in columns.values()]
 
     def counts(pairs: Sequence[tuple[str, str]]) -> tuple[int, int]:
-        """In how many columns the first of every pair is lower, and in how many that is shown."""
-        differences = [[_difference(own[a], own[b]) for a, b in pairs] for own in whole]
+        """The number of columns in which the first of every pair is lower, and in which significantly."""
+        differences = [[_difference(own[a], own[b]) for a, b in pairs] for own in complete]
         leads = [all(d is not None and d.mean < 0 for d in column) for column in differences]
-        shown = [all(d is not None and d.interval and d.interval[1] < 0 for d in column) for column in differences]
-        return sum(leads), sum(shown)
+        significant = [
+            all(d is not None and d.interval and d.interval[1] < 0 for d in column) for column in differences
+        ]
+        return sum(leads), sum(significant)
 
     lowest = counts([("bype", p) for p in PRIORS if p != "bype"])
     beaten = counts([(p, "standard") for p in PRIORS if p != "standard"])
     return [
-        f"Claim C1, ByPE has the lowest figure in all {total} columns: of the {len(whole)} that are whole here, it has "
-        f"it in {lowest[0]}, and in {lowest[1]} each 95 % interval of its lead excludes zero. Claim C2, the priors "
-        f"built from data all beat the standard one: in {beaten[0]} of {len(whole)}, so shown in {beaten[1]}.",
+        f"Claim C1, ByPE has the lowest value in all {total} columns. Complete columns: {len(complete)}; ByPE is "
+        f"lowest in {lowest[0]}; every 95 % interval of its lead excludes zero in {lowest[1]}. Claim C2, all priors "
+        f"built from data are better than the standard prior: in {beaten[0]} of {len(complete)} complete columns; "
+        f"every 95 % interval excludes zero in {beaten[1]}.",
         "",
     ]
 
 
 def _short_section(cells: Sequence[CellRecord]) -> list[str]:
-    """Cells of Table 1 at protocol short, which stand beside nothing of the paper's."""
+    """The cells at protocol `short`, which are not comparable with the paper."""
     if not cells:
         return []
     lines = [
-        "## Table 1's cells at protocol `short`",
+        "## Cells of Table 1, protocol `short`",
         "",
-        f"{UNIT} 30 epochs, warm-up 10, far from the end of training: to be compared with one another, not with the "
-        "paper. `nll_paper_short` is of 500 samples on the first 2,000 test items.",
+        f"{UNIT} 30 epochs, warm-up 10: far from the end of training, so that these rows are comparable with one "
+        "another, not with the paper. `nll_paper_short` uses 500 samples on the first 2,000 test examples.",
         "",
         *table_head(
             "network", "data", "prior", "precision", "n", "`nll_paper_short`", "validation loss", "kNN, K = 5 (%)",
@@ -292,13 +296,13 @@ def _short_section(cells: Sequence[CellRecord]) -> list[str]:
 
 
 def _column_order(cell: CellRecord) -> tuple[int, int]:
-    """Where a cell's column stands in Table 1; other networks and sets come last."""
+    """Sort key: the place of the column in Table 1; other networks and data sets come last."""
     archs, sets = [*PAPER, cell["arch"]], [*PAPER["vae"], cell["set"]]
     return archs.index(cell["arch"]), sets.index(cell["set"])
 
 
 EXPERIMENT = Experiment(
-    NAME, "Table 1 of the paper: every data set and network under every prior.", table1, section=section,
+    NAME, "Table 1 of the paper: all data sets and networks with each prior.", table1, section=section,
     shown={"paper": ("nll_paper", "nll_paper_items", "epochs"), "short": ("nll_paper_short", "val_loss")},
     options=("protocol", "precision"),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""`trunk`: the four priors at protocol short, the baseline of every later change."""
+"""`trunk`: the baseline, four priors at protocol short."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +12,7 @@ from bype.experiments.markdown import (
     number,
     prior_label,
     prior_order,
-    scored_items,
+    scored_examples,
     table_head,
 )
 from bype.experiments.records import CellRecord, by_seed
@@ -23,7 +23,7 @@ RUNS = (("standard", "fp32"), ("vamp", "fp32"), ("bype", "fp32"), ("bype", "bf16
 
 
 def baseline(selection: Selection) -> list[Cell]:
-    """The four priors, and `bype` in bf16; the full evaluation at seed 0."""
+    """The four priors, and `bype` in bf16; seed 0 gets the full evaluation too."""
     cells = []
     for seed in selection.seeds or (0,):
         for prior, precision in RUNS:
@@ -34,17 +34,17 @@ def baseline(selection: Selection) -> list[Cell]:
 
 
 def section(cells: Sequence[CellRecord], folder: Path) -> list[str]:
-    """The four priors at protocol short."""
+    """A row per prior and precision."""
     mine = [c for c in cells if c["experiment"] == NAME]
     if not mine:
         return []
     lines = [
-        "## The trunk: four priors, protocol `short`",
+        "## Baseline: four priors, protocol `short`",
         "",
-        f"{UNIT} MNIST, MLP VAE, M = 500, 30 epochs, warm-up 10, far from the end of training.",
+        f"{UNIT} MNIST, MLP VAE, M = 500, 30 epochs, warm-up 10: far from the end of training.",
         "",
         *table_head(
-            "prior", "precision", "n", "`nll_paper_short`", "sd", "`nll_paper`", "its test items", "kNN, K = 5 (%)",
+            "prior", "precision", "n", "`nll_paper_short`", "sd", "`nll_paper`", "test examples", "kNN, K = 5 (%)",
             "active units",
         ),
     ]  # fmt: skip
@@ -53,11 +53,11 @@ def section(cells: Sequence[CellRecord], folder: Path) -> list[str]:
         short, full = summary(list(by_seed(own, "nll_paper_short").values())), counted_mean(own, "nll_paper")
         lines.append(
             f"| {prior} | {precision} | {short.n} | {short.mean:.2f} | {number(short.sd)} | {full} | "
-            f"{scored_items(own)} | {mean(own, 'knn_5')} | {mean(own, 'active_units', 1)} |"
+            f"{scored_examples(own)} | {mean(own, 'knn_5')} | {mean(own, 'active_units', 1)} |"
         )
     return [*lines, ""]
 
 
 EXPERIMENT = Experiment(
-    NAME, "The four priors on MNIST, protocol short.", baseline, shown={"short": ("nll_paper_short",)}, section=section
+    NAME, "The baseline: four priors on MNIST.", baseline, shown={"short": ("nll_paper_short",)}, section=section
 )
