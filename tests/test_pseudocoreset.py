@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 import bype
+from bype.core.graphs import Capture
 from bype.core.precision import cumsum_by_products
 from bype.distributions.mixtures import IsotropicMixture
 from bype.distributions.pixels import (
@@ -399,7 +400,7 @@ def test_a_recorded_inner_step_is_that_of_its_own_data_and_generator(tiny, monke
 
     def capture(step, moved, generator, what):  # as on CUDA, which keeps the recording and nothing of the closure
         recorded.append(generator.initial_seed())
-        return lambda: None
+        return Capture(lambda: None, failed=False)
 
     monkeypatch.setattr("bype.pseudocoreset.paper.capture", capture)
     model, strategy = small(tiny), Algorithm2(steps=1)

@@ -1,6 +1,5 @@
 import copy
 import math
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -394,34 +393,43 @@ def test_retrieval_with_all_exemplars_is_exact_and_with_few_is_another_run(tiny)
 
 
 @pytest.mark.parametrize("user", ["nothing", "legacy", "matmul", "all"])
-def test_products_are_full_float32_unless_tf32_is_asked_for(user):
-    code = f"""
-import torch
-from bype.core.precision import product_precision
-import bype
-backends = torch.backends
-parts = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul, backends.mkldnn.conv]
-settings = lambda: [part.fp32_precision for part in parts]
-if {user!r} == "legacy": torch.set_float32_matmul_precision("high")
-if {user!r} == "matmul": backends.cuda.matmul.fp32_precision = "tf32"
-if {user!r} == "all": backends.fp32_precision = "tf32"
-before = settings()
-with product_precision(tf32=True):
-    assert settings() == ["tf32"] * 3 + ["ieee"] * 2, settings()
-    with product_precision(tf32=False):
-        assert settings() == ["ieee"] * 5, settings()
-    assert settings() == ["tf32"] * 3 + ["ieee"] * 2, settings()
-assert settings() == before, settings()
-backends.fp32_precision = "ieee"
-if {user!r} in ("nothing", "all"):  # what was left to its parent still is
-    assert backends.cuda.matmul.fp32_precision == "ieee"
-data = bype.load("digits")
-model = bype.build_model(data, n_components=5, latent_dim=2, hidden_dim=8)
-bype.train(model, data, epochs=1, warmup=0)
-bype.evaluate(model, data, n_samples=1)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+def test_products_are_full_float32_unless_tf32_is_asked_for(start, tmp_path, user):
+    process = start(_products, user)
+    process.join(120)
+    assert process.exitcode == 0, (tmp_path / "log").read_text()
+
+
+def _products(user):
+    """In a process of its own, whose settings nobody has touched."""
+    from bype.core.precision import product_precision
+
+    backends = torch.backends
+    parts = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
+    parts += [backends.mkldnn.matmul, backends.mkldnn.conv]
+
+    def settings():
+        return [part.fp32_precision for part in parts]
+
+    if user == "legacy":
+        torch.set_float32_matmul_precision("high")
+    if user == "matmul":
+        backends.cuda.matmul.fp32_precision = "tf32"
+    if user == "all":
+        backends.fp32_precision = "tf32"
+    before = settings()
+    with product_precision(tf32=True):
+        assert settings() == ["tf32"] * 3 + ["ieee"] * 2, settings()
+        with product_precision(tf32=False):
+            assert settings() == ["ieee"] * 5, settings()
+        assert settings() == ["tf32"] * 3 + ["ieee"] * 2, settings()
+    assert settings() == before, settings()
+    backends.fp32_precision = "ieee"
+    if user in ("nothing", "all"):  # what was left to its parent still is
+        assert backends.cuda.matmul.fp32_precision == "ieee"
+    data = bype.load("digits")
+    model = bype.build_model(data, n_components=5, latent_dim=2, hidden_dim=8)
+    bype.train(model, data, epochs=1, warmup=0)
+    bype.evaluate(model, data, n_samples=1)
 
 
 def test_training_and_scoring_leave_the_process_as_it_was(tiny):

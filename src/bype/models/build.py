@@ -10,7 +10,7 @@ from bype.core.names import ARCHS, LIKELIHOODS, PRIORS, STRATEGIES
 from bype.data.images import Dataset
 from bype.models.two_level import TwoLevelVAE
 from bype.models.vae import VAE
-from bype.networks.base import Networks
+from bype.networks.architecture import Networks
 from bype.networks.layers import Init, init_dense
 from bype.priors.base import Prior, PriorOptions
 

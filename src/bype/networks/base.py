@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +11,6 @@ from torch.distributions import Distribution
 from bype.distributions.normal import DiagonalNormal
 from bype.networks.layers import full_precision
 from bype.networks.likelihoods import Likelihood
-
-if TYPE_CHECKING:
-    from bype.networks.two_level import LowerEncoder, LowerPrior
 
 LOG_VARIANCE_RANGE = (-6.0, 2.0)
 
@@ -91,13 +87,3 @@ class Decoder(nn.Module, ABC):
         """p(x|z) of latents (\\*batch, D), batch shape (\\*batch), event shape (c, h, w)."""
         image = full_precision(self.image(z.reshape(-1, z.shape[-1])))
         return self.likelihood(image.view(*z.shape[:-1], *self.shape))
-
-
-class Networks(NamedTuple):
-    """An architecture: an encoder and a decoder, and with two levels of latents two networks more."""
-
-    encoder: Encoder
-    decoder: Decoder
-    lower_encoder: "LowerEncoder | None" = None  # q(z1|x,z2)
-    lower_prior: "LowerPrior | None" = None  # p(z1|z2)
-    components: int = 500  # M, unless the user or a small data set says otherwise

@@ -6,10 +6,12 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from bype.networks.base import Decoder, Encoder, Networks
+from bype.networks.architecture import Networks
+from bype.networks.base import Decoder, Encoder
 from bype.networks.layers import GatedConv2d, GatedLinear, channels_last, halved, in_chunks
 from bype.networks.likelihoods import Likelihood
-from bype.networks.two_level import JoinedLatents, LowerEncoder, LowerPrior
+from bype.networks.lower import LowerEncoder, LowerPrior
+from bype.networks.two_level import JoinedLatents
 
 # Channels, kernel size and stride of each layer.
 TOP_LAYERS = ((32, 7, 1), (32, 3, 2), (64, 5, 1), (64, 3, 2), (6, 3, 1))

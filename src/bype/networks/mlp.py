@@ -4,7 +4,8 @@ import math
 
 from torch import Tensor, nn
 
-from bype.networks.base import Decoder, Encoder, Networks
+from bype.networks.architecture import Networks
+from bype.networks.base import Decoder, Encoder
 from bype.networks.layers import gated_mlp
 from bype.networks.likelihoods import Likelihood
 

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from bype.networks.base import Decoder, Encoder, Networks
+from bype.networks.architecture import Networks
+from bype.networks.base import Decoder, Encoder
 from bype.networks.layers import channels_last, halved, in_chunks
 from bype.networks.likelihoods import Likelihood
 

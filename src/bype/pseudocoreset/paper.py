@@ -5,7 +5,7 @@ from typing import NamedTuple, Self
 import torch
 
 from bype.core.config import Config
-from bype.core.graphs import Step, capture
+from bype.core.graphs import Capture, Step, capture
 from bype.data.images import Images
 from bype.models.vae import VAE
 from bype.pseudocoreset.adam import Adam
@@ -63,14 +63,16 @@ class Algorithm2(Strategy):
     def update(self, model: VAE, data: Images, generator: torch.Generator) -> dict[str, float]:
         """Algorithm 2."""
         points = pseudocoreset(model)
+        self.invalidated_graphs = False
         # On CUDA the inner step is recorded once, for the objects it then knows (and holds: their ids stay theirs).
         known = (model, data, generator)
         key = (*map(id, known), points.pseudo_inputs.data_ptr(), points.weights.data_ptr())
         if self.prepared is None or self.prepared.key != key:
             step, adam = self.prepare(model, data, generator)
             mutated = [points.pseudo_inputs, points.weights, *adam.tensors()]
-            run = capture(step, mutated, generator, "step (ii)") if self.graph else step
-            self.prepared = Prepared(key, known, run, adam)
+            captured = capture(step, mutated, generator, "step (ii)") if self.graph else Capture(step, failed=False)
+            self.invalidated_graphs = captured.failed
+            self.prepared = Prepared(key, known, captured.run, adam)
         self.prepared.adam.reset()
         for _ in range(self.steps):
             self.prepared.run()

@@ -25,6 +25,8 @@ class Strategy(ABC):
     remedy = ""
     #: Whether its inner step may be recorded as a CUDA graph; a trainer sets it.
     graph = True
+    #: Whether the last update tried to record a graph and failed, which invalidates other graphs of its generator.
+    invalidated_graphs = False
 
     @classmethod
     def from_options(cls, options: Config) -> Self:

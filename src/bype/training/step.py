@@ -123,7 +123,7 @@ class LocalSteps(Steps):
         count = max(-(-len(images) // batch_size), graphs.WARMUPS)
         self._lines = torch.zeros(count, 4, dtype=model.dtype, device=device)
         self._line = torch.zeros(1, dtype=torch.long, device=device)
-        self._full_step: graphs.Step | None = None
+        self._full_step: graphs.Capture | None = None
 
     def run(self, order: Tensor, beta: float) -> EpochSums:
         """Takes the steps of one epoch."""
@@ -138,7 +138,7 @@ class LocalSteps(Steps):
                 self._index.copy_(index)
                 if self._full_step is None:
                     self._full_step = self._make_full_step()
-                self._full_step()
+                self._full_step.run()
         lines = self._lines[: len(batches)].cpu().double()
         skipped = lines[:, 3] > 0
         log_likelihood, kl, kl_z1, _ = lines[~skipped].sum(0).tolist()
@@ -146,8 +146,9 @@ class LocalSteps(Steps):
         return EpochSums(log_likelihood, kl, kl_z1, n, skipped.tolist())
 
     def reset(self) -> None:
-        """Drops the recording."""
-        self._full_step = None
+        """Drops the recording; a step that could not be recorded stays eager."""
+        if self._full_step is not None and not self._full_step.failed:
+            self._full_step = None
 
     def network_step(self, index: Tensor, beta: float | Tensor) -> StepInfo:
         """Step (i) on the training examples at `index`."""
@@ -169,18 +170,18 @@ class LocalSteps(Steps):
         self._lines.index_copy_(0, self._line, line[None])
         self._line += 1
 
-    def _make_full_step(self) -> graphs.Step:
+    def _make_full_step(self) -> graphs.Capture:
         """The step on the batch at `_index`, recorded where possible."""
 
         def step() -> None:
             self._step(self._index)
 
         if not self.graph:
-            return step
+            return graphs.Capture(step, failed=False)
         if not self.model.prior.fixed_shapes:
             if graphs.available(self.generator.device):
                 log.warning("training: CUDA graph disabled: the number of components varies; running eagerly")
-            return step
+            return graphs.Capture(step, failed=False)
         cache = [] if self.model.cached_features is None else [self.model.cached_features]
         mutated = [*self.model.state_dict().values(), *cache, *self.optimizer.prepare(), self._lines, self._line]
         return graphs.capture(step, mutated, self.generator, "training")

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bype.core import graphs
 from bype.core.config import MAX_INT, PRECISIONS
 from bype.core.errors import InputError
 from bype.core.precision import deterministic_algorithms, flush_denormals, product_precision
@@ -190,14 +189,13 @@ class Trainer:
                 raise diagnosis.no_validation(epoch, before_update, "before step (ii)")
             start = self._now()
             self.model.eval()
-            failed_before = graphs.failed_captures()
             try:
                 metrics |= self.strategy.update(self.model, self.data.train, self.generator)
             except RuntimeError:
                 diagnosis.check_coreset(points, epoch, self.strategy.remedy)  # weights of NaN cannot be sampled from
                 raise
             diagnosis.check_coreset(points, epoch, self.strategy.remedy)
-            if graphs.failed_captures() != failed_before:
+            if self.strategy.invalidated_graphs:
                 self.steps.reset()
             metrics["seconds_coreset"] = self._now() - start
         return metrics | coreset_metrics(points, self.data.train)
