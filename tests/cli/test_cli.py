@@ -9,12 +9,19 @@ import pytest
 import torch
 from PIL import Image
 
+from bype.cli.commands import COMMANDS, import_command
 from bype.core.errors import InputError
 
 SMALL = ["--components", 20, "--exemplars", 30, "--latent-dim", 6, "--hidden-dim", 24, "--warmup", 2, "--device", "cpu"]
 
 
-@pytest.mark.parametrize("args", [["--help"], ["train", "--help"], ["--version"], ["train", "--nonsense"]])
+@pytest.mark.parametrize(
+    "args",
+    [
+        [], ["--help"], ["--version"], ["--nonsense"], ["nonsense"], ["data", "--help"], ["data", "nonsense"],
+        ["train", "--help"], ["train", "--nonsense"],
+    ],
+)  # fmt: skip
 def test_nothing_heavy_is_imported_to_help(args):
     code = (
         "import sys; sys.argv = ['bype', *sys.argv[1:]]\n"
@@ -25,6 +32,24 @@ def test_nothing_heavy_is_imported_to_help(args):
     )
     out = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "[]"
+
+
+def test_every_command_of_the_table_has_a_help(run_cli):
+    code, listed, _ = run_cli("--help")
+    assert code == 0
+    for name, command in COMMANDS.items():
+        code, out, err = run_cli(*name.split(), "--help")
+        assert code == 0, err
+        assert f"Usage: bype {name} [OPTIONS]" in out
+        assert import_command(name).name == name.split()[-1]
+        group = listed if " " not in name else run_cli(name.split()[0], "--help")[1]
+        assert f"  {name.split()[-1]} " in group
+        assert command.summary[:30] in group
+
+
+def test_a_command_mistyped_is_suggested(run_cli):
+    assert run_cli("trian")[2] == "bype: No such command 'trian'. Did you mean 'train'? (see `bype --help`)\n"
+    assert run_cli("data", "lst")[2] == "bype: No such command 'lst'. Did you mean 'list'? (see `bype data --help`)\n"
 
 
 def test_module_and_lazy_names():
@@ -489,12 +514,12 @@ def test_a_set_that_is_damaged_keeps_no_other_from_being_checked(run_cli, tmp_pa
 
 
 def test_stopped_before_an_epoch_was_saved_promises_nothing(monkeypatch, run_cli):
-    import bype.cli
+    import bype.cli.entry
     import bype.runs.saving
     import bype.runs.scoring
 
     monkeypatch.setattr(bype.runs.saving, "_saved", False)
     monkeypatch.setattr(bype.runs.scoring, "_kept", set())
-    assert bype.cli._what_is_kept() == "stopped"
+    assert bype.cli.entry._what_is_kept() == "stopped"
     monkeypatch.setattr(bype.runs.saving, "_saved", True)
-    assert bype.cli._what_is_kept() == "stopped; the last finished epoch is saved"
+    assert bype.cli.entry._what_is_kept() == "stopped; the last finished epoch is saved"

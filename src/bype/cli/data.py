@@ -4,37 +4,34 @@ from typing import Annotated, Any
 
 import typer
 
-from bype.cli.app import DataDir, Device, Json, data_app, print_json
+from bype.cli.options import DataDir, Device, Json, print_json
+from bype.core import console
 from bype.core.errors import InputError
+from bype.data import catalog, fetch
 
 
-@data_app.command("list")
 def data_list(
     data_dir: DataDir = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """The data sets that bype knows, and where each was found."""
-    from bype import data
-    from bype.core import console
-
     rows = [
         {
             "name": name,
             "what": known.summary,
-            "where": "installed" if not known.files else str(data.find(name, data_dir) or "not found"),
+            "where": "installed" if not known.files else str(catalog.find(name, data_dir) or "not found"),
         }
-        for name, known in data.PUBLISHED.items()
+        for name, known in catalog.PUBLISHED.items()
     ]
     if as_json:
         found = [row | {"found": row["where"] != "not found"} for row in rows]
-        print_json({"sets": found, "looked_in": [str(r) for r in data.roots(data_dir)]})
+        print_json({"sets": found, "looked_in": [str(r) for r in catalog.roots(data_dir)]})
         return
     console.table(rows)
-    print("looked in: " + ", ".join(str(r) for r in data.roots(data_dir)))
+    print("looked in: " + ", ".join(str(r) for r in catalog.roots(data_dir)))
 
 
-@data_app.command("fetch")
 def data_fetch(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Which set [default: all].")] = None,
     mirror: Annotated[
@@ -48,9 +45,6 @@ def data_fetch(
     as_json: Json = False,
 ) -> None:
     """Fetch published sets: resumed where a download broke off, checked by SHA-256 before they count."""
-    from bype.core import console
-    from bype.data import fetch
-
     names = list(fetch.FILES) if name is None else [name]
     with console.downloads() as progress:
         files = {n: fetch.fetch(n, data_dir, mirror=mirror, progress=progress) for n in names}
@@ -61,7 +55,6 @@ def data_fetch(
         print("\n".join(paths) if paths else f"{n}: comes with scikit-learn")
 
 
-@data_app.command("check")
 def data_check(
     name: Annotated[str | None, typer.Argument(metavar="[SET]", help="A name or path [default: all found].")] = None,
     resize: Annotated[str | None, typer.Option("--resize", metavar="HxW", help="As train takes it.")] = None,
@@ -70,11 +63,7 @@ def data_check(
     as_json: Json = False,
 ) -> None:
     """Read a set as `train` would, compare published files with their published sums, and say what is there."""
-    from bype import data
-    from bype.core import console
-    from bype.data import fetch
-
-    names = [n for n, known in data.PUBLISHED.items() if not known.files or data.find(n, data_dir)]
+    names = [n for n, known in catalog.PUBLISHED.items() if not known.files or catalog.find(n, data_dir)]
     rows: list[dict[str, Any]] = []
     damaged: list[InputError] = []
     for n in names if name is None else [name]:

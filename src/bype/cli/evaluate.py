@@ -6,12 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
-from bype.cli.app import Device, Json, RunPath, Seed, app, load_run, parse_int, print_json
+from bype.cli.loading import load_run
+from bype.cli.options import Device, Json, RunPath, Seed, parse_int, print_json
+from bype.core import console
 from bype.core.config import MAX_INT
 from bype.core.errors import InputError
+from bype.evaluation import metrics
+from bype.runs.evaluations import Evaluations
+from bype.runs.run import Run
+from bype.training import refitting
 
 
-@app.command()
 def evaluate(
     run: RunPath,
     set_: Annotated[str | None, typer.Argument(metavar="[SET]", help="Another data set than the run's.")] = None,
@@ -43,20 +48,14 @@ def evaluate(
     if ks is not None and with_ is not None:
         raise InputError(f"--k: expected it without --with, under which neighbours are the same, got --with {with_}")
 
-    from bype.core import console
-    from bype.evaluation.metrics import evaluate as figures_of
-    from bype.evaluation.metrics import evaluate_under
-    from bype.runs.evaluations import Evaluations
-    from bype.runs.run import Run
-
     results = Evaluations(Run(run))
     results.figures()  # a damaged record is refused before anything is scored
     place, own, model = load_run(run, device)
     data = own if set_ is None or place.is_set(set_) else place.load_data(own.train.pixels.device, set_)
     if with_ is None:
-        score = partial(figures_of, ks=ks, trained_on=data is own)
+        score = partial(metrics.evaluate, ks=ks, trained_on=data is own)
     else:
-        score = partial(evaluate_under, prior=results.load_refit(with_, own), name=with_)
+        score = partial(metrics.evaluate_under, prior=results.load_refit(with_, own), name=with_)
     scoring = results.scoring(split, samples=samples, items=items, seed=seed, refit=with_) if data is own else None
     options: dict[str, Any] = {"split": split, "n_samples": samples, "n_items": items, "seed": seed, "scoring": scoring}
     with console.items(str(run)) as progress:
@@ -72,8 +71,6 @@ def evaluate(
 
 
 def _show(run: Path, what: dict[str, Any], figures: dict[str, Any], *, as_json: bool) -> None:
-    from bype.core import console
-
     if as_json:
         print_json({"run": str(run), **what, **figures})
     else:
@@ -83,7 +80,6 @@ def _show(run: Path, what: dict[str, Any], figures: dict[str, Any], *, as_json: 
         console.table([{"figure": name, "value": value} for name, value in rows.items()], title)
 
 
-@app.command()
 def refit(
     run: RunPath,
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="What to call the new prior.")],
@@ -100,15 +96,10 @@ def refit(
     if points != "all" and count is None:
         raise InputError(f"--points: expected all or a number, got {points!r:.60}")
 
-    from bype.core import console
-    from bype.runs.evaluations import Evaluations
-    from bype.runs.run import Run
-    from bype.training.refitting import refit as refit_prior
-
     results = Evaluations(Run(run))
     results.check_refit_name(name)
     _, data, model = load_run(run, device)
-    prior = refit_prior(
+    prior = refitting.refit(
         model, data, points=count, em=em, seed=seed, report=lambda line: console.report(f"{name}: {line}")
     )
     record = results.save_refit(name, prior, method="em" if em is not None else "points", seed=seed)

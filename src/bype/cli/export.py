@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
-from bype.cli.app import Device, Json, RunPath, app, expand_user, load_run, print_json
+from bype.cli.loading import load_run
+from bype.cli.options import Device, Json, RunPath, expand_user, print_json
+from bype.export.coreset import export_coreset
 
 
-@app.command()
 def coreset(
     run: RunPath,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", callback=expand_user, help="Where the files go.")],
@@ -16,8 +17,6 @@ def coreset(
     as_json: Json = False,
 ) -> None:
     """Write a run's pseudocoreset as plain files: points.npy, weights.csv, gallery.png."""
-    from bype.export.coreset import export_coreset
-
     _, data, model = load_run(run, device)
     result = export_coreset(model, data, out)
     if as_json:

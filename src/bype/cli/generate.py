@@ -1,33 +1,24 @@
 """`sample`, `reconstruct`, `interpolate`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import torch
 import typer
+from torch import Tensor
 
-from bype.cli.app import (
-    Device,
-    Json,
-    PngOut,
-    RunPath,
-    Seed,
-    app,
-    expand_user,
-    load_run,
-    new_generator,
-    parse_int,
-    print_written,
-)
+from bype.cli.loading import load_run
+from bype.cli.options import Device, Json, PngOut, RunPath, Seed, expand_user, parse_int, print_written
 from bype.core.config import MAX_INT
 from bype.core.errors import InputError
+from bype.data.catalog import read_like
+from bype.data.images import Dataset
+from bype.export.samples import save_samples
+from bype.models import generation
+from bype.models.observing import model_inputs
+from bype.viz import charts, images
 
-if TYPE_CHECKING:
-    from torch import Tensor
 
-    from bype.data.images import Dataset
-
-
-@app.command()
 def sample(
     run: RunPath,
     out: Annotated[
@@ -56,21 +47,17 @@ def sample(
     if out.suffix not in (".png", ".npz"):
         raise InputError(f"--out: expected a name that ends in .png or .npz, got {out}")
 
-    from bype.models.generation import plates as draw_plates
-    from bype.viz import charts
-    from bype.viz import images as pictures
-
     place, data, model = load_run(run, device, with_)
-    generator = new_generator(seed, data.train.pixels.device)
+    generator = _generator(seed, data.train.pixels.device)
     if plates:
         try:
-            plate = draw_plates(model, n or 16, generator=generator)
+            plate = generation.plates(model, n or 16, generator=generator)
         except ValueError as e:
             raise InputError(f"--plates: {e}") from None
         if out.suffix == ".png":
-            pictures.save_png(charts.plates(plate), out)
+            images.save_png(charts.plates(plate), out)
         else:
-            _save_npz(out, plate.images.flatten(0, 1), plate.components.repeat_interleave(plate.images.shape[1]))
+            save_samples(out, plate.images.flatten(0, 1), plate.components.repeat_interleave(plate.images.shape[1]))
         count = plate.images.shape[:2].numel()
     else:
         image = None if like is None else _image(like, data, place.config().resize)
@@ -79,42 +66,27 @@ def sample(
         except ValueError as e:
             raise InputError(f"sample {run}: {e}") from None
         if out.suffix == ".png":
-            pictures.save_png(pictures.grid(drawn.images), out)
+            images.save_png(images.grid(drawn.images), out)
         else:
-            _save_npz(out, drawn.images, drawn.components)
+            save_samples(out, drawn.images, drawn.components)
         count = len(drawn.images)
     print_written(out, count, as_json)
 
 
-def _save_npz(path: Path, images: "Tensor", components: "Tensor | None") -> None:
-    import numpy as np
-
-    from bype.core.files import write
-
-    arrays = {"images": images.detach().cpu().float().numpy()}
-    if components is not None:
-        arrays["components"] = components.cpu().numpy()
-
-    def fill(temporary: Path) -> None:
-        with temporary.open("wb") as f:  # an open file, for a name would get .npz appended
-            np.savez(f, **arrays)  # type: ignore[arg-type]
-
-    write(path, fill)
+def _generator(seed: int, device: torch.device) -> torch.Generator:
+    return torch.Generator(device).manual_seed(seed)
 
 
-def _image(like: str, data: "Dataset", resize: str | None) -> "Tensor":
+def _image(like: str, data: Dataset, resize: str | None) -> Tensor:
     """An image by file, or a test item by number."""
-    from bype import data as sets
-
     item = parse_int(like)
     if item is None:
-        return sets.read_like(like, data, resize=resize)
+        return read_like(like, data, resize=resize)
     if item >= len(data.test):
         raise InputError(f"--like: expected a file or a test item from 0 to {len(data.test) - 1}, got {like}")
     return data.test.scaled(slice(item, item + 1))[0]
 
 
-@app.command()
 def reconstruct(
     run: RunPath,
     out: PngOut,
@@ -123,19 +95,13 @@ def reconstruct(
     as_json: Json = False,
 ) -> None:
     """Draw test items and, below each, its reconstruction."""
-    import torch
-
-    from bype.models.observing import model_inputs
-    from bype.viz import images as pictures
-
     _, data, model = load_run(run, device)
     items = data.test.first(n)
     x = torch.cat(list(model_inputs(model, items, seed=0)))
-    pictures.save_png(pictures.pairs(x, model.reconstruct(x)), out)
+    images.save_png(images.pairs(x, model.reconstruct(x)), out)
     print_written(out, len(x), as_json)
 
 
-@app.command()
 def interpolate(
     run: RunPath,
     out: PngOut,
@@ -153,11 +119,6 @@ def interpolate(
     as_json: Json = False,
 ) -> None:
     """Draw the images on the way from one item to another, a straight line in z (Figure 2)."""
-    import torch
-
-    from bype.models.generation import interpolate as interpolate_images
-    from bype.viz import images as pictures
-
     _, data, model = load_run(run, device)
     where = data.test.pixels.device
     if points:
@@ -168,7 +129,7 @@ def interpolate(
     if count < 2:
         raise InputError(f"interpolate {run}: expected at least two {what}s to go between, got {count}")
     if between is None:
-        generator = new_generator(seed, where)
+        generator = _generator(seed, where)
         # Two at a time without replacement, so that no item is led to itself.
         ends = torch.stack([torch.randperm(count, generator=generator, device=where)[:2] for _ in range(rows)])
     else:
@@ -180,6 +141,6 @@ def interpolate(
     start, end = ((model.prior.points_at(i) if points else data.test.scaled(i)) for i in (ends[:, 0], ends[:, -1]))
     assert start is not None
     assert end is not None
-    images = interpolate_images(model, start, end, steps)
-    pictures.save_png(pictures.grid(images.flatten(0, 1), steps), out)
-    print_written(out, images.shape[:2].numel(), as_json)
+    path = generation.interpolate(model, start, end, steps)
+    images.save_png(images.grid(path.flatten(0, 1), steps), out)
+    print_written(out, path.shape[:2].numel(), as_json)

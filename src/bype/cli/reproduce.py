@@ -1,23 +1,24 @@
 """`reproduce`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from bype.cli.app import Device, Json, app, expand_user, parse_int, print_json
+from bype.cli.options import Device, Json, expand_user, parse_int, print_json
+from bype.core import console
+from bype.core.devices import resolve_device
 from bype.core.errors import InputError, TrainingError
-from bype.experiments.cells import EXPERIMENTS
-
-if TYPE_CHECKING:
-    from bype.experiments.cells import Selection
-
+from bype.experiments import campaign
+from bype.experiments.cells import EXPERIMENTS, Selection, select_cells
+from bype.experiments.estimates import parse_duration
+from bype.experiments.ledger import read
+from bype.experiments.render import render as write_page
 
 #: Of one call: a range mistyped is not a list without an end.
 MAX_SEEDS = 1000
 
 
-@app.command()
 def reproduce(
     what: Annotated[
         str | None, typer.Argument(metavar="[WHAT]", help=f"An experiment: {', '.join(EXPERIMENTS)}.")
@@ -65,13 +66,9 @@ def reproduce(
         raise InputError(f"reproduce: expected an experiment ({', '.join(EXPERIMENTS)}) or --render, got neither")
     result: dict[str, Any] = {"experiment": what}
     if what is not None:
-        from bype.experiments.cells import Selection
-
         asked = Selection(dataset, arch, prior, coreset, _seeds(seeds), protocol, precision, device)
         result |= _run_experiment(what, asked, shard, budget, partial, list_, ledger, runs)
     if render:
-        from bype.experiments.render import render as write_page
-
         result["page"] = str(write_page(ledger))
     if as_json:
         print_json(result)
@@ -93,7 +90,7 @@ def reproduce(
 
 def _run_experiment(
     what: str,
-    asked: "Selection",
+    asked: Selection,
     shard: str | None,
     budget: str | None,
     partial: bool,
@@ -101,13 +98,6 @@ def _run_experiment(
     ledger: Path,
     runs: Path,
 ) -> dict[str, Any]:
-    from bype.core import console
-    from bype.core.devices import resolve_device
-    from bype.experiments import campaign
-    from bype.experiments.cells import select_cells
-    from bype.experiments.estimates import parse_duration
-    from bype.experiments.ledger import read
-
     resolve_device(asked.device)
     seconds = parse_duration(budget) if budget is not None else float("inf")
     cells = select_cells(what, asked)

@@ -1,4 +1,4 @@
-"""`train` and `demo`."""
+"""`train`."""
 
 import dataclasses
 import inspect
@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bype.cli.app import Device, Json, app, expand_user, print_json
+from bype.cli.options import Json, print_json
+from bype.core import console
 from bype.core.config import Config, flag_name
 
 
@@ -43,7 +44,6 @@ def with_config(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-@app.command()
 @with_config
 def train(
     ctx: typer.Context,
@@ -58,7 +58,7 @@ def train(
     config = Config(**options)
     path = out or Path("runs") / config.name
 
-    from bype.core import console
+    # Imported here, so that the help and the usage errors of the command with the most options need no torch.
     from bype.runs.fitting import fit
     from bype.runs.run import Run
     from bype.training.trackers.terminal import epochs
@@ -92,24 +92,3 @@ def train(
 def _was_given(ctx: typer.Context, name: str) -> bool:
     source = ctx.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
-
-
-@app.command()
-def demo(
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", callback=expand_user, help="Where runs and pictures go.")
-    ] = Path("runs/demo"),
-    device: Device = "auto",
-    as_json: Json = False,
-) -> None:
-    """Train the four priors on 8x8 digits, side by side, and draw what they learned."""
-    from bype.experiments.demo import run_demo
-
-    rows = run_demo(out, device)
-    if as_json:
-        print_json({"out": str(out), "priors": rows})
-    else:
-        from bype.core import console
-
-        console.table(rows, "digits, test items")
-        print(f"pictures: {out}")

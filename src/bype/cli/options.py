@@ -1,31 +1,15 @@
-"""What the commands share: the application, options of one name and meaning, how a run is loaded, how one is told."""
+"""Options of one name and meaning in all commands, parsing of their values, and printing of results."""
 
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from bype.core.config import DEVICES, MAX_INT
 from bype.core.errors import InputError
 from bype.core.files import expand_path
-
-if TYPE_CHECKING:
-    import torch
-
-    from bype.data.images import Dataset
-    from bype.models.vae import VAE
-    from bype.runs.run import Run
-
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="Variational autoencoders whose prior is built from data.",
-)
-data_app = typer.Typer(help="The data sets.")
-app.add_typer(data_app, name="data")
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
@@ -68,27 +52,6 @@ def _png(out: Path) -> Path:
 
 
 PngOut = Annotated[Path, typer.Option("--out", metavar="FILE.png", callback=_png, help="Where the picture goes.")]
-
-
-def load_run(path: Path, device: str, refit: str | None = None) -> "tuple[Run, Dataset, VAE]":
-    """A run, its data and its best model, under a refit of its prior if one is named."""
-    from bype.core.devices import resolve_device
-    from bype.runs.evaluations import Evaluations
-    from bype.runs.run import Run
-
-    run = Run(path)
-    data = run.load_data(resolve_device(device))
-    model = run.load_model(data)
-    if refit is not None:
-        model.prior = Evaluations(run).load_refit(refit, data)
-    return run, data, model
-
-
-def new_generator(seed: int, device: "torch.device") -> "torch.Generator":
-    """A generator of random numbers on a device."""
-    import torch
-
-    return torch.Generator(device).manual_seed(seed)
 
 
 def print_json(value: Any) -> None:
