@@ -9,8 +9,7 @@ from bype.cli.options import Device, Json, expand_user, parse_int, print_json
 from bype.core import console
 from bype.core.devices import resolve_device
 from bype.core.errors import InputError, TrainingError
-from bype.experiments import campaign
-from bype.experiments.cells import EXPERIMENTS, Selection, select_cells
+from bype.experiments import campaign, cells
 from bype.experiments.estimates import parse_duration
 from bype.experiments.ledger import read
 from bype.experiments.render import render as write_page
@@ -21,7 +20,7 @@ MAX_SEEDS = 1000
 
 def reproduce(
     what: Annotated[
-        str | None, typer.Argument(metavar="[WHAT]", help=f"An experiment: {', '.join(EXPERIMENTS)}.")
+        str | None, typer.Argument(metavar="[WHAT]", help=f"An experiment: {', '.join(cells.EXPERIMENTS)}.")
     ] = None,
     dataset: Annotated[str | None, typer.Option("--dataset", metavar="SET", help="Only cells of this set.")] = None,
     arch: Annotated[str | None, typer.Option("--arch", metavar="ARCH", help="Only cells with this network.")] = None,
@@ -63,10 +62,10 @@ def reproduce(
 ) -> None:
     """Run an experiment's outstanding cells, cheapest first, each written to the ledger as it ends."""
     if what is None and not render:
-        raise InputError(f"reproduce: expected an experiment ({', '.join(EXPERIMENTS)}) or --render, got neither")
+        raise InputError(f"reproduce: expected an experiment ({', '.join(cells.EXPERIMENTS)}) or --render, got neither")
     result: dict[str, Any] = {"experiment": what}
     if what is not None:
-        asked = Selection(dataset, arch, prior, coreset, _seeds(seeds), protocol, precision, device)
+        asked = cells.Selection(dataset, arch, prior, coreset, _seeds(seeds), protocol, precision, device)
         result |= _run_experiment(what, asked, shard, budget, partial, list_, ledger, runs)
     if render:
         result["page"] = str(write_page(ledger))
@@ -90,7 +89,7 @@ def reproduce(
 
 def _run_experiment(
     what: str,
-    asked: Selection,
+    asked: cells.Selection,
     shard: str | None,
     budget: str | None,
     partial: bool,
@@ -100,15 +99,15 @@ def _run_experiment(
 ) -> dict[str, Any]:
     resolve_device(asked.device)
     seconds = parse_duration(budget) if budget is not None else float("inf")
-    cells = select_cells(what, asked)
+    chosen = cells.select_cells(what, asked)
     if shard is not None:
-        cells = campaign.shard(cells, *_shard(shard))
+        chosen = campaign.shard(chosen, *_shard(shard))
     if list_:
         done, left_out = read(ledger)
         for line in left_out:
             console.report(line)
-        return {"outstanding": [c.id for c in campaign.outstanding(cells, done)]}
-    return campaign.run_cells(cells, ledger, runs, budget=seconds, partial=partial)._asdict()
+        return {"outstanding": [c.id for c in campaign.outstanding(chosen, done)]}
+    return campaign.run_cells(chosen, ledger, runs, budget=seconds, partial=partial)._asdict()
 
 
 def _shard(text: str) -> tuple[int, int]:
