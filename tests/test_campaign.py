@@ -198,7 +198,7 @@ def test_a_cell_that_cannot_be_run_keeps_no_other_from_it(tmp_path, monkeypatch,
     assert f"{cells[1].id}  failed: epoch 1: expected a finite validation loss" in said
     assert "expected a free run folder, got one in use" in said
     assert "cifar10: not found, so that its cells are not started" in said
-    with pytest.raises(InputError, match="data set cifar10: expected"):
+    with pytest.raises(InputError, match=r"data set cifar10: .* not found"):
         campaign.run_cells([elsewhere], tmp_path / "ledger", tmp_path / "runs")
     monkeypatch.setattr(all_cells, "select_cells", lambda what, asked: cells)
     code, out, err = run_cli("reproduce", "trunk", "--ledger", tmp_path / "ledger", "--runs", tmp_path / "runs")

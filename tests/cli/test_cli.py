@@ -79,8 +79,8 @@ def test_module_and_lazy_names():
         ),
         (["train", "digits", "--resize", "8"], 2, "--resize: expected a folder or zip of images to resize, got digits"),
         (["train", "a.zip", "--resize", "8x"], 2, "--resize: expected pixels of a side or HxW"),
-        (["train", "a.npy"], 2, "a.npy: expected a file or folder, got none there"),
-        (["data", "check", "a.npz"], 2, "a.npz: expected a file or folder, got none there"),
+        (["train", "a.npy"], 2, "a.npy: no such file or folder"),
+        (["data", "check", "a.npz"], 2, "a.npz: no such file or folder"),
         (["data", "fetch", "minst"], 2, "got 'minst'"),
         (["train", "digits", "--epochs", "0"], 2, "--epochs: expected at least 1, got 0"),
         (["reproduce", "trunk", "--precision", "fp64", "--list"], 2, "--precision: expected it with table1 alone"),
@@ -104,7 +104,7 @@ def test_module_and_lazy_names():
         (["sample", "RUN", "--out", "x.gif"], 2, "ends in .png or .npz"),
         (["sample", "RUN", "--out", "x.png", "--component", "20"], 2, "a component from 0 to 19, but got 20"),
         (["sample", "RUN", "--out", "x.png", "--like", "179"], 2, "a test item from 0 to 178"),
-        (["sample", "RUN", "--out", "x.png", "--like", "none.png"], 2, "none.png: expected an image file"),
+        (["sample", "RUN", "--out", "x.png", "--like", "none.png"], 2, "none.png: cannot be read: No such file"),
         (["sample", "RUN", "--out", "x.png", "--like", "1", "--plates"], 2, "got more"),
         (["sample", "STANDARD", "--out", "x.png", "--plates"], 2, "a prior made of points, but got StandardPrior"),
         (["sample", "STANDARD", "--out", "x.png", "--component", "0"], 2, "StandardPrior has none"),
@@ -287,9 +287,9 @@ def test_like_takes_a_picture_of_the_data_s_size(cli_json, run_cli, trained, tmp
         (tmp_path / "not.png", "expected a PNG, JPEG, WebP or BMP image"),
         (tmp_path / "deep.png", "expected 8 bits a channel, got the mode I;16"),
         (tmp_path / "folder", "expected a file, got a folder"),
-        (tmp_path / "none.png", "expected an image file, got No such file or directory"),
+        (tmp_path / "none.png", "none.png: cannot be read: No such file or directory"),
         ("999", "expected a file or a test item from 0 to 178, got 999"),
-        ("²", "expected an image file, got No such file"),
+        ("²", "cannot be read: No such file"),
     ):
         code, _, err = run_cli("sample", trained["bype"], "--out", tmp_path / "y.png", "--like", like)
         assert (code, message in err, err.count("\n")) == (2, True, 1), err
