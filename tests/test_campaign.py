@@ -203,7 +203,7 @@ def test_a_cell_that_cannot_be_run_keeps_no_other_from_it(tmp_path, monkeypatch,
     monkeypatch.setattr(all_cells, "select_cells", lambda what, asked: cells)
     code, out, err = run_cli("reproduce", "trunk", "--ledger", tmp_path / "ledger", "--runs", tmp_path / "runs")
     assert (code, out) == (3, f"trunk: 1 cells run, 1 left, {tmp_path / 'ledger'}\n"), err
-    assert err.splitlines()[-1] == "bype: trunk: expected every cell to train to its end, got 1 that gave up"
+    assert err.splitlines()[-1] == "bype: trunk: 1 of 2 cells failed to train"
 
 
 def test_a_cell_that_gives_up_while_it_is_measured_keeps_no_other_from_it(tmp_path, monkeypatch):
@@ -459,7 +459,7 @@ def test_a_cell_whose_files_are_damaged_keeps_no_other_from_being_run(tmp_path, 
     code, _, err = run_cli("reproduce", "trunk", "--ledger", folders[0], "--runs", folders[1])
     assert code == 2
     assert f"{cells[0].id}  refused: {run / 'last.safetensors'}: expected" in err
-    assert err.splitlines()[-1] == "bype: trunk: expected every cell's files to be usable, got 1 refused"
+    assert err.splitlines()[-1] == "bype: trunk: 1 of 1 cells have unusable files or data"
 
 
 def test_a_ledger_that_cannot_be_written_is_refused_before_anything_is_trained(tmp_path, run_cli):

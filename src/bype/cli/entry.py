@@ -14,20 +14,20 @@ from bype.core.errors import BypeError, first_line
 
 
 def main() -> None:
-    """Runs a command and ends with its exit code: an error is one line on stderr."""
+    """Runs a command and exits with its code; an error is one line on stderr."""
     signal.signal(signal.SIGTERM, _stop)
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by who called
+        if getattr(sys, name) is None:  # closed by the caller
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
         if hasattr(stream := getattr(sys, name), "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # names of files may hold any bytes
-    # What a usage error is called differs between typer's versions; it is always what BadParameter derives from.
+            stream.reconfigure(errors="backslashreplace")  # file names may contain any bytes
+    # The name of typer's usage error depends on its version; it is a base class of BadParameter in all of them.
     usage_error: type[Exception] = typer.BadParameter.__mro__[2]
     try:
-        # A command returns nothing; an interrupt is caught below us and comes back as a code.
+        # typer catches an interrupt and returns its code; commands return None.
         if app(args=sys.argv[1:] or ["--help"], prog_name="bype", standalone_mode=False) == 130:
             raise KeyboardInterrupt
-        sys.stdout.flush()  # a pipe that broke or a disk that is full is known only then
+        sys.stdout.flush()  # only this detects a broken pipe or a full disk
     except BypeError as e:
         _fail(str(e), e.exit_code)
     except usage_error as e:
@@ -37,22 +37,22 @@ def main() -> None:
     except _Stopped:
         _fail(_what_is_kept(), 143)
     except MemoryError as e:
-        _fail(f"expected enough memory for this command, got {str(e) or 'none left'}", 2)
-    except RuntimeError as e:  # torch has no error of its own for memory on a CPU
+        _fail(f"not enough memory for this command: {str(e) or 'allocation failed'}", 2)
+    except RuntimeError as e:  # torch has no error class for memory on a CPU
         if not any(sign in str(e) for sign in ("out of memory", "can't allocate memory")):
             raise
-        _fail(f"expected enough memory for this command, got {first_line(e)}", 2)
+        _fail(f"not enough memory for this command: {first_line(e)}", 2)
     except BrokenPipeError:
         _give_up_stdout()
         sys.exit(1)
-    except OSError as e:  # what no reader or writer saw coming, a full disk under stdout among it
+    except OSError as e:  # not handled by any reader or writer, such as a full disk under stdout
         _give_up_stdout()
-        _fail(f"{e.filename or 'a file'}: expected to use it, got {e.strerror or e}", 2)
+        _fail(f"{e.filename or 'I/O error'}: {e.strerror or e}", 2)
 
 
 def _give_up_stdout() -> None:
-    """Leaves what is still to be written nowhere to fail again when the process ends."""
-    with contextlib.suppress(OSError, ValueError):  # a stream that is no file
+    """Redirects stdout to /dev/null, so that the flush at exit does not fail again."""
+    with contextlib.suppress(OSError, ValueError):  # a stream without a file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -67,14 +67,14 @@ def _stop(number: int, frame: types.FrameType | None) -> NoReturn:
 def _what_is_kept() -> str:
     kept = {
         "bype.runs.saving": "the last finished epoch is saved",
-        "bype.runs.scoring": "what is scored is kept, and the same command goes on from there",
+        "bype.runs.scoring": "partial scores are saved; run the same command again to continue",
     }
     told = [text for name, text in kept.items() if name in sys.modules and sys.modules[name].saved()]
     return "; ".join(["stopped", *told])
 
 
 def _usage(error: Any) -> str:
-    """What is wrong with a command's words, and where it is a value that does not fit, which value was given."""
+    """The message of a usage error, with the rejected value where typer leaves it out."""
     message = error.format_message().rstrip(".")
     options = getattr(getattr(error, "param", None), "opts", ())
     for word, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True):

@@ -10,7 +10,7 @@ from bype.runs.run import Run
 
 
 def load_run(path: Path, device: str, refit: str | None = None) -> tuple[Run, Dataset, VAE]:
-    """A run, its data and its best model, under a refit of its prior if one is named."""
+    """Loads a run, its data and its best model; `refit` names a refit that replaces the prior."""
     run = Run(path)
     data = run.load_data(resolve_device(device))
     model = run.load_model(data)

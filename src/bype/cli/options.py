@@ -1,4 +1,4 @@
-"""Options of one name and meaning in all commands, parsing of their values, and printing of results."""
+"""Shared by the commands: common options, parsing of values, printing of results."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from bype.core.errors import InputError
 from bype.core.files import expand_path
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout, all else to stderr.")]
 
 
 def _device(value: str) -> str:
@@ -21,7 +21,9 @@ def _device(value: str) -> str:
     return value
 
 
-Device = Annotated[str, typer.Option("--device", metavar="|".join(DEVICES), callback=_device, help="Where to compute.")]
+Device = Annotated[
+    str, typer.Option("--device", metavar="|".join(DEVICES), callback=_device, help="Device to compute on.")
+]
 
 
 def _seed(value: int) -> int:
@@ -30,17 +32,17 @@ def _seed(value: int) -> int:
     return value
 
 
-Seed = Annotated[int, typer.Option("--seed", callback=_seed, help="Seed of the random draws.")]
-DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Where to look first.")]
+Seed = Annotated[int, typer.Option("--seed", callback=_seed, help="Seed of the random numbers.")]
+DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Folder that is searched first.")]
 
 
 def parse_int(text: str) -> int | None:
-    """A whole number from 0 to 2^31, or None where a text is none."""
+    """Parses a whole number from 0 to 2^31; returns None for any other text."""
     return int(text) if re.fullmatch("[0-9]{1,10}", text) and int(text) <= MAX_INT else None
 
 
 def expand_user(path: Path | None) -> Path | None:
-    """A path with its `~` as a home, which a shell leaves alone in `--out=~/x`."""
+    """Expands a leading `~`, which the shell does not do in `--out=~/x`."""
     return None if path is None else expand_path(path)
 
 
@@ -51,16 +53,16 @@ def _png(out: Path) -> Path:
     return out
 
 
-PngOut = Annotated[Path, typer.Option("--out", metavar="FILE.png", callback=_png, help="Where the picture goes.")]
+PngOut = Annotated[Path, typer.Option("--out", metavar="FILE.png", callback=_png, help="The output file.")]
 
 
 def print_json(value: Any) -> None:
-    """The one object on stdout."""
+    """Prints the JSON object of a command."""
     print(json.dumps(value, allow_nan=False))
 
 
 def print_written(out: Path, count: int, as_json: bool) -> None:
-    """Says that images were written."""
+    """Prints how many images were written."""
     if as_json:
         print_json({"out": str(out), "n": count})
     else:

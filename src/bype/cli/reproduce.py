@@ -14,7 +14,7 @@ from bype.experiments.estimates import parse_duration
 from bype.experiments.ledger import read
 from bype.experiments.render import render as write_page
 
-#: Of one call: a range mistyped is not a list without an end.
+#: Of one call, so that a mistyped range does not fill the memory.
 MAX_SEEDS = 1000
 
 
@@ -22,45 +22,48 @@ def reproduce(
     what: Annotated[
         str | None, typer.Argument(metavar="[WHAT]", help=f"An experiment: {', '.join(cells.EXPERIMENTS)}.")
     ] = None,
-    dataset: Annotated[str | None, typer.Option("--dataset", metavar="SET", help="Only cells of this set.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", metavar="SET", help="Only cells with this data set.")
+    ] = None,
     arch: Annotated[str | None, typer.Option("--arch", metavar="ARCH", help="Only cells with this network.")] = None,
     prior: Annotated[str | None, typer.Option("--prior", metavar="PRIOR", help="Only cells with this prior.")] = None,
     coreset: Annotated[
         str | None, typer.Option("--coreset", metavar="STRATEGY", help="Only cells with this strategy.")
     ] = None,
     seeds: Annotated[
-        str | None, typer.Option("--seeds", metavar="N|N-M", help="These seeds [default: the experiment's].")
+        str | None, typer.Option("--seeds", metavar="N|N-M", help="Only these seeds [default: the experiment's].")
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option("--protocol", metavar="paper|short", help="Of table1 [default: paper].")
+        str | None, typer.Option("--protocol", metavar="paper|short", help="Protocol of table1 [default: paper].")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option("--precision", help="Of table1 [default: bf16 on a CPU, tf32 on CUDA].")
+        str | None, typer.Option("--precision", help="Precision of table1 [default: bf16 on a CPU, tf32 on CUDA].")
     ] = None,
     budget: Annotated[
-        str | None, typer.Option("--budget", metavar="TIME", help="Stop after so long: 90s, 9m, 1h30m.")
+        str | None, typer.Option("--budget", metavar="TIME", help="Stop after this time: 90s, 9m, 1h30m.")
     ] = None,
     partial: Annotated[
-        bool, typer.Option("--partial", help="Begin what does not fit the budget too; a later call goes on with it.")
+        bool,
+        typer.Option("--partial", help="Also start cells that do not fit the budget; a later call continues them."),
     ] = False,
     shard: Annotated[
         str | None,
-        typer.Option("--shard", metavar="I/N", help="Only the I-th of N shares, cheap and dear cells in each."),
+        typer.Option("--shard", metavar="I/N", help="Only the I-th of N shards, each with cheap and expensive cells."),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="Only list the outstanding cells.")] = False,
     render: Annotated[
-        bool, typer.Option("--render", help="Write README.md and pictures beside the ledger, from it alone.")
+        bool, typer.Option("--render", help="Write README.md and pictures next to the ledger, from its records.")
     ] = False,
     ledger: Annotated[
-        Path, typer.Option("--ledger", metavar="DIR", callback=expand_user, help="Where finished cells go.")
+        Path, typer.Option("--ledger", metavar="DIR", callback=expand_user, help="Folder of the finished cells.")
     ] = Path("results/ledger"),
     runs: Annotated[
-        Path, typer.Option("--runs", metavar="DIR", callback=expand_user, help="Where the runs are kept.")
+        Path, typer.Option("--runs", metavar="DIR", callback=expand_user, help="Folder of the runs.")
     ] = Path("runs/reproduce"),
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Run an experiment's outstanding cells, cheapest first, each written to the ledger as it ends."""
+    """Run the outstanding cells of an experiment, cheapest first, and record each in the ledger when it finishes."""
     if what is None and not render:
         raise InputError(f"reproduce: expected an experiment ({', '.join(cells.EXPERIMENTS)}) or --render, got neither")
     result: dict[str, Any] = {"experiment": what}
@@ -69,22 +72,20 @@ def reproduce(
         result |= _run_experiment(what, asked, shard, budget, partial, list_, ledger, runs)
     if render:
         result["page"] = str(write_page(ledger))
+    count = sum(len(result.get(kind, ())) for kind in campaign.Report._fields)
     if as_json:
         print_json(result)
     else:
         if "finished" in result:
-            left = sum(len(result[kind]) for kind in ("begun", "not_started", "failed", "refused"))
-            print(f"{what}: {len(result['finished'])} cells run, {left} left, {ledger}")
+            print(f"{what}: {len(result['finished'])} cells run, {count - len(result['finished'])} left, {ledger}")
         for name in result.get("outstanding", ()):
             print(name)
         if render:
             print(result["page"])
     if result.get("failed"):
-        raise TrainingError(
-            f"{what}: expected every cell to train to its end, got {len(result['failed'])} that gave up"
-        )
+        raise TrainingError(f"{what}: {len(result['failed'])} of {count} cells failed to train")
     if result.get("refused"):
-        raise InputError(f"{what}: expected every cell's files to be usable, got {len(result['refused'])} refused")
+        raise InputError(f"{what}: {len(result['refused'])} of {count} cells have unusable files or data")
 
 
 def _run_experiment(
