@@ -524,59 +524,47 @@ def test_a_cell_that_outlasts_the_budget_goes_on_at_the_next_call(tmp_path, monk
     assert without_times(ledger.read_cell(tmp_path / "ledger" / f"{cell.id}.json")) == without_times(expected)
 
 
-SCRIPT = """
-import os, signal, sys
-from pathlib import Path
-import torch
-import bype.evaluation.likelihood, bype.runs.scoring
-torch.set_num_threads(1)  # too small to share, and on a busy machine threads wait for one another
-from bype.experiments import campaign, cells
-from bype.experiments.estimates import Estimate
-from bype.core.config import Config
-from bype.experiments.cells import Cell
-cells.SHORT_SAMPLES, cells.SHORT_ITEMS = 5, 20
-bype.evaluation.likelihood.NOISE_ELEMENTS = 50 * 4 * 10  # ten items at once
-if sys.argv[3:] == ["scoring"]:
-    bype.runs.scoring.SAVED_EVERY = 0
-    save, saved = bype.runs.scoring.PartialScores.save, []
+def _two_cells(folder, runs, *, killed=False):
+    """In a process of its own: two cells, and where it is to be killed, that amid the scoring of the first."""
+    all_cells.SHORT_SAMPLES, all_cells.SHORT_ITEMS = 5, 20
+    bype.evaluation.likelihood.NOISE_ELEMENTS = 50 * 4 * 10  # ten items at once
+    if killed:
+        bype.runs.scoring.SAVED_EVERY = 0
+        save, saved = bype.runs.scoring.PartialScores.save, []
 
-    def save_and_die(self):
-        save(self)
-        saved.append(self)
-        if len(saved) == 15:
-            os.kill(os.getpid(), signal.SIGKILL)
+        def save_and_die(self):
+            save(self)
+            saved.append(self)
+            if len(saved) == 15:
+                os.kill(os.getpid(), signal.SIGKILL)
 
-    bype.runs.scoring.PartialScores.save = save_and_die
-options = dict(n_components=20, latent_dim=4, hidden_dim=16, epochs=30, warmup=2, batch_size=100, coreset="none")
-todo = [Cell("trial", Config("digits", prior=p, **options), "short", samples=50) for p in ("bype", "standard")]
-campaign.estimate = lambda *_: Estimate(0.0, "measured")
-campaign.run_cells(todo, Path(sys.argv[1]), Path(sys.argv[2]))
-"""
+        bype.runs.scoring.PartialScores.save = save_and_die
+    options = {"n_components": 20, "latent_dim": 4, "hidden_dim": 16, "epochs": 10, "warmup": 2, "batch_size": 100}
+    cells = [Config("digits", prior=prior, coreset="none", **options) for prior in ("bype", "standard")]
+    campaign.estimate = lambda *_: estimates.Estimate(0.0, "measured")
+    campaign.run_cells([Cell("trial", c, "short", samples=50) for c in cells], folder, runs)
 
 
-def test_killed_in_a_cell_and_started_again_the_ledger_is_that_of_an_unbroken_run(tmp_path):
-    def start(name, *killed):
-        command = [sys.executable, "-c", SCRIPT, str(tmp_path / name), str(tmp_path / f"runs-{name}"), *killed]
-        return subprocess.Popen(command, env=dict(os.environ), stderr=subprocess.DEVNULL)
+def test_killed_in_a_cell_and_started_again_the_ledger_is_that_of_an_unbroken_run(tmp_path, start):
+    def begin(name, **options):
+        return start(_two_cells, tmp_path / name, tmp_path / f"runs-{name}", **options)
 
     def finish(process):
-        try:
-            return process.wait(400)
-        finally:
-            process.kill()
+        process.join(400)
+        return process.exitcode
 
-    assert finish(start("unbroken")) == 0
-    process, lines = start("killed"), 0
+    assert finish(begin("unbroken")) == 0
+    process, lines = begin("killed"), 0
     deadline = time.monotonic() + 300
-    while lines < 3 and process.poll() is None and time.monotonic() < deadline:
+    while lines < 3 and process.is_alive() and time.monotonic() < deadline:
         lines = sum(len(p.read_text().splitlines()) for p in tmp_path.glob("runs-killed/*/metrics.jsonl"))
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     assert finish(process) == -signal.SIGKILL, "it must be killed on its way"
-    assert finish(start("killed", "scoring")) == -signal.SIGKILL
+    assert finish(begin("killed", killed=True)) == -signal.SIGKILL
     (part,) = tmp_path.glob("runs-killed/*/scoring-test-50xall-s0.safetensors")
     assert 0 < len(read_tensors(part)[0]["values"]) < 179
-    assert finish(start("killed")) == 0
+    assert finish(begin("killed")) == 0
     assert not list(tmp_path.glob("runs-killed/*/scoring-*"))
     ours, theirs = (ledger.read(tmp_path / name) for name in ("killed", "unbroken"))
     assert ours[1] == theirs[1] == []
@@ -597,13 +585,16 @@ def test_other_budgets_are_refused(text):
         estimates.parse_duration(text)
 
 
-@pytest.mark.parametrize("budget", ["abc", "9x", ""])
-def test_the_script_for_a_gpu_refuses_other_budgets(tmp_path, budget):
-    script = Path(__file__).parents[1] / "scripts" / "gpu.sh"
-    command = ["bash", str(script), budget, str(tmp_path / "out")]
-    done = subprocess.run(command, env=os.environ | {"PYTHON": sys.executable}, capture_output=True, text=True)
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert f"BUDGET: expected a time like 90s, 9m or 1h30m, got {budget!r}" in done.stderr
+def test_the_script_for_a_gpu_refuses_other_budgets(tmp_path):
+    script, env = Path(__file__).parents[1] / "scripts" / "gpu.sh", os.environ | {"PYTHON": sys.executable}
+    begun = {}
+    for budget in ("abc", "9x", ""):  # side by side, for each imports torch
+        command = ["bash", str(script), budget, str(tmp_path / "out")]
+        begun[budget] = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for budget, process in begun.items():
+        _, err = process.communicate(timeout=120)
+        assert (process.returncode, len(err.splitlines())) == (2, 1), err
+        assert f"BUDGET: expected a time like 90s, 9m or 1h30m, got {budget!r}" in err
     assert not (tmp_path / "out").exists()
 
 

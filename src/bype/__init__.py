@@ -8,6 +8,7 @@ from bype.core.version import __version__ as __version__
 # Type checkers read `__init__.pyi`, which has the same names.
 _PLACES = {
     "core.config": ("Config",),
+    "core.names": ("register_arch", "register_likelihood", "register_prior", "register_strategy"),
     "core.errors": ("BypeError", "InputError", "RunExistsError", "TrainingError"),
     "data.catalog": ("load",),
     "data.images": ("Dataset", "Images"),

@@ -5,6 +5,10 @@ from bype.core.errors import BypeError as BypeError
 from bype.core.errors import InputError as InputError
 from bype.core.errors import RunExistsError as RunExistsError
 from bype.core.errors import TrainingError as TrainingError
+from bype.core.names import register_arch as register_arch
+from bype.core.names import register_likelihood as register_likelihood
+from bype.core.names import register_prior as register_prior
+from bype.core.names import register_strategy as register_strategy
 from bype.core.version import __version__ as __version__
 from bype.data.catalog import load as load
 from bype.data.images import Dataset as Dataset

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+import processes
 from bype.cli.commands import COMMANDS, import_command
 from bype.core.errors import InputError
 
@@ -450,22 +451,19 @@ def test_figures_are_recorded_though_nobody_can_be_shown_them(run_cli, trained, 
 
 
 @pytest.mark.parametrize("name", ["a[/y]", "z[red]", "caf\udcff"])
-def test_names_of_any_kind_are_names(name, tmp_path):
+def test_names_of_any_kind_are_names(name, start, tmp_path):
     odd = tmp_path / f"{name}.npy"
     try:
         odd.parent.mkdir(exist_ok=True)
         np.save(odd, np.random.default_rng(0).integers(0, 256, (30, 3, 4), dtype=np.uint8))
     except OSError:
         pytest.skip("a file system of other names")
-    done = bype_process("data", "check", odd)
-    assert done.returncode == 0, done.stderr
+    process = start(processes.command, "data", "check", odd)
+    process.join(120)
+    said = (tmp_path / "log").read_text()
+    assert process.exitcode == 0, said
     shown = name.encode("utf-8", "backslashreplace").decode()
-    assert f"{shown}.npy" in done.stdout
-
-
-def bype_process(*args, **options):
-    given = {"capture_output": True, "text": True, "timeout": 120, "check": False} | options
-    return subprocess.run([sys.executable, "-m", "bype", *map(os.fspath, args)], **given)
+    assert f"{shown}.npy" in said
 
 
 @pytest.mark.parametrize(
@@ -488,17 +486,53 @@ def test_a_tilde_in_an_output_is_a_home(run_cli, trained, tmp_path, monkeypatch)
     assert (tmp_path / "a" / "b.png").exists()
 
 
+# Imports torch once and then begins and ends as often as there are ways; prints each one's exit code.
+STREAMS = """
+import os, sys
+import bype.cli.data
+from bype import cli
+from bype.core import console
+codes = {}
+for way in ("stdout closed", "stderr closed", "full", "broken"):
+    child = os.fork()
+    if not child:
+        break
+    codes[way] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+else:
+    print(codes)
+    sys.exit()
+sys.argv = ["bype", "data", "list"]
+if way.endswith("closed"):  # as Python begins where they are
+    name = way.split()[0]
+    os.close(1 if name == "stdout" else 2)
+    setattr(sys, name, None)
+    setattr(sys, f"__{name}__", None)
+else:
+    sys.argv.append("--json")
+    if way == "full":
+        end = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, end = os.pipe()
+        os.close(reader)
+    os.dup2(end, 1)
+    os.close(end)
+cli.main()
+"""
+
+
 def test_streams_that_are_closed_or_full_end_in_a_code_of_ours():
-    shell = f"{sys.executable} -m bype data list"
-    for redirected, code in ((">&-", 0), ("2>&-", 0), ("--json > /dev/full", 2)):
-        done = subprocess.run(["sh", "-c", f"{shell} {redirected}"], capture_output=True, timeout=120, check=False)
-        assert done.returncode == code, (redirected, done.stderr)
-        assert b"Traceback" not in done.stderr
-        assert b"Exception ignored" not in done.stderr
-    done = subprocess.run(
-        ["sh", "-c", f"({shell} --json; echo $? >&2) | true"], capture_output=True, timeout=120, check=False
-    )
-    assert done.stderr in (b"1\n", b"0\n"), "0 where all was written before the pipe broke"
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    given = {"env": buffered, "capture_output": True, "text": True, "timeout": 120, "check": False}
+    done = subprocess.run([sys.executable, "-c", STREAMS], **given)
+    codes = {"stdout closed": 0, "stderr closed": 0, "full": 2, "broken": 1}
+    assert done.stdout.splitlines()[-1] == str(codes), done.stdout + done.stderr
+    assert done.stdout.count("searched: ") == 1, "with stderr closed"
+    (line,) = done.stderr.splitlines()
+    assert line == "bype: I/O error: No space left on device", "the disk's, and of no other"
+    for redirected, code in ((">&-", 0), ("2>&-", 0), ("> /dev/full", 2)):  # a Python that begins so
+        command = f"{sys.executable} -m bype --version {redirected}"
+        done = subprocess.run(["sh", "-c", command], **given)
+        assert (done.returncode, len(done.stderr.splitlines())) == (code, code // 2), (redirected, done.stderr)
 
 
 def test_a_set_that_is_damaged_keeps_no_other_from_being_checked(run_cli, tmp_path, write_idx, monkeypatch):

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bype.core.config import PRIORS, Config
+from bype.core.config import Config
 from bype.core.errors import InputError
+from bype.core.names import PRIORS
 from bype.experiments import ledger
 
 SHORT_SAMPLES, SHORT_ITEMS = 500, 2000

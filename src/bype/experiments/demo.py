@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
-from bype.core.config import PRIORS, Config
+from bype.core.config import Config
 from bype.core.errors import InputError, RunExistsError
 from bype.core.files import is_partial, locked, read_json, write_json
+from bype.core.names import PRIORS
 from bype.evaluation.metrics import evaluate
 from bype.models.generation import plates
 from bype.runs.fitting import TrainedRun, fit

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bype.core.config import ARCHS, CORESETS, PRIORS, Config, dataset_stem
+from bype.core.config import Config, dataset_stem
 from bype.core.errors import InputError
 from bype.core.files import read_json, write_json
+from bype.core.names import ARCHS, PRIORS, STRATEGIES
 
 #: What the first VampPrior cells lack, whose points were clamped where they are used alone, so that most of their
 #: values stood still from the first epochs on. They are shown under a name of their own.
@@ -165,7 +166,7 @@ def read_cell(path: Path) -> dict[str, Any]:
         numbers = value[key].values() if isinstance(value[key], dict) else value[key]
         if not all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) < LARGEST for n in numbers):
             raise InputError(f"{path}: expected finite numbers in {key!r}, got others")
-    for key, known in (("arch", ARCHS), ("prior", PRIORS), ("coreset", (None, *CORESETS))):
+    for key, known in (("arch", ARCHS), ("prior", PRIORS), ("coreset", (None, *STRATEGIES))):
         if value[key] not in known:
             raise InputError(
                 f"{path}: expected {key!r} to be one of {', '.join(map(str, known))}, got {value[key]!r:.60}"

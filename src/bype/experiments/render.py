@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bype.core.config import CORESETS, PRIORS
 from bype.core.errors import InputError
 from bype.core.files import write_text
+from bype.core.names import PRIORS, STRATEGIES
 from bype.experiments.cells import EVERY_FIFTH
 from bype.experiments.ledger import VAMP_POINTS, read
 from bype.experiments.stats import Summary, paired, summary
@@ -105,7 +105,7 @@ def _table1(cells: Sequence[Cell], folder: Path) -> Text:
             for prior, paper in zip(PRIORS, figures, strict=True):
                 own = [c for c in mine if (c["arch"], c["set"], _label(c)) == (arch, name, prior)]
                 rows += _by_settings(arch, name, prior, [c for c in own if c["coreset"] in (None, "paper")], paper)
-            for coreset in CORESETS:  # controls, beside what the paper has
+            for coreset in STRATEGIES:  # controls, beside what the paper has
                 if coreset != "paper":
                     own = [c for c in mine if (c["arch"], c["set"], c["coreset"]) == (arch, name, coreset)]
                     rows += _by_settings(arch, name, f"bype ({coreset})", own, None) if own else []
@@ -469,7 +469,7 @@ def _counted(cells: Sequence[Cell], figure: str) -> str:
 
 
 def _place(cell: Cell) -> tuple[int, str]:
-    return PRIORS.index(cell["prior"]), cell["precision"]
+    return list(PRIORS).index(cell["prior"]), cell["precision"]
 
 
 def _mean(cells: Sequence[Cell], figure: str, digits: int = 2) -> str:
