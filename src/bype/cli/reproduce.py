@@ -1,5 +1,7 @@
 """`reproduce`."""
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,39 +11,62 @@ from bype.cli.options import Device, Json, expand_user, parse_int, print_json
 from bype.core import console
 from bype.core.devices import resolve_device
 from bype.core.errors import InputError, TrainingError
-from bype.experiments import campaign, cells
+from bype.experiments import campaign
+from bype.experiments.catalog.registry import EXPERIMENTS, select_cells
+from bype.experiments.cell import Selection
 from bype.experiments.estimates import parse_duration
 from bype.experiments.ledger import read
-from bype.experiments.render import render as write_page
+from bype.experiments.page import render as write_page
 
-#: Of one call, so that a mistyped range does not fill the memory.
+#: Limit per call: a mistyped range does not become an endless list.
 MAX_SEEDS = 1000
 
 
+def _text(flag: str, help: str, metavar: str | None = None) -> Any:
+    return Annotated[str | None, typer.Option(flag, metavar=metavar, help=help)]
+
+
+#: The options that select cells, by their names in `Selection`.
+SELECTION = {
+    "dataset": _text("--dataset", "Only cells of this data set.", "SET"),
+    "arch": _text("--arch", "Only cells with these networks.", "ARCH"),
+    "prior": _text("--prior", "Only cells with this prior.", "PRIOR"),
+    "coreset": _text("--coreset", "Only cells with this strategy.", "STRATEGY"),
+    "seeds": _text("--seeds", "These seeds [default: the experiment's].", "N|N-M"),
+    "protocol": _text("--protocol", "For table1 [default: paper].", "paper|short"),
+    "precision": _text("--precision", "For table1 [default: bf16 on a CPU, tf32 on CUDA]."),
+    "device": Device,
+}
+
+
+def with_selection(command: Callable[..., None]) -> Callable[..., None]:
+    """Replaces the parameter `selection` of a command by the options of a `Selection`."""
+    kind, parameters = inspect.Parameter.KEYWORD_ONLY, []
+    for p in inspect.signature(command).parameters.values():
+        if p.name != "selection":
+            parameters.append(p.replace(kind=kind))
+            continue
+        for name, annotation in SELECTION.items():
+            default = getattr(Selection, name)
+            parameters.append(inspect.Parameter(name, kind, default=default, annotation=annotation))
+
+    def wrapped(**values: Any) -> None:
+        chosen = {name: values.pop(name) for name in SELECTION}
+        command(selection=Selection(**chosen | {"seeds": _seeds(chosen["seeds"])}), **values)
+
+    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
+    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    return wrapped
+
+
+@with_selection
 def reproduce(
+    selection: Selection,
     what: Annotated[
-        str | None, typer.Argument(metavar="[WHAT]", help=f"An experiment: {', '.join(cells.EXPERIMENTS)}.")
+        str | None, typer.Argument(metavar="[WHAT]", help=f"An experiment: {', '.join(EXPERIMENTS)}.")
     ] = None,
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", metavar="SET", help="Only cells with this data set.")
-    ] = None,
-    arch: Annotated[str | None, typer.Option("--arch", metavar="ARCH", help="Only cells with this network.")] = None,
-    prior: Annotated[str | None, typer.Option("--prior", metavar="PRIOR", help="Only cells with this prior.")] = None,
-    coreset: Annotated[
-        str | None, typer.Option("--coreset", metavar="STRATEGY", help="Only cells with this strategy.")
-    ] = None,
-    seeds: Annotated[
-        str | None, typer.Option("--seeds", metavar="N|N-M", help="Only these seeds [default: the experiment's].")
-    ] = None,
-    protocol: Annotated[
-        str | None, typer.Option("--protocol", metavar="paper|short", help="Protocol of table1 [default: paper].")
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option("--precision", help="Precision of table1 [default: bf16 on a CPU, tf32 on CUDA].")
-    ] = None,
-    budget: Annotated[
-        str | None, typer.Option("--budget", metavar="TIME", help="Stop after this time: 90s, 9m, 1h30m.")
-    ] = None,
+    budget: Annotated[str | None, typer.Option("--budget", metavar="TIME", help="Time budget: 90s, 9m, 1h30m.")] = None,
     partial: Annotated[
         bool,
         typer.Option("--partial", help="Also start cells that do not fit the budget; a later call continues them."),
@@ -50,47 +75,49 @@ def reproduce(
         str | None,
         typer.Option("--shard", metavar="I/N", help="Only the I-th of N shards, each with cheap and expensive cells."),
     ] = None,
-    list_: Annotated[bool, typer.Option("--list", help="Only list the outstanding cells.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="Only list the missing cells.")] = False,
     render: Annotated[
-        bool, typer.Option("--render", help="Write README.md and pictures next to the ledger, from its records.")
+        bool, typer.Option("--render", help="Write README.md and pictures next to the ledger, from it alone.")
     ] = False,
     ledger: Annotated[
-        Path, typer.Option("--ledger", metavar="DIR", callback=expand_user, help="Folder of the finished cells.")
+        Path, typer.Option("--ledger", metavar="DIR", callback=expand_user, help="The folder of finished cells.")
     ] = Path("results/ledger"),
     runs: Annotated[
-        Path, typer.Option("--runs", metavar="DIR", callback=expand_user, help="Folder of the runs.")
+        Path, typer.Option("--runs", metavar="DIR", callback=expand_user, help="The folder of runs.")
     ] = Path("runs/reproduce"),
-    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Run the outstanding cells of an experiment, cheapest first, and record each in the ledger when it finishes."""
+    """Run the missing cells of an experiment, cheapest first, and write each to the ledger as it ends."""
     if what is None and not render:
-        raise InputError(f"reproduce: expected an experiment ({', '.join(cells.EXPERIMENTS)}) or --render, got neither")
+        raise InputError(f"reproduce: expected an experiment ({', '.join(EXPERIMENTS)}) or --render")
     result: dict[str, Any] = {"experiment": what}
     if what is not None:
-        asked = cells.Selection(dataset, arch, prior, coreset, _seeds(seeds), protocol, precision, device)
-        result |= _run_experiment(what, asked, shard, budget, partial, list_, ledger, runs)
+        result |= _run_experiment(what, selection, shard, budget, partial, list_, ledger, runs)
     if render:
         result["page"] = str(write_page(ledger))
-    count = sum(len(result.get(kind, ())) for kind in campaign.Report._fields)
     if as_json:
         print_json(result)
     else:
         if "finished" in result:
-            print(f"{what}: {len(result['finished'])} cells run, {count - len(result['finished'])} left, {ledger}")
+            finished = len(result["finished"])
+            print(f"{what}: {finished} cells run, {_total(result) - finished} left, {ledger}")
         for name in result.get("outstanding", ()):
             print(name)
         if render:
             print(result["page"])
     if result.get("failed"):
-        raise TrainingError(f"{what}: {len(result['failed'])} of {count} cells failed to train")
+        raise TrainingError(f"{what}: {len(result['failed'])} of {_total(result)} cells failed to train")
     if result.get("refused"):
-        raise InputError(f"{what}: {len(result['refused'])} of {count} cells have unusable files or data")
+        raise InputError(f"{what}: {len(result['refused'])} of {_total(result)} cells have files that cannot be used")
+
+
+def _total(result: dict[str, Any]) -> int:
+    return sum(len(result[outcome]) for outcome in ("finished", "begun", "not_started", "failed", "refused"))
 
 
 def _run_experiment(
     what: str,
-    asked: cells.Selection,
+    selection: Selection,
     shard: str | None,
     budget: str | None,
     partial: bool,
@@ -98,17 +125,17 @@ def _run_experiment(
     ledger: Path,
     runs: Path,
 ) -> dict[str, Any]:
-    resolve_device(asked.device)
+    resolve_device(selection.device)
     seconds = parse_duration(budget) if budget is not None else float("inf")
-    chosen = cells.select_cells(what, asked)
+    cells = select_cells(what, selection)
     if shard is not None:
-        chosen = campaign.shard(chosen, *_shard(shard))
+        cells = campaign.shard(cells, *_shard(shard))
     if list_:
-        done, left_out = read(ledger)
-        for line in left_out:
+        done, skipped = read(ledger)
+        for line in skipped:
             console.report(line)
-        return {"outstanding": [c.id for c in campaign.outstanding(chosen, done)]}
-    return campaign.run_cells(chosen, ledger, runs, budget=seconds, partial=partial)._asdict()
+        return {"outstanding": [c.id for c in campaign.outstanding(cells, done)]}
+    return campaign.run_cells(cells, ledger, runs, budget=seconds, partial=partial)._asdict()
 
 
 def _shard(text: str) -> tuple[int, int]:
