@@ -188,7 +188,7 @@ def test_a_file_that_another_process_fetches_is_left_to_it(server, tmp_path):
 
     with (tmp_path / ".file.gz.part").open("ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(RunExistsError, match="is fetching"):
+        with pytest.raises(RunExistsError, match="another process is downloading this file"):
             _get(server, tmp_path, "good")
     assert server.asked == []
 
@@ -216,7 +216,7 @@ def test_sets_that_are_not_fetched_say_what_to_do(run_cli, tmp_path, monkeypatch
     monkeypatch.setenv("HOME", str(tmp_path))
     code, out, err = run_cli("data", "fetch", "celeba")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "img_align_celeba.zip of https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html" in err
+    assert "get img_align_celeba.zip from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html" in err
     assert str(tmp_path / "data" / "celeba" / "img_align_celeba.zip") in err
     assert run_cli("data", "fetch", "digits")[0] == 0
     assert "expected one of digits" in run_cli("data", "fetch", "minst")[2]
