@@ -456,7 +456,7 @@ def test_samples_come_from_the_generator_alone(train, encoder, decoder, name):
 
 def test_sample_refuses(train, encoder, decoder):
     model = VAE(encoder, decoder, pseudocoreset(train))
-    with pytest.raises(ValueError, match="but got both"):
+    with pytest.raises(ValueError, match="component and like: expected at most one of them, got both"):
         model.sample(1, component=0, like=torch.zeros(SHAPE))
     for component in (-1, 6):
         with pytest.raises(ValueError, match=f"from 0 to 5, but got {component}"):
