@@ -279,7 +279,7 @@ def test_a_coreset_replaces_its_own_files_alone(run_cli, trained, tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "points.npy").write_bytes(b"work of a week")
     code, _, err = run_cli("coreset", trained["bype"], "--out", tmp_path / "other")
-    assert (code, "points.npy: expected no such file, or one of an earlier export" in err) == (4, True), err
+    assert (code, "points.npy: exists and is not from an earlier export; remove it" in err) == (4, True), err
     assert [p.name for p in (tmp_path / "other").iterdir()] == ["points.npy"]
 
 

@@ -1,4 +1,4 @@
-"""A model in other formats: a pseudocoreset as plain files."""
+"""Export to other formats: a pseudocoreset as plain files."""
 
 from bype.export.coreset import export_coreset
 
