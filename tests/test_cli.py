@@ -54,7 +54,7 @@ def test_module_and_lazy_names():
             "--prior: expected one of standard, vamp, exemplar, bype, got 'gauss'",
         ),
         (["train", "digits", "--resize", "8"], 2, "--resize: expected a folder or zip of images to resize, got digits"),
-        (["train", "a.zip", "--resize", "8x"], 2, "--resize: expected pixels of a side or HxW"),
+        (["train", "a.zip", "--resize", "8x"], 2, "--resize: expected a number of pixels or HxW"),
         (["train", "a.npy"], 2, "a.npy: expected a file or folder, got none there"),
         (["data", "check", "a.npz"], 2, "a.npz: expected a file or folder, got none there"),
         (["data", "fetch", "minst"], 2, "got 'minst'"),
