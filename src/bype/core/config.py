@@ -89,7 +89,7 @@ class Config:
         None, "With two levels, samples of z1 per latent of paper and published [default: 1].", low=1
     )
     exemplars: int | None = model(None, "Exemplars sampled per step [default: min(500, N - 1)].", low=2)
-    retrieve: int | None = model(None, "Encode only the K exemplars nearest to each example.", low=1)
+    retrieve: int | None = model(None, "Encode only the K sampled exemplars nearest to each example.", low=1)
     reencode: float | None = model(
         None, "Fraction of the points of vamp and bype that each step encodes; others are cached [default: 1].", above=0
     )
@@ -148,7 +148,7 @@ class Config:
             if key not in fields:
                 raise InputError(f"{where}: expected the options of a run, got an unknown key {key!r}")
         if "set" not in values:
-            raise InputError(f"{where}: expected the key 'set', got only {', '.join(values) or 'an empty object'}")
+            raise InputError(f"{where}: expected the key 'set', got the keys {list(values)}")
         for key, value in values.items():
             if not _has_type(value, fields[key].type):
                 raise InputError(f"{where}: expected {key!r} to be {_name(fields[key].type)}, got {value!r}")

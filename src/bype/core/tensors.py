@@ -28,7 +28,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], counters: Mapping[s
     Raises:
         InputError: If the file cannot be written.
     """
-    # Copied into separate storage: safetensors rejects tensors that share memory.
+    # safetensors rejects tensors that are not contiguous or that share memory.
     flat = {k: v.detach().cpu().contiguous() for k, v in sorted(tensors.items())}
     # A single key: the order in which safetensors writes several keys differs between processes.
     header = json.dumps(

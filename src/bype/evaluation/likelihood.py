@@ -84,8 +84,8 @@ def log_likelihood(
     generator = torch.Generator(images.pixels.device).manual_seed(seed + Stream.EVALUATION)
     p = model.prior(model.encoder) if prior is None else prior
     size = max(1, min(500, NOISE_ELEMENTS // (n_samples * (model.encoder.latent_dim + model.lower_dim))))
-    given = {"samples": n_samples, "seed": seed, "items": len(images), "at_once": size}
-    earlier = None if scoring is None else scoring.load(generator, given)
+    settings = {"samples": n_samples, "seed": seed, "items": len(images), "at_once": size}
+    earlier = None if scoring is None else scoring.load(generator, settings)
     bounds: list[Tensor] = [] if earlier is None else [earlier]
     done = 0 if earlier is None else len(earlier)
     seen = 0

@@ -47,7 +47,7 @@ def curves(metrics: Mapping[str, Sequence[Mapping[str, float]]], unit: str) -> I
             axis.plot([m["epoch"] for m in lines], [m[key] for m in lines], label=name, linewidth=1.4)
         axis.set_title(title, fontsize=10)
         _epochs_axis(axis, [m[key] for lines in metrics.values() for m in lines])
-    axes.flat[0].set_ylabel(f"per item ({unit})")
+    axes.flat[0].set_ylabel(f"per example ({unit})")
     axes.flat[0].legend(fontsize=8)
     return _figure_image(figure)
 
