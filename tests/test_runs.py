@@ -21,7 +21,7 @@ from bype.core.errors import InputError, RunExistsError
 from bype.core.files import write_text
 from bype.core.names import STRATEGIES
 from bype.core.tensors import read_tensors, write_tensors
-from bype.experiments.ledger import cell_id, settings_hash
+from bype.experiments.records import cell_id, settings_hash
 from bype.runs.evaluations import Evaluations
 from bype.runs.fitting import fit
 from bype.runs.run import Run

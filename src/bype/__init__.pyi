@@ -16,6 +16,7 @@ from bype.data.images import Images as Images
 from bype.data.splits import from_arrays as from_arrays
 from bype.evaluation.likelihood import log_likelihood as log_likelihood
 from bype.evaluation.metrics import evaluate as evaluate
+from bype.experiments.catalog.registry import register_experiment as register_experiment
 from bype.models.build import build_model as build_model
 from bype.models.generation import interpolate as interpolate
 from bype.models.generation import plates as plates

@@ -5,22 +5,21 @@ from typing import Annotated
 
 import typer
 
-from bype.cli.app import Device, Json, RunPath, app, expand_user, load_run, print_json
+from bype.cli.loading import load_run
+from bype.cli.options import Device, Json, RunPath, expand_user, print_json
+from bype.export.coreset import export_coreset
 
 
-@app.command()
 def coreset(
     run: RunPath,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", callback=expand_user, help="Where the files go.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", callback=expand_user, help="The output folder.")],
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Write a run's pseudocoreset as plain files: points.npy, weights.csv, gallery.png."""
-    from bype.export.coreset import export_coreset
-
+    """Export a run's pseudocoreset as plain files: points.npy, weights.csv, gallery.png."""
     _, data, model = load_run(run, device)
     result = export_coreset(model, data, out)
     if as_json:
         print_json(result)
     else:
-        print(f"{out}: {result['points']} points, worth {result['effective_points']:.1f} of equal weight")
+        print(f"{out}: {result['points']} points, effective number {result['effective_points']:.1f}")

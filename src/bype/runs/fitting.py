@@ -67,7 +67,7 @@ def fit(
     run = Run(path)
     existed = run.exists
     if existed and not resume:
-        raise RunExistsError(f"{run.path}: expected no run there, got one; give --resume to go on, or another --out")
+        raise RunExistsError(f"{run.path}: already contains a run; use --resume to continue it, or another --out")
     if run.path.exists() and not existed and not run.is_blank():
         raise RunExistsError(f"{run.path}: expected an empty or new folder, got one with files that are no run")
     if existed:
