@@ -405,7 +405,7 @@ def test_metrics_that_are_torn_or_strange_are_cut_there(tmp_path):
 
 # Golden runs
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.mark.parametrize("prior", ["standard", "vamp", "exemplar", "bype"])
