@@ -513,6 +513,9 @@ def test_figures_of_more_samples_are_not_replaced_by_those_of_fewer(tmp_path):
     (entry,) = results.figures()
     assert (entry["samples"], entry["nll_nats"], entry["more"]) == (300, 200.0, 1.0)
     assert entry["knn"] == {"1": 89.0, "3": 90.0, "5": 91.0}
+    results.add_figures(what | {"samples": 300, "items": 20, "knn": {3: 92.0}})  # as `evaluate` returns it
+    assert (run.path / "evaluation.json").read_text().count('"3"') == 1, "no key stands there twice"
+    assert results.figures()[0]["knn"] == {"1": 89.0, "3": 92.0, "5": 91.0}
 
 
 def test_a_figure_under_a_refit_that_is_another_by_now_is_not_recorded(tmp_path):

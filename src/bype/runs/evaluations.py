@@ -75,8 +75,8 @@ class Evaluations:
                     rest.append(entry)
             more = _scored(own, figures) > _scored(figures, figures)
             merged = figures | own if more else own | figures
-            if "knn" in own and "knn" in figures:
-                merged["knn"] = own["knn"] | figures["knn"]
+            if "knn" in own and "knn" in figures:  # by K: a number in memory, a string in JSON
+                merged["knn"] = own["knn"] | {str(k): value for k, value in figures["knn"].items()}
             self._write_figures([*rest, merged])
         return not more
 
