@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from bype.cli.app import Stopped
 from bype.core.errors import InputError
 
 SMALL = ["--components", 20, "--exemplars", 30, "--latent-dim", 6, "--hidden-dim", 24, "--warmup", 2, "--device", "cpu"]
@@ -488,13 +489,21 @@ def test_a_set_that_is_damaged_keeps_no_other_from_being_checked(run_cli, tmp_pa
     assert "mnist" in err
 
 
-def test_stopped_before_an_epoch_was_saved_promises_nothing(monkeypatch, run_cli):
-    import bype.cli
-    import bype.runs.saving
-    import bype.runs.scoring
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt, 130), (lambda: Stopped(143), 143)])
+def test_a_command_stopped_outside_an_epoch_promises_what_is_saved_and_no_more(
+    tmp_path, monkeypatch, run_cli, when, stop, code
+):
+    def stopped(*args, **options):
+        raise stop()
 
-    monkeypatch.setattr(bype.runs.saving, "_saved", False)
-    monkeypatch.setattr(bype.runs.scoring, "_kept", set())
-    assert bype.cli._what_is_kept() == "stopped"
-    monkeypatch.setattr(bype.runs.saving, "_saved", True)
-    assert bype.cli._what_is_kept() == "stopped; the last finished epoch is saved"
+    place = {"before": "bype.runs.fitting.load", "after": "bype.cli.train.print_json"}[when]
+    monkeypatch.setattr(place, stopped)
+    got, out, err = run_cli("train", "digits", *SMALL, "--epochs", 1, "--out", tmp_path / "run", "--json")
+    said = {"before": "bype: stopped", "after": "bype: stopped; the last finished epoch is saved"}[when]
+    assert (got, out, err.splitlines()[-1]) == (code, "", said)
+    monkeypatch.undo()
+    if when == "after":  # resumed, nothing is left to train: this process has saved nothing
+        monkeypatch.setattr(place, stopped)
+        got, _, err = run_cli("train", "digits", "--out", tmp_path / "run", "--resume", "--json")
+        assert (got, err.splitlines()[-1]) == (code, "bype: stopped")

@@ -9,6 +9,7 @@ import torch
 import bype
 import bype.evaluation
 from bype.core.devices import versions
+from bype.core.errors import kept_notes, notes_kept
 from bype.core.tensors import read_tensors, write_tensors
 from bype.evaluation.likelihood import log_likelihood
 from bype.evaluation.metrics import evaluate, evaluate_under
@@ -153,16 +154,31 @@ def test_the_time_of_all_pieces_is_added_up(tiny, tmp_path, monkeypatch):
     assert part.earlier == 10.0
 
 
-def test_what_this_process_kept_is_known_until_it_is_removed(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(bype.runs.scoring, "_kept", set())
+def test_what_was_kept_is_noted_on_the_exception_until_it_is_removed(tiny, tmp_path):
+    model, text = model_for(tiny), "partial scores are saved; run the same command again to continue"
     (tmp_path / "file").write_text("")
-    log_likelihood(model_for(tiny), tiny.test, 5, scoring=PartialScores(tmp_path / "file" / "part", {}))
-    assert not bype.runs.scoring.saved(), "it could not be written"
-    part = PartialScores(tmp_path / "part", {})
-    log_likelihood(model_for(tiny), tiny.test, 5, scoring=part)
-    assert bype.runs.scoring.saved()
-    part.remove()
-    assert not bype.runs.scoring.saved()
+
+    @notes_kept(parts := [])
+    def stopped(remove=False):
+        log_likelihood(model, tiny.test, 5, scoring=parts[0])
+        if remove:
+            parts[0].remove()
+        raise Stopped
+
+    def notes(part, **options):
+        parts[:] = [part]
+        with pytest.raises(Stopped) as error:
+            stopped(**options)
+        return kept_notes(error.value)
+
+    assert notes(PartialScores(tmp_path / "file" / "part", {})) == [], "it could not be written"
+    assert notes(PartialScores(tmp_path / "part", {})) == [text], "nothing is under way any more, and it is kept"
+    assert notes(PartialScores(tmp_path / "part", {})) == [], "this process has written none of it"
+    (tmp_path / "part").unlink()
+    assert notes(PartialScores(tmp_path / "part", {}), remove=True) == []
+    with pytest.raises(Stopped) as error, notes_kept([part := PartialScores(tmp_path / "part", {})]):
+        log_likelihood(model, tiny.test, 5, scoring=part, progress=stop_after(4))
+    assert kept_notes(error.value) == [text]
 
 
 @pytest.fixture
@@ -245,7 +261,6 @@ def test_evaluate_hands_it_on(tiny, tmp_path, batches):
 
 
 def test_an_interrupted_command_goes_on_and_leaves_nothing(cli_json, run_cli, trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("bype.runs.scoring._kept", set())
     run, expected = tmp_path / "run", tmp_path / "expected"
     for folder in (run, expected):
         shutil.copytree(trained["bype"], folder)
@@ -266,7 +281,9 @@ def test_an_interrupted_command_goes_on_and_leaves_nothing(cli_json, run_cli, tr
             patched.setattr("bype.evaluation.likelihood.iwae", interrupted)
             code, out, err = run_cli("evaluate", run, *given)
         assert (code, out) == (130, "")
-        assert "what is scored is kept, and the same command goes on from there" in err
+        assert err.splitlines()[-1] == (
+            "bype: stopped; partial scores are saved; run the same command again to continue"
+        )
         (part,) = run.glob("scoring-*")
         done = len(read_tensors(part)[0]["values"])
         with monkeypatch.context() as patched:

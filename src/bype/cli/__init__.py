@@ -15,8 +15,8 @@ import typer
 from bype.cli import train, evaluate, generate, export, data, reproduce  # noqa: F401
 
 # isort: on
-from bype.cli.app import app
-from bype.core.errors import BypeError, first_line
+from bype.cli.app import Stopped, app
+from bype.core.errors import BypeError, first_line, kept_notes
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     # What a usage error is called differs between typer's versions; it is always what BadParameter derives from.
     usage_error: type[Exception] = typer.BadParameter.__mro__[2]
     try:
-        # A command returns nothing; an interrupt is caught below us and comes back as a code.
+        # A command returns nothing; an interrupt before it began is caught by typer and comes back as a code.
         if app(args=sys.argv[1:] or ["--help"], prog_name="bype", standalone_mode=False) == 130:
             raise KeyboardInterrupt
         sys.stdout.flush()  # a pipe that broke or a disk that is full is known only then
@@ -38,10 +38,10 @@ def main() -> None:
         _fail(str(e), e.exit_code)
     except usage_error as e:
         _fail(f"{_usage(e)} (see `bype {' '.join(_command(e))}--help`)", 2)
-    except (KeyboardInterrupt, typer.Abort):
-        _fail(_what_is_kept(), 130)
-    except _Stopped:
-        _fail(_what_is_kept(), 143)
+    except (KeyboardInterrupt, typer.Abort) as e:
+        _fail(_stopped(e), 130)
+    except Stopped as e:
+        _fail(_stopped(e), e.code)
     except MemoryError as e:
         _fail(f"expected enough memory for this command, got {str(e) or 'none left'}", 2)
     except RuntimeError as e:  # torch has no error of its own for memory on a CPU
@@ -62,21 +62,13 @@ def _give_up_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class _Stopped(BaseException):
-    """SIGTERM."""
-
-
 def _stop(number: int, frame: types.FrameType | None) -> NoReturn:
-    raise _Stopped
+    raise Stopped(143)
 
 
-def _what_is_kept() -> str:
-    kept = {
-        "bype.runs.saving": "the last finished epoch is saved",
-        "bype.runs.scoring": "what is scored is kept, and the same command goes on from there",
-    }
-    told = [text for name, text in kept.items() if name in sys.modules and sys.modules[name].saved()]
-    return "; ".join(["stopped", *told])
+def _stopped(error: BaseException) -> str:
+    """The last line of an interrupted command: what was saved is noted on the exception."""
+    return "; ".join(["stopped", *kept_notes(error)])
 
 
 def _usage(error: Any) -> str:

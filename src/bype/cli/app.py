@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from bype.core.config import DEVICES, MAX_INT
 from bype.core.errors import InputError
@@ -18,7 +19,27 @@ if TYPE_CHECKING:
     from bype.models.vae import VAE
     from bype.runs.run import Run
 
+
+class Stopped(BaseException):
+    """SIGINT or SIGTERM has ended a command, with this exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class _Commands(TyperGroup):
+    """The commands. A KeyboardInterrupt leaves them as `Stopped`: typer would drop it, and what is noted on it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as e:
+            raise Stopped(130) from e
+
+
 app = typer.Typer(
+    cls=_Commands,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

@@ -8,7 +8,7 @@ import typer
 
 from bype.cli.app import Device, Json, RunPath, Seed, app, load_run, parse_int, print_json
 from bype.core.config import MAX_INT
-from bype.core.errors import InputError
+from bype.core.errors import InputError, notes_kept
 
 
 @app.command()
@@ -59,16 +59,17 @@ def evaluate(
         score = partial(evaluate_under, prior=results.load_refit(with_, own), name=with_)
     scoring = results.scoring(split, samples=samples, items=items, seed=seed, refit=with_) if data is own else None
     options: dict[str, Any] = {"split": split, "n_samples": samples, "n_items": items, "seed": seed, "scoring": scoring}
-    with console.items(str(run)) as progress:
-        figures = score(model, data, **options, progress=progress)
-    what = {"set": data.name, "split": split, "seed": seed}
-    try:
-        _show(run, what, figures, as_json=as_json)
-    finally:  # recorded even where nobody can be shown them, and shown even where they cannot be recorded
-        if data is own and not results.add_figures({**what, **figures}):
-            console.report(f"{run}: its record is of more items or samples, which stay")
-        if scoring is not None:
-            scoring.remove()
+    with notes_kept([] if scoring is None else [scoring]):
+        with console.items(str(run)) as progress:
+            figures = score(model, data, **options, progress=progress)
+        what = {"set": data.name, "split": split, "seed": seed}
+        try:
+            _show(run, what, figures, as_json=as_json)
+        finally:  # recorded even where nobody can be shown them, and shown even where they cannot be recorded
+            if data is own and not results.add_figures({**what, **figures}):
+                console.report(f"{run}: its record is of more items or samples, which stay")
+            if scoring is not None:
+                scoring.remove()
 
 
 def _show(run: Path, what: dict[str, Any], figures: dict[str, Any], *, as_json: bool) -> None:

@@ -4,12 +4,16 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bype.cli.app import Device, Json, app, expand_user, print_json
 from bype.core.config import Config, flag_name
+from bype.core.errors import notes_kept
+
+if TYPE_CHECKING:
+    from bype.runs.fitting import TrainedRun
 
 
 def with_config(command: Callable[..., None]) -> Callable[..., None]:
@@ -71,8 +75,16 @@ def train(
         config = dataclasses.replace(recorded, **{name: getattr(config, name) for name in given})
         if place := run.follow_data(config):
             console.report(f"{path}: its data are at {place} now")
-    with epochs(str(path), config.epochs) as show:
-        trained = fit(config, path, resume=resume, on_epoch=show)
+    kept: list[TrainedRun] = []  # for a signal after training
+    with notes_kept(kept):
+        with epochs(str(path), config.epochs) as show:
+            kept.append(fit(config, path, resume=resume, on_epoch=show))
+        _show(path, kept[0], as_json=as_json)
+
+
+def _show(path: Path, trained: "TrainedRun", *, as_json: bool) -> None:
+    from bype.core import console
+
     trainer = trained.trainer
     if trained.was_finished:
         console.report(f"{path}: finished already, after {trainer.epoch} epochs")

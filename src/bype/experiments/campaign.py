@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from bype.core import console
 from bype.core.devices import device_model, versions
-from bype.core.errors import InputError, RunExistsError, TrainingError
+from bype.core.errors import InputError, RunExistsError, TrainingError, notes_kept
 from bype.core.files import locked, write_text
 from bype.data.catalog import PUBLISHED, find, load
 from bype.experiments import ledger
@@ -18,6 +18,7 @@ from bype.experiments.estimates import duration, estimate
 from bype.experiments.scores import score
 from bype.runs.fitting import TrainedRun, fit
 from bype.runs.run import Run
+from bype.runs.scoring import PartialScores
 from bype.training.trackers.terminal import epochs
 
 
@@ -191,27 +192,28 @@ def _run_cell(
 
     with epochs(cell.id, cell.config.epochs) as show:
         trained = fit(cell.config, runs_folder / cell.id, resume=True, on_epoch=within(show))
-    metrics = _whole(trained)
-    figures: dict[str, Any] = ledger.training_metrics(metrics)
-    with console.items(cell.id) as show_items:
-        scored, kept = score(cell, trained, within(show_items), check)
-    figures |= scored
-    # Training may have been done in pieces; what the epochs took is in their lines.
-    training = sum(m["seconds"] + m["seconds_validation"] + m.get("seconds_coreset", 0.0) for m in metrics)
-    value = ledger.cell(
-        cell.experiment,
-        cell.config,
-        cell.protocol,
-        metrics=metrics,
-        figures=figures,
-        versions=versions(),
-        device=device_model(trained.data.train.pixels.device),
-        seconds=training + figures["seconds_evaluation"],
-    )
-    ledger.write_cell(ledger_folder, value, cell.id)
-    for part in kept:
-        part.remove()
-    return value
+    parts: list[PartialScores] = []
+    with notes_kept(parts), notes_kept([trained]):
+        metrics = _whole(trained)
+        figures: dict[str, Any] = ledger.training_metrics(metrics)
+        with console.items(cell.id) as show_items:
+            figures |= score(cell, trained, within(show_items), check, parts)
+        # Training may have been done in pieces; what the epochs took is in their lines.
+        training = sum(m["seconds"] + m["seconds_validation"] + m.get("seconds_coreset", 0.0) for m in metrics)
+        value = ledger.cell(
+            cell.experiment,
+            cell.config,
+            cell.protocol,
+            metrics=metrics,
+            figures=figures,
+            versions=versions(),
+            device=device_model(trained.data.train.pixels.device),
+            seconds=training + figures["seconds_evaluation"],
+        )
+        ledger.write_cell(ledger_folder, value, cell.id)
+        for part in parts:
+            part.remove()
+        return value
 
 
 def _whole(trained: TrainedRun) -> list[dict[str, Any]]:

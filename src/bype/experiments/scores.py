@@ -22,19 +22,19 @@ MANY_COMPONENTS = 10_000
 
 
 def score(
-    cell: Cell, trained: TrainedRun, progress: Progress, check: Callable[..., None]
-) -> tuple[dict[str, Any], list[PartialScores]]:
-    """The figures of a cell's evaluation, and what of it is kept beside the run until they are recorded.
+    cell: Cell, trained: TrainedRun, progress: Progress, check: Callable[..., None], parts: list[PartialScores]
+) -> dict[str, Any]:
+    """The figures of a cell's evaluation.
 
     Args:
         cell: The cell.
         trained: Its run, with the best epoch's networks.
         progress: Called as scoring goes on; what it raises ends it, and the next call goes on from there.
         check: Called as the refit goes on, with what it has to report.
+        parts: The partial scores kept beside the run until the figures are recorded are added to these.
     """
     model, data, start = trained.trainer.model, trained.data, time.perf_counter()
     results = Evaluations(trained.run)
-    parts: list[PartialScores] = []
     earlier = 0.0  # seconds that the refit took an earlier call
 
     def kept(samples: int, items: int | None = None, **of: Any) -> PartialScores:
@@ -63,7 +63,7 @@ def score(
             part = kept(samples, refit="all")
             figures |= evaluate_under(model, data, prior, "all", n_samples=samples, scoring=part, progress=progress)
     figures["seconds_evaluation"] = time.perf_counter() - start + earlier + sum(part.earlier for part in parts)
-    return figures, parts
+    return figures
 
 
 def _refit_at_all(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bype.core.config import Config, flag_name
 from bype.core.devices import resolve_device
-from bype.core.errors import InputError, RunExistsError
+from bype.core.errors import InputError, RunExistsError, notes_kept
 from bype.core.files import remove_partial
 from bype.data.catalog import load
 from bype.data.images import Dataset
@@ -56,10 +56,13 @@ def trainer_from(config: Config, model: VAE, data: Dataset) -> Trainer:
 
 
 class TrainedRun:
-    """What `fit` returns: the run, its data, the model at its best epoch, and whether anything was left to train."""
+    """Returned by `fit`: the run, its data, the trainer with the best epoch's model, whether it was finished before.
 
-    def __init__(self, run: Run, data: Dataset, trainer: Trainer, *, was_finished: bool) -> None:
-        self.run, self.data, self.trainer, self.was_finished = run, data, trainer, was_finished
+    `kept` is for a note on a later interrupt (`errors.notes_kept`); None if no epoch was left to train.
+    """
+
+    def __init__(self, run: Run, data: Dataset, trainer: Trainer, *, was_finished: bool, kept: str | None) -> None:
+        self.run, self.data, self.trainer, self.was_finished, self.kept = run, data, trainer, was_finished, kept
 
 
 def _check_options(run: Run, config: Config) -> None:
@@ -93,6 +96,8 @@ def fit(
         RunExistsError: If the folder holds a run and `resume` is not set, or another process holds it.
         InputError: If an option or the data is not usable, or an option is not the run's own.
         TrainingError: If values stop being finite.
+
+    An exception that ends training, a KeyboardInterrupt too, has a note if epochs were saved (`errors.kept_notes`).
     """
     run = Run(path)
     existed = run.exists
@@ -119,10 +124,11 @@ def fit(
         elif existed:
             run.cut_metrics(0)
         was_finished = trainer.finished
-        with Writer(run, in_thread=device.type in SAVES_IN_THREAD) as writer:
+        writer = Writer(run, in_thread=device.type in SAVES_IN_THREAD)
+        with notes_kept([writer]), writer:
             for info in trainer:
                 writer.write(info, trainer.snapshot())
                 if on_epoch is not None:
                     on_epoch(info, trainer)
-    trainer.load_best()
-    return TrainedRun(run, data, trainer, was_finished=was_finished)
+            trainer.load_best()
+    return TrainedRun(run, data, trainer, was_finished=was_finished, kept=writer.kept)

@@ -11,13 +11,7 @@ from bype.training.state import Snapshot
 #: Devices beside which a checkpoint is written in a thread.
 SAVES_IN_THREAD = ("cuda",)
 
-
-_saved = False
-
-
-def saved() -> bool:
-    """Whether this process has saved an epoch."""
-    return _saved
+EPOCHS_KEPT = "the last finished epoch is saved"
 
 
 class Writer:
@@ -32,6 +26,7 @@ class Writer:
         self.pool = ThreadPoolExecutor(1, "bype-save") if in_thread else None
         self.pending: deque[Future[None]] = deque()
         self.failed = False
+        self.kept: str | None = None  # once an epoch is saved
 
     def write(self, info: EpochInfo, epoch: Snapshot) -> None:
         """Saves an epoch, or hands it over and raises what went wrong with the one before."""
@@ -47,8 +42,7 @@ class Writer:
         try:
             self.run.append_metrics(info)
             self.run.save(epoch)
-            global _saved
-            _saved = True
+            self.kept = EPOCHS_KEPT
         except BaseException:
             self.failed = True
             raise

@@ -16,13 +16,7 @@ from bype.core.tensors import read_tensors, write_tensors
 #: Seconds between two writings; a scoring that is killed loses no more.
 SAVED_EVERY = 30.0
 
-
-_kept: set[Path] = set()
-
-
-def saved() -> bool:
-    """Whether there is a part of a scoring that this process has kept."""
-    return bool(_kept)
+SCORES_KEPT = "partial scores are saved; run the same command again to continue"
 
 
 class PartialScores:
@@ -37,6 +31,7 @@ class PartialScores:
 
     def __init__(self, path: Path, what: Mapping[str, Any]) -> None:
         self.path, self.what = path, dict(what)
+        self.kept: str | None = None  # while this process has written the file and not removed it
         self.earlier = 0.0  # seconds that stopped processes took for what is done
         self._new: tuple[list[Tensor], Tensor] | None = None  # what is not written yet, and the noise's state
         self._made_for: dict[str, Any] = {}
@@ -72,13 +67,13 @@ class PartialScores:
         counters = {"what": self._made_for, "seconds": self.earlier + now - self._started}
         with contextlib.suppress(InputError):
             write_tensors(self.path, {"values": torch.cat(values), "noise": noise}, counters)
-            _kept.add(self.path)
+            self.kept = SCORES_KEPT
 
     def remove(self) -> None:
         """Removes the file: its values are recorded elsewhere."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
-            _kept.discard(self.path)
+            self.kept = None
 
 
 def _kind(device: torch.device) -> str:
