@@ -416,7 +416,7 @@ def test_a_share_of_the_points_resumes_bit_equal(bars, tmp_path):
             fit(config, cut, on_epoch=stop_after_one)
         fit(config, cut, resume=True)
         assert bytes_of(cut) == bytes_of(whole)
-        assert Run(cut).load_model(bype.load(bars)).reencode == 0.5
+        assert Run(cut).checkpoints.load_model(bype.load(bars)).reencode == 0.5
 
 
 @pytest.mark.parametrize("share", [0, 1.5, -1])

@@ -189,23 +189,23 @@ def run(trained, tmp_path):
 
 def test_a_run_s_scorings_have_a_file_each(run):
     given = [{}, {"items": 9}, {"every": 5}, {"seed": 1}, {"samples": 6}, {"split": "validation"}]
-    paths = {bype.Evaluations(run).scoring(**({"split": "test", "samples": 5} | what)).path for what in given}
+    paths = {bype.Evaluations(run).partial_scores(**({"split": "test", "samples": 5} | what)).path for what in given}
     assert len(paths) == len(given)
 
 
 @pytest.mark.parametrize("change", ["networks", "versions", "every", "refit", None])
 def test_a_run_s_scoring_is_of_its_networks_versions_items_and_refit(run, batches, monkeypatch, change):
     """Kept under one name, it is gone on with if nothing has changed, and begun anew if anything has."""
-    data = run.load_data()
-    model, results = run.load_model(data), bype.Evaluations(run)
+    data = run.dataset.load()
+    model, results = run.checkpoints.load_model(data), bype.Evaluations(run)
     results.save_refit("q", bype.refit(model, data, points=20), method="points", seed=0)
 
     def score(every=1):
         results = bype.Evaluations(run)
-        part = results.scoring("test", samples=30, refit="q", every=every)
+        part = results.partial_scores("test", samples=30, refit="q", every=every)
         part.path = run.path / "scoring-one.safetensors"
         batches.clear()
-        prior = results.load_refit("q", data)(model.encoder)
+        prior = results.refits.load("q", data)(model.encoder)
         log_likelihood(model, data.test.first(8), 30, prior=prior, scoring=part)
         return sum(batches)
 
@@ -227,24 +227,24 @@ def test_a_run_s_scoring_is_of_its_networks_versions_items_and_refit(run, batche
 
 def test_a_shorter_look_leaves_a_longer_scoring_be(cli_json, run):
     results = bype.Evaluations(run)
-    data = run.load_data()
-    part = results.scoring("test", samples=30)
+    data = run.dataset.load()
+    part = results.partial_scores("test", samples=30)
     with pytest.raises(Stopped):
-        log_likelihood(run.load_model(data), data.test, 30, scoring=part, progress=stop_after(12))
+        log_likelihood(run.checkpoints.load_model(data), data.test, 30, scoring=part, progress=stop_after(12))
     before = part.path.read_bytes()
     cli_json("evaluate", run.path, "--samples", 30, "--items", 5)
     assert part.path.read_bytes() == before
 
 
 def test_parts_of_earlier_networks_are_removed(run):
-    results, data = bype.Evaluations(run), run.load_data()
+    results, data = bype.Evaluations(run), run.dataset.load()
     own, stale = (
-        results.scoring("test", samples=3),
+        results.partial_scores("test", samples=3),
         PartialScores(run.path / "scoring-old.safetensors", {"networks": {}}),
     )
     for part in (own, stale):
-        log_likelihood(run.load_model(data), data.test.first(4), 3, scoring=part)
-    results.add_figures({"split": "test", "seed": 0})
+        log_likelihood(run.checkpoints.load_model(data), data.test.first(4), 3, scoring=part)
+    results.add({"split": "test", "seed": 0})
     assert own.path.exists()
     assert not stale.path.exists()
 

@@ -15,9 +15,7 @@ from bype.core.files import expand_path
 if TYPE_CHECKING:
     import torch
 
-    from bype.data.images import Dataset
-    from bype.models.vae import VAE
-    from bype.runs.run import Run
+    from bype.runs.run import LoadedRun
 
 
 class Stopped(BaseException):
@@ -91,18 +89,11 @@ def _png(out: Path) -> Path:
 PngOut = Annotated[Path, typer.Option("--out", metavar="FILE.png", callback=_png, help="Where the picture goes.")]
 
 
-def load_run(path: Path, device: str, refit: str | None = None) -> "tuple[Run, Dataset, VAE]":
-    """A run, its data and its best model, under a refit of its prior if one is named."""
-    from bype.core.devices import resolve_device
-    from bype.runs.evaluations import Evaluations
+def load_run(path: Path, device: str, refit: str | None = None) -> "LoadedRun":
+    """A run, its data and its best model, with a refit as its prior if one is named."""
     from bype.runs.run import Run
 
-    run = Run(path)
-    data = run.load_data(resolve_device(device))
-    model = run.load_model(data)
-    if refit is not None:
-        model.prior = Evaluations(run).load_refit(refit, data)
-    return run, data, model
+    return Run.open(path).load(device, refit)
 
 
 def new_generator(seed: int, device: "torch.device") -> "torch.Generator":

@@ -47,26 +47,28 @@ def evaluate(
     from bype.evaluation.metrics import evaluate as figures_of
     from bype.evaluation.metrics import evaluate_under
     from bype.runs.evaluations import Evaluations
-    from bype.runs.run import Run
 
-    results = Evaluations(Run(run))
-    results.figures()  # a damaged record is refused before anything is scored
-    place, own, model = load_run(run, device)
-    data = own if set_ is None or place.is_set(set_) else place.load_data(own.train.pixels.device, set_)
+    loaded = load_run(run, device)
+    own, model, dataset = loaded.data, loaded.model, loaded.run.dataset
+    results = Evaluations(loaded)
+    results.read()  # a damaged record is refused before anything is scored
+    data = own if set_ is None or dataset.is_own(set_) else dataset.load(own.train.pixels.device, set_)
     if with_ is None:
         score = partial(figures_of, ks=ks, trained_on=data is own)
     else:
-        score = partial(evaluate_under, prior=results.load_refit(with_, own), name=with_)
-    scoring = results.scoring(split, samples=samples, items=items, seed=seed, refit=with_) if data is own else None
+        score = partial(evaluate_under, prior=results.refits.load(with_, own), name=with_)
+    scoring = None
+    if data is own:
+        scoring = results.partial_scores(split, samples=samples, items=items, seed=seed, refit=with_)
     options: dict[str, Any] = {"split": split, "n_samples": samples, "n_items": items, "seed": seed, "scoring": scoring}
     with notes_kept([] if scoring is None else [scoring]):
         with console.items(str(run)) as progress:
             figures = score(model, data, **options, progress=progress)
-        what = {"set": data.name, "split": split, "seed": seed}
+        what: dict[str, Any] = {"set": data.name, "split": split, "seed": seed}
         try:
             _show(run, what, figures, as_json=as_json)
         finally:  # recorded even where nobody can be shown them, and shown even where they cannot be recorded
-            if data is own and not results.add_figures({**what, **figures}):
+            if data is own and not results.add({**what, **figures}):
                 console.report(f"{run}: its record is of more items or samples, which stay")
             if scoring is not None:
                 scoring.remove()
@@ -103,14 +105,13 @@ def refit(
 
     from bype.core import console
     from bype.runs.evaluations import Evaluations
-    from bype.runs.run import Run
     from bype.training.refitting import refit as refit_prior
 
-    results = Evaluations(Run(run))
-    results.check_refit_name(name)
-    _, data, model = load_run(run, device)
+    loaded = load_run(run, device)
+    results = Evaluations(loaded)
+    results.refits.check_name(name)
     prior = refit_prior(
-        model, data, points=count, em=em, seed=seed, report=lambda line: console.report(f"{name}: {line}")
+        loaded.model, loaded.data, points=count, em=em, seed=seed, report=lambda line: console.report(f"{name}: {line}")
     )
     record = results.save_refit(name, prior, method="em" if em is not None else "points", seed=seed)
     if as_json:

@@ -18,8 +18,8 @@ def coreset(
     """Write a run's pseudocoreset as plain files: points.npy, weights.csv, gallery.png."""
     from bype.export.coreset import export_coreset
 
-    _, data, model = load_run(run, device)
-    result = export_coreset(model, data, out)
+    loaded = load_run(run, device)
+    result = export_coreset(loaded.model, loaded.data, out)
     if as_json:
         print_json(result)
     else:

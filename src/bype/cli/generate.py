@@ -60,7 +60,8 @@ def sample(
     from bype.viz import charts
     from bype.viz import images as pictures
 
-    place, data, model = load_run(run, device, with_)
+    loaded = load_run(run, device, with_)
+    data, model = loaded.data, loaded.model
     generator = new_generator(seed, data.train.pixels.device)
     if plates:
         try:
@@ -73,7 +74,7 @@ def sample(
             _save_npz(out, plate.images.flatten(0, 1), plate.components.repeat_interleave(plate.images.shape[1]))
         count = plate.images.shape[:2].numel()
     else:
-        image = None if like is None else _image(like, data, place.config().resize)
+        image = None if like is None else _image(like, data, loaded.run.config.resize)
         try:
             drawn = model.sample(n or 64, component=component, like=image, generator=generator)
         except ValueError as e:
@@ -128,7 +129,8 @@ def reconstruct(
     from bype.models.observing import model_inputs
     from bype.viz import images as pictures
 
-    _, data, model = load_run(run, device)
+    loaded = load_run(run, device)
+    data, model = loaded.data, loaded.model
     items = data.test.first(n)
     x = torch.cat(list(model_inputs(model, items, seed=0)))
     pictures.save_png(pictures.pairs(x, model.reconstruct(x)), out)
@@ -158,7 +160,8 @@ def interpolate(
     from bype.models.generation import interpolate as interpolate_images
     from bype.viz import images as pictures
 
-    _, data, model = load_run(run, device)
+    loaded = load_run(run, device)
+    data, model = loaded.data, loaded.model
     where = data.test.pixels.device
     if points:
         components = getattr(model.prior(model.encoder), "n_components", 0)

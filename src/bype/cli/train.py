@@ -71,14 +71,14 @@ def train(
     if resume and run.exists:
         # What was not given is the run's own; `fit` refuses what differs.
         given = {f.name for f in dataclasses.fields(Config) if _was_given(ctx, f.name)}
-        recorded = run.config()
+        recorded = run.config
         config = dataclasses.replace(recorded, **{name: getattr(config, name) for name in given})
-        if place := run.follow_data(config):
+        if place := run.dataset.follow(config):
             console.report(f"{path}: its data are at {place} now")
     kept: list[TrainedRun] = []  # for a signal after training
     with notes_kept(kept):
         with epochs(str(path), config.epochs) as show:
-            kept.append(fit(config, path, resume=resume, on_epoch=show))
+            kept.append(fit(config, run, resume=resume, on_epoch=show))
         _show(path, kept[0], as_json=as_json)
 
 

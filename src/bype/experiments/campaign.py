@@ -17,6 +17,7 @@ from bype.experiments.cells import Cell
 from bype.experiments.estimates import duration, estimate
 from bype.experiments.scores import score
 from bype.runs.fitting import TrainedRun, fit
+from bype.runs.metrics import EpochRecord
 from bype.runs.run import Run
 from bype.runs.scoring import PartialScores
 from bype.training.trackers.terminal import epochs
@@ -216,13 +217,13 @@ def _run_cell(
         return value
 
 
-def _whole(trained: TrainedRun) -> list[dict[str, Any]]:
+def _whole(trained: TrainedRun) -> list[EpochRecord]:
     """A run's lines of metrics, one for each of its epochs.
 
     Raises:
         InputError: If they are not.
     """
-    metrics, epochs = trained.run.metrics(), trained.trainer.epoch
+    metrics, epochs = trained.run.metrics.read(), trained.trainer.epoch
     needed = ("val_loss", "seconds", "seconds_validation")
     whole = all(isinstance(m.get(key), int | float) for m in metrics for key in needed)
     if [m["epoch"] for m in metrics] != list(range(1, epochs + 1)) or not whole:

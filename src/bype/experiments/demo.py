@@ -36,7 +36,7 @@ def run_demo(out: Path, device: str = "auto") -> list[dict[str, Any]]:
     if out.exists():
         _check_earlier(out)
     write_json(out / MARK, {"demo": "bype"})
-    with locked(out, f"{out}: expected a free folder, got a demo in use by a process"):
+    with locked(out, f"{out}: in use by another process"):
         _remove_runs([out / prior for prior in PRIORS if (out / prior).is_dir()])
         return _run_demo(out, device)
 
@@ -51,7 +51,7 @@ def _run_demo(out: Path, device: str) -> list[dict[str, Any]]:
         with epochs(f"{prior:9}", EPOCHS) as show:
             trained = fit(config, out / prior, on_epoch=show)
         figures = evaluate(trained.trainer.model, trained.data, n_samples=SAMPLES)
-        seconds = statistics.median(line["seconds"] for line in trained.run.metrics())
+        seconds = statistics.median(line["seconds"] for line in trained.run.metrics.read())
         rows.append(
             {
                 "prior": prior,
@@ -112,5 +112,5 @@ def draw(out: Path, runs: dict[str, TrainedRun]) -> None:
     pictures.save_png(charts.plates(plates(model, 16, generator=generator)), out / "plates.png")
     x = data.test.first(32).scaled()
     pictures.save_png(pictures.pairs(x, model.reconstruct(x)), out / "reconstructions.png")
-    metrics = {prior: trained.run.metrics() for prior, trained in runs.items()}
+    metrics = {prior: trained.run.metrics.read() for prior, trained in runs.items()}
     pictures.save_png(charts.curves(metrics, "nats"), out / "curves.png")

@@ -63,7 +63,7 @@ def estimate(cell: Cell, done: Sequence[dict[str, Any]], runs_folder: Path) -> E
         epoch, evaluation = measure(cell)
         epochs = min(cell.config.epochs, statistics.median(protocol) if protocol else EPOCHS_GUESSED)
     run = Run(runs_folder / cell.id)
-    epochs_left = 0 if run.finished else max(0.0, epochs - len(run.metrics()))
+    epochs_left = 0 if run.checkpoints.finished else max(0.0, epochs - len(run.metrics.read()))
     left = epochs_left * epoch + max(0.0, evaluation - seconds_spent(run.path))
     return Estimate(left, "ledger" if like else "measured")
 

@@ -38,7 +38,7 @@ def score(
     earlier = 0.0  # seconds that the refit took an earlier call
 
     def kept(samples: int, items: int | None = None, **of: Any) -> PartialScores:
-        parts.append(results.scoring("test", samples=samples, items=items, **of))
+        parts.append(results.partial_scores("test", samples=samples, items=items, **of))
         return parts[-1]
 
     short: dict[str, Any] = {"n_samples": cells.SHORT_SAMPLES, "n_items": cells.SHORT_ITEMS, "progress": progress}
@@ -70,7 +70,7 @@ def _refit_at_all(
     results: Evaluations, model: VAE, data: Dataset, check: Callable[..., None]
 ) -> tuple[FittedMixture, float]:
     """The run's refit at all training items, made now, or by an earlier call in so many seconds."""
-    if (record := results.refit_record("all")) is not None:
+    if (record := results.refits.record("all")) is not None:
         made = {key: record.get(key) for key in ("method", "components", "seed")}
         if made != {"method": "points", "components": len(data.train), "seed": 0}:
             raise InputError(
@@ -78,7 +78,7 @@ def _refit_at_all(
                 f"name ({made}); remove it"
             )
         seconds = record.get("seconds")
-        return results.load_refit("all", data), seconds if isinstance(seconds, float) else 0.0
+        return results.refits.load("all", data), seconds if isinstance(seconds, float) else 0.0
     start = time.perf_counter()
     prior = refit(model, data, report=check)
     results.save_refit("all", prior, method="points", seed=0, seconds=time.perf_counter() - start)

@@ -1,4 +1,4 @@
-"""Training into a run folder, each epoch saved as it ends."""
+"""Training into a run folder; each epoch is saved as it ends."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -7,7 +7,7 @@ from pathlib import Path
 from bype.core.config import Config, flag_name
 from bype.core.devices import resolve_device
 from bype.core.errors import InputError, RunExistsError, notes_kept
-from bype.core.files import remove_partial
+from bype.core.files import is_partial, remove_partial
 from bype.data.catalog import load
 from bype.data.images import Dataset
 from bype.models.build import model_from
@@ -16,7 +16,7 @@ from bype.pseudocoreset.paper import Algorithm2
 from bype.pseudocoreset.published import ReferenceCode
 from bype.pseudocoreset.registry import STRATEGIES
 from bype.pseudocoreset.strategy import Strategy
-from bype.runs.run import Run
+from bype.runs.run import Run, create_run
 from bype.runs.saving import SAVES_IN_THREAD, Writer
 from bype.training.epoch import EpochInfo
 from bype.training.trainer import Trainer
@@ -66,8 +66,8 @@ class TrainedRun:
 
 
 def _check_options(run: Run, config: Config) -> None:
-    """Refuses options that are not the run's own; those that it does not use, or that say where, may differ."""
-    own = run.config()
+    """Checks that the options are the run's own, but for those that it does not use and those that name a place."""
+    own = run.config
     free = {"device", "data_dir", "set", *own.unused()}
     for f in fields(Config):
         recorded, given = getattr(own, f.name), getattr(config, f.name)
@@ -76,53 +76,63 @@ def _check_options(run: Run, config: Config) -> None:
             raise InputError(f"--resume {run.path}: expected {own_value}, the run's own, got {given}")
 
 
+def _check_empty(folder: Path) -> None:
+    """Checks that a folder is empty apart from leftovers of a run that was killed before it wrote its config."""
+    try:
+        others = [p for p in folder.iterdir() if p.name != "lock" and not is_partial(p)]
+    except OSError as e:
+        raise InputError(f"{folder}: cannot be read as a folder ({e.strerror})") from None
+    if others:
+        raise RunExistsError(f"{folder}: contains files that are not of a run; choose an empty or a new folder")
+
+
 def fit(
     config: Config,
-    path: str | Path,
+    path: str | Path | Run,
     *,
     resume: bool = False,
     on_epoch: Callable[[EpochInfo, Trainer], None] | None = None,
 ) -> TrainedRun:
-    """Trains into a run folder, saving each epoch as it ends; on a GPU while the next one is computed.
+    """Trains into a run folder and saves each epoch as it ends; on a GPU while the next one is computed.
 
     Args:
-        config: The options; with `resume` they must be those of the run, but for `device`, those that the run does not
-            use, and `data_dir` and the path of a set, which may say that the same data lie elsewhere now.
+        config: The options. With `resume` they must be those of the run, except for `device`, options that the run does
+            not use, and `data_dir` and the path of a data set, which may be a new location of the same data.
         path: The run folder.
-        resume: Go on from the folder's last checkpoint, if it has one.
-        on_epoch: Called after each epoch; when this function ends, in whatever way, that epoch is saved.
+        resume: Continue from the folder's last checkpoint, if it has one.
+        on_epoch: Called after each epoch; however this function ends, that epoch is saved.
 
     Raises:
-        RunExistsError: If the folder holds a run and `resume` is not set, or another process holds it.
-        InputError: If an option or the data is not usable, or an option is not the run's own.
+        RunExistsError: If the folder contains a run and `resume` is not set, or another process holds its lock.
+        InputError: If an option or the data cannot be used, or an option is not the run's own.
         TrainingError: If values stop being finite.
 
-    An exception that ends training, a KeyboardInterrupt too, has a note if epochs were saved (`errors.kept_notes`).
+    If epochs were saved, an exception that ends training has a note that says so, a KeyboardInterrupt too.
     """
-    run = Run(path)
+    run = path if isinstance(path, Run) else Run(path)
     existed = run.exists
     if existed and not resume:
-        raise RunExistsError(f"{run.path}: expected no run there, got one; give --resume to go on, or another --out")
-    if run.path.exists() and not existed and not run.is_blank():
-        raise RunExistsError(f"{run.path}: expected an empty or new folder, got one with files that are no run")
+        raise RunExistsError(f"{run.path}: already contains a run; use --resume to continue it, or another --out")
+    if run.path.exists() and not existed:
+        _check_empty(run.path)
     if existed:
         _check_options(run, config)
-        run.follow_data(config)
+        run.dataset.follow(config)
     device = resolve_device(config.device)
-    data = run.load_data(device) if existed else load(config.set, config.data_dir, resize=config.resize).to(device)
+    data = run.dataset.load(device) if existed else load(config.set, config.data_dir, resize=config.resize).to(device)
     model = model_from(config, data)
     trainer = trainer_from(config, model, data)
     with run.lock():
         if run.exists and not existed:
-            raise RunExistsError(f"{run.path}: expected no run there, got one that another process has just made")
+            raise RunExistsError(f"{run.path}: another process has just created a run there")
         remove_partial(run.path)
         if not existed:
-            run.create(config, data, "nats" if model.decoder.likelihood.normalised else "paper")
-        if run.has_checkpoint:
-            run.restore(trainer)
-            run.cut_metrics(trainer.epoch)
+            create_run(run, config, data, "nats" if model.decoder.likelihood.normalised else "paper")
+        if run.checkpoints.exists:
+            run.checkpoints.restore(trainer)
+            run.metrics.cut(trainer.epoch)
         elif existed:
-            run.cut_metrics(0)
+            run.metrics.cut(0)
         was_finished = trainer.finished
         writer = Writer(run, in_thread=device.type in SAVES_IN_THREAD)
         with notes_kept([writer]), writer:
