@@ -95,6 +95,8 @@ def fit(
 ) -> TrainedRun:
     """Trains into a run folder and saves each epoch as it ends; on a GPU while the next one is computed.
 
+    If training is interrupted after epochs were saved, the exception has a note that says so (`errors.kept_notes`).
+
     Args:
         config: The options. With `resume` they must be those of the run, except for `device`, options that the run does
             not use, and `data_dir` and the path of a data set, which may be a new location of the same data.
@@ -106,8 +108,6 @@ def fit(
         RunExistsError: If the folder contains a run and `resume` is not set, or another process holds its lock.
         InputError: If an option or the data cannot be used, or an option is not the run's own.
         TrainingError: If values stop being finite.
-
-    If epochs were saved, an exception that ends training has a note that says so, a KeyboardInterrupt too.
     """
     run = path if isinstance(path, Run) else Run(path)
     existed = run.exists
