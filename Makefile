@@ -18,6 +18,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 # torch goes in together with everything that needs it, so that one build of it is chosen once.
 $(READY): pyproject.toml constraints.txt

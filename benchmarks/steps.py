@@ -18,8 +18,8 @@ import torch
 import bype
 from bype.core.devices import device_model, versions
 from bype.core.files import write_json
+from bype.core.names import STRATEGIES
 from bype.evaluation.likelihood import log_likelihood
-from bype.pseudocoreset.registry import STRATEGIES
 from bype.training.trainer import Trainer
 
 # Prior, strategy, share of the points that a step encodes.

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import torch
 
+from bype.core.seeds import Stream
 from bype.evaluation.divergences import prior_divergences
 from bype.pseudocoreset.paper import Algorithm2
 from bype.pseudocoreset.published import ReferenceCode
 from bype.pseudocoreset.strategy import coreset_metrics
 from bype.runs.run import Run
-from bype.training.trainer import VALIDATION_STREAM
 from bype.training.validation import validation_bound
 from bype.viz import images as pictures
 
@@ -30,7 +30,7 @@ def measure(model, data, before):
     moved = (prior.pseudo_inputs - before).flatten(1)
     common = moved.mean(0)
     return {
-        "validation loss": -validation_bound(model, data.validation, VALIDATION_STREAM),
+        "validation loss": -validation_bound(model, data.validation, Stream.VALIDATION),
         "kl_prior": prior_divergences(model, data.train)["kl_prior"],
         "distance of means": coreset_metrics(prior, data.train)["coreset_mean_distance"],
         "norm of u - u0, mean": moved.norm(dim=1).mean().item(),

@@ -10,6 +10,7 @@ import torch
 from hypothesis import settings
 
 import bype
+import processes
 from bype import cli
 
 settings.register_profile("bype", deadline=None, derandomize=True, database=None)
@@ -58,6 +59,29 @@ def cli_json(run_cli):
 
 
 @pytest.fixture(scope="session")
+def fork():
+    """Makes processes of their own, each forked from one that has imported everything."""
+    return processes.context()
+
+
+@pytest.fixture
+def start(fork, tmp_path):
+    """Starts a function in a process of its own, which prints into `log`; all are gone when the test ends."""
+    running = []
+
+    def call(function, *args, **options):
+        process = fork.Process(target=processes.run, args=(tmp_path / "log", function, *args), kwargs=options)
+        process.start()
+        running.append(process)
+        return process
+
+    yield call
+    for process in running:
+        process.kill()
+        process.join()
+
+
+@pytest.fixture(scope="session")
 def published():
     """The folder of the published data sets."""
     root = os.environ.get("BYPE_DATA")
@@ -82,7 +106,8 @@ def write_idx():
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A short run on the digits for each prior: their folders by the prior's name."""
-    from bype.core.config import PRIORS, Config
+    from bype.core.config import Config
+    from bype.core.names import PRIORS
     from bype.runs.fitting import fit
 
     folder = tmp_path_factory.mktemp("runs")

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 import bype
-from bype.core.config import ARCHS, PRIORS, TWO_LEVELS, Config
+from bype.core.config import Config
+from bype.core.names import ARCHS, PRIORS, STRATEGIES
 from bype.evaluation.metrics import evaluate, evaluate_under
 from bype.models.build import build_prior
 from bype.models.objectives import elbo, iwae
@@ -28,6 +29,8 @@ from bype.training.refitting import refit
 from bype.training.trainer import Trainer
 
 SMALL = {"n_components": 6, "exemplars": 8, "latent_dim": 3, "hidden_dim": 8}
+
+TWO_LEVELS = ("hvae", "convhvae")
 
 
 def arrays(shape, n=30, seed=0):
@@ -56,7 +59,7 @@ shapes = st.tuples(st.integers(1, 4), st.integers(8, 21), st.integers(8, 21))
 
 @pytest.mark.parametrize("arch", ARCHS)
 @settings(max_examples=6)
-@given(shape=shapes, prior=st.sampled_from(PRIORS))
+@given(shape=shapes, prior=st.sampled_from(list(PRIORS)))
 def test_images_of_any_size_have_a_finite_loss_every_gradient_and_samples_of_their_shape(arch, shape, prior):
     data = arrays(shape, n=20)
     model = model_for(data, arch, prior, likelihood="gaussian")
@@ -118,7 +121,7 @@ def stop_after_one(info, trainer):
     raise Stop
 
 
-@pytest.mark.parametrize("arch", ARCHS[1:])
+@pytest.mark.parametrize("arch", list(ARCHS)[1:])
 @pytest.mark.parametrize("prior", PRIORS)
 def test_every_architecture_does_with_every_prior_all_that_the_mlp_does(
     bars, cli_json, tmp_path, monkeypatch, arch, prior
@@ -165,9 +168,7 @@ def test_the_other_strategies_move_two_levels_too(arch, coreset):
     model = model_for(data, arch, coreset=coreset)
     before = model.prior.pseudo_inputs.detach().clone()
     config = Config("bars", arch=arch, coreset=coreset, coreset_z1=2)
-    from bype.runs.fitting import strategy_from
-
-    strategy = strategy_from(config)
+    strategy = STRATEGIES[coreset].from_options(config)
     assert getattr(strategy, "z1_draws", 2) == 2
     list(Trainer(model, data, epochs=1, strategy=strategy, coreset_interval=1))
     assert not torch.equal(model.prior.pseudo_inputs, before)
@@ -344,7 +345,7 @@ rng = np.random.default_rng(0)
 data = bype.from_arrays(rng.integers(0, 256, (1250, 3, 32, 32)).astype(np.uint8))
 trainer = Trainer(bype.build_model(data, arch="convhvae", n_components=500), data)
 for step in range(3):
-    trainer.network_step(torch.arange(100) + 100 * step, 1.0)
+    trainer.steps.network_step(torch.arange(100) + 100 * step, 1.0)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 """
 

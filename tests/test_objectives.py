@@ -6,7 +6,7 @@ import pytest
 import scipy.stats
 import torch
 
-from bype.core.config import LIKELIHOODS, PRIORS
+from bype.core.names import LIKELIHOODS, PRIORS
 from bype.data.splits import from_arrays
 from bype.distributions.normal import DiagonalNormal
 from bype.models.build import build_model

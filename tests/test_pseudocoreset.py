@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 import bype
+from bype.core.graphs import Capture
 from bype.core.precision import cumsum_by_products
 from bype.distributions.mixtures import IsotropicMixture
 from bype.distributions.pixels import (
@@ -355,13 +356,13 @@ def test_elbo_moves_points_and_weights_in_every_network_step(tiny):
     start = {k: v.clone() for k, v in model.prior.state_dict().items()}
     trainer = Trainer(model, tiny, lr=0.0)
     assert isinstance(trainer.strategy, Elbo)
-    trainer.network_step(torch.arange(20), 1.0)
+    trainer.steps.network_step(torch.arange(20), 1.0)
     # Adam's first step has the size of its rate, whatever the gradient: 1e-3, not the networks' 0.
     step = (model.prior.pseudo_inputs.detach() - start["pseudo_inputs"]).abs().max().item()
     assert step == pytest.approx(1e-3, rel=0.01)
     assert not torch.equal(model.prior.weights, start["weights"])
     for _ in range(30):
-        trainer.network_step(torch.arange(20), 1.0)
+        trainer.steps.network_step(torch.arange(20), 1.0)
     assert model.prior.weights.sum().item() == pytest.approx(48, rel=1e-5)
     assert model.prior.pseudo_inputs.min() >= 0
     assert model.prior.pseudo_inputs.max() <= 1
@@ -399,7 +400,7 @@ def test_a_recorded_inner_step_is_that_of_its_own_data_and_generator(tiny, monke
 
     def capture(step, moved, generator, what):  # as on CUDA, which keeps the recording and nothing of the closure
         recorded.append(generator.initial_seed())
-        return lambda: None
+        return Capture(lambda: None, failed=False)
 
     monkeypatch.setattr("bype.pseudocoreset.paper.capture", capture)
     model, strategy = small(tiny), Algorithm2(steps=1)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from bype.training.trainer import Trainer
+
 README = (Path(__file__).parents[1] / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
 COMMANDS = [shlex.split(line, comments=True) for line in README.splitlines() if line.startswith("bype ")]
@@ -19,8 +21,15 @@ def test_there_is_something_to_run():
     assert len(COMMANDS) >= 6
 
 
+@pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.slow)], ids=["two epochs", "to its end"])
+def training(request, monkeypatch):
+    """What is trained ends after two epochs, or as it would for who types it."""
+    if not request.param:
+        monkeypatch.setattr(Trainer, "finished", property(lambda trainer: trainer.epoch >= min(2, trainer.epochs)))
+
+
 @pytest.mark.parametrize("code", PYTHON, ids=["example", "runs", "own prior"])
-def test_python(code, tmp_path, monkeypatch):
+def test_python(code, training, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert len([line for line in code.splitlines() if line.strip()]) <= 35
     exec(compile(code, "README.md", "exec"), {})
@@ -33,7 +42,7 @@ def test_the_first_example_is_short_and_the_quickstart_is_it():
     assert all(line in quickstart for line in lines[:-1])
 
 
-def test_commands_in_their_order(run_cli, tmp_path, monkeypatch):
+def test_commands_in_their_order(run_cli, training, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for command in COMMANDS:
         code, _, err = run_cli(*command[1:])

@@ -8,12 +8,14 @@ from bype.core.version import __version__ as __version__
 # Type checkers read `__init__.pyi`, which has the same names.
 _PLACES = {
     "core.config": ("Config",),
+    "core.names": ("register_arch", "register_likelihood", "register_prior", "register_strategy"),
     "core.errors": ("BypeError", "InputError", "RunExistsError", "TrainingError"),
     "data.catalog": ("load",),
     "data.images": ("Dataset", "Images"),
     "data.splits": ("from_arrays",),
     "evaluation.likelihood": ("log_likelihood",),
     "evaluation.metrics": ("evaluate",),
+    "experiments.catalog.registry": ("register_experiment",),
     "models.build": ("build_model",),
     "models.generation": ("interpolate", "plates"),
     "models.objectives": ("elbo", "iwae"),

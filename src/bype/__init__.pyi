@@ -5,6 +5,10 @@ from bype.core.errors import BypeError as BypeError
 from bype.core.errors import InputError as InputError
 from bype.core.errors import RunExistsError as RunExistsError
 from bype.core.errors import TrainingError as TrainingError
+from bype.core.names import register_arch as register_arch
+from bype.core.names import register_likelihood as register_likelihood
+from bype.core.names import register_prior as register_prior
+from bype.core.names import register_strategy as register_strategy
 from bype.core.version import __version__ as __version__
 from bype.data.catalog import load as load
 from bype.data.images import Dataset as Dataset
@@ -12,6 +16,7 @@ from bype.data.images import Images as Images
 from bype.data.splits import from_arrays as from_arrays
 from bype.evaluation.likelihood import log_likelihood as log_likelihood
 from bype.evaluation.metrics import evaluate as evaluate
+from bype.experiments.catalog.registry import register_experiment as register_experiment
 from bype.models.build import build_model as build_model
 from bype.models.generation import interpolate as interpolate
 from bype.models.generation import plates as plates

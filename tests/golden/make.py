@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from bype.core.config import PRIORS, Config
+from bype.core.config import Config
+from bype.core.names import PRIORS
 from bype.data.images import Dataset
 from bype.models.vae import VAE
 from bype.runs.fitting import fit

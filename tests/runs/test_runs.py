@@ -1,6 +1,5 @@
 import inspect
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -15,12 +14,14 @@ import pytest
 import torch
 
 import bype
-from bype.core.config import CORESETS, Config
+import processes
+from bype.core.config import Config
 from bype.core.devices import source_tree, versions
 from bype.core.errors import InputError, RunExistsError
 from bype.core.files import write_text
+from bype.core.names import STRATEGIES
 from bype.core.tensors import read_tensors, write_tensors
-from bype.experiments.ledger import cell_id, settings_hash
+from bype.experiments.records import cell_id, settings_hash
 from bype.runs.evaluations import Evaluations
 from bype.runs.fitting import fit
 from bype.runs.run import Run
@@ -112,35 +113,47 @@ def _hold(path, held, release):
         release.wait(30)
 
 
-def test_a_folder_in_use_is_refused_and_a_dead_process_lets_go(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    held, release = context.Event(), context.Event()
-    process = context.Process(target=_hold, args=(tmp_path, held, release))
-    process.start()
+def test_a_folder_in_use_is_refused_and_a_dead_process_lets_go(tmp_path, fork, start):
+    held, release = fork.Event(), fork.Event()
+    process = start(_hold, tmp_path / "run", held, release)
     assert held.wait(60)
-    with pytest.raises(RunExistsError, match="in use"), Run(tmp_path).lock():
+    with pytest.raises(RunExistsError, match="in use"), Run(tmp_path / "run").lock():
         pass
     process.kill()
     process.join()
-    with Run(tmp_path).lock():
+    with Run(tmp_path / "run").lock():
         pass
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_a_signal_ends_a_run_that_can_go_on(tmp_path, number, code):
+def _of_python(command, tmp_path):
+    """The command in a Python of its own, from its start to its end."""
+    with (tmp_path / "log").open("w") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "bype", *command], stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"},
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job inherits it ignored
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "whole"), [(signal.SIGTERM, 143, False), (signal.SIGINT, 130, True), (signal.SIGKILL, -9, False)]
+)
+def test_a_signal_ends_a_run_that_can_go_on(tmp_path, start, number, code, whole):
     options = "--components 20 --latent-dim 6 --hidden-dim 24 --epochs 100000 --warmup 2 --patience 200000 --device cpu"
-    command = [sys.executable, "-m", "bype", "train", "digits", *options.split(), "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job inherits it ignored
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while len(Run(tmp_path / "run").metrics.read()) < 3 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert "Traceback" not in err
+    command = ["train", "digits", *options.split(), "--out", str(tmp_path / "run")]
+    process = _of_python(command, tmp_path) if whole else start(processes.command, *command)
+    try:
+        deadline = time.monotonic() + 120
+        while len(Run(tmp_path / "run").metrics.read()) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(process.pid, number)
+        if whole:
+            assert process.wait(60) == code
+        else:
+            process.join(60)
+            assert process.exitcode == code
+    finally:
+        process.kill()
+    assert "Traceback" not in (tmp_path / "log").read_text()
     tensors, counters = read_tensors(tmp_path / "run" / "last.safetensors")
     assert counters["epoch"] >= 2
     assert tensors["model.prior.weights"].sum() == pytest.approx(1439, rel=1e-5)
@@ -151,11 +164,11 @@ def test_a_model_loads_as_it_was_scored(trained):
         run = Run(folder)
         data = run.dataset.load()
         model = run.checkpoints.load_model(data)
-        from bype.training.trainer import VALIDATION_STREAM
+        from bype.core.seeds import Stream
         from bype.training.validation import validation_bound
 
         best = min(line["val_loss"] for line in run.metrics.read())
-        assert -validation_bound(model, data.validation, VALIDATION_STREAM) == best
+        assert -validation_bound(model, data.validation, Stream.VALIDATION) == best
 
 
 @pytest.mark.parametrize(
@@ -448,9 +461,9 @@ def test_every_option_arrives(tmp_path, monkeypatch):
         assert value != defaults[name] or name == "prior", name
     bype.models.build.model_from(config, None)
     assert built == model_options
-    published = bype.runs.fitting.strategy_from(config)
+    published = STRATEGIES[config.coreset].from_options(config)
     assert (published.batch_size, published.n_samples, published.z1_draws) == (17, 13, 14)
-    paper = bype.runs.fitting.strategy_from(replace(config, coreset="paper"))
+    paper = STRATEGIES["paper"].from_options(config)
     assert (paper.steps, paper.lr, paper.n_samples, paper.z1_draws) == (12, 0.03, 13, 14)
     given = {}
     monkeypatch.setattr(bype.runs.fitting, "Trainer", lambda model, data, **options: given.update(options))
@@ -465,7 +478,7 @@ def test_defaults_are_the_same_from_python_and_from_the_shell():
         for name, parameter in inspect.signature(made).parameters.items():
             if name in own and parameter.default is not inspect.Parameter.empty:
                 assert parameter.default == own[name], name
-    assert tuple(bype.pseudocoreset.STRATEGIES) == CORESETS
+    assert set(bype.pseudocoreset.STRATEGIES) == set(STRATEGIES)
 
 
 def test_fit_ends_with_the_best_epoch_s_model(tmp_path, monkeypatch):

@@ -1,99 +1,120 @@
 """`reproduce`."""
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from bype.cli.app import Device, Json, app, expand_user, parse_int, print_json
 from bype.core.errors import InputError, TrainingError
-from bype.experiments.cells import EXPERIMENTS
+from bype.experiments.catalog.registry import EXPERIMENTS, select_cells
+from bype.experiments.cell import Selection
 
-if TYPE_CHECKING:
-    from bype.experiments.cells import Selection
-
-
-#: Of one call: a range mistyped is not a list without an end.
+#: Limit per call: a mistyped range does not become an endless list.
 MAX_SEEDS = 1000
 
 
+def _text(flag: str, help: str, metavar: str | None = None) -> Any:
+    return Annotated[str | None, typer.Option(flag, metavar=metavar, help=help)]
+
+
+#: The options that select cells, by their names in `Selection`.
+SELECTION = {
+    "dataset": _text("--dataset", "Only cells of this data set.", "SET"),
+    "arch": _text("--arch", "Only cells with these networks.", "ARCH"),
+    "prior": _text("--prior", "Only cells with this prior.", "PRIOR"),
+    "coreset": _text("--coreset", "Only cells with this strategy.", "STRATEGY"),
+    "seeds": _text("--seeds", "These seeds [default: the experiment's].", "N|N-M"),
+    "protocol": _text("--protocol", "For table1 [default: paper].", "paper|short"),
+    "precision": _text("--precision", "For table1 [default: bf16 on a CPU, tf32 on CUDA]."),
+    "device": Device,
+}
+
+
+def with_selection(command: Callable[..., None]) -> Callable[..., None]:
+    """Replaces the parameter `selection` of a command by the options of a `Selection`."""
+    kind, parameters = inspect.Parameter.KEYWORD_ONLY, []
+    for p in inspect.signature(command).parameters.values():
+        if p.name != "selection":
+            parameters.append(p.replace(kind=kind))
+            continue
+        for name, annotation in SELECTION.items():
+            default = getattr(Selection, name)
+            parameters.append(inspect.Parameter(name, kind, default=default, annotation=annotation))
+
+    def wrapped(**values: Any) -> None:
+        chosen = {name: values.pop(name) for name in SELECTION}
+        command(selection=Selection(**chosen | {"seeds": _seeds(chosen["seeds"])}), **values)
+
+    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
+    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    return wrapped
+
+
 @app.command()
+@with_selection
 def reproduce(
+    selection: Selection,
     what: Annotated[
         str | None, typer.Argument(metavar="[WHAT]", help=f"An experiment: {', '.join(EXPERIMENTS)}.")
     ] = None,
-    dataset: Annotated[str | None, typer.Option("--dataset", metavar="SET", help="Only cells of this set.")] = None,
-    arch: Annotated[str | None, typer.Option("--arch", metavar="ARCH", help="Only cells with this network.")] = None,
-    prior: Annotated[str | None, typer.Option("--prior", metavar="PRIOR", help="Only cells with this prior.")] = None,
-    coreset: Annotated[
-        str | None, typer.Option("--coreset", metavar="STRATEGY", help="Only cells with this strategy.")
-    ] = None,
-    seeds: Annotated[
-        str | None, typer.Option("--seeds", metavar="N|N-M", help="These seeds [default: the experiment's].")
-    ] = None,
-    protocol: Annotated[
-        str | None, typer.Option("--protocol", metavar="paper|short", help="Of table1 [default: paper].")
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option("--precision", help="Of table1 [default: bf16 on a CPU, tf32 on CUDA].")
-    ] = None,
-    budget: Annotated[
-        str | None, typer.Option("--budget", metavar="TIME", help="Stop after so long: 90s, 9m, 1h30m.")
-    ] = None,
+    budget: Annotated[str | None, typer.Option("--budget", metavar="TIME", help="Time budget: 90s, 9m, 1h30m.")] = None,
     partial: Annotated[
-        bool, typer.Option("--partial", help="Begin what does not fit the budget too; a later call goes on with it.")
+        bool,
+        typer.Option("--partial", help="Also start cells that do not fit the budget; a later call continues them."),
     ] = False,
     shard: Annotated[
         str | None,
-        typer.Option("--shard", metavar="I/N", help="Only the I-th of N shares, cheap and dear cells in each."),
+        typer.Option("--shard", metavar="I/N", help="Only the I-th of N shards, each with cheap and expensive cells."),
     ] = None,
-    list_: Annotated[bool, typer.Option("--list", help="Only list the outstanding cells.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="Only list the missing cells.")] = False,
     render: Annotated[
-        bool, typer.Option("--render", help="Write README.md and pictures beside the ledger, from it alone.")
+        bool, typer.Option("--render", help="Write README.md and pictures next to the ledger, from it alone.")
     ] = False,
     ledger: Annotated[
-        Path, typer.Option("--ledger", metavar="DIR", callback=expand_user, help="Where finished cells go.")
+        Path, typer.Option("--ledger", metavar="DIR", callback=expand_user, help="The folder of finished cells.")
     ] = Path("results/ledger"),
     runs: Annotated[
-        Path, typer.Option("--runs", metavar="DIR", callback=expand_user, help="Where the runs are kept.")
+        Path, typer.Option("--runs", metavar="DIR", callback=expand_user, help="The folder of runs.")
     ] = Path("runs/reproduce"),
-    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Run an experiment's outstanding cells, cheapest first, each written to the ledger as it ends."""
+    """Run the missing cells of an experiment, cheapest first, and write each to the ledger as it ends."""
     if what is None and not render:
-        raise InputError(f"reproduce: expected an experiment ({', '.join(EXPERIMENTS)}) or --render, got neither")
+        raise InputError(f"reproduce: expected an experiment ({', '.join(EXPERIMENTS)}) or --render")
     result: dict[str, Any] = {"experiment": what}
     if what is not None:
-        from bype.experiments.cells import Selection
-
-        asked = Selection(dataset, arch, prior, coreset, _seeds(seeds), protocol, precision, device)
-        result |= _run_experiment(what, asked, shard, budget, partial, list_, ledger, runs)
+        result |= _run_experiment(what, selection, shard, budget, partial, list_, ledger, runs)
     if render:
-        from bype.experiments.render import render as write_page
+        from bype.experiments.page import render as write_page
 
         result["page"] = str(write_page(ledger))
     if as_json:
         print_json(result)
     else:
         if "finished" in result:
-            left = sum(len(result[kind]) for kind in ("begun", "not_started", "failed", "refused"))
-            print(f"{what}: {len(result['finished'])} cells run, {left} left, {ledger}")
+            finished = len(result["finished"])
+            print(f"{what}: {finished} cells run, {_total(result) - finished} left, {ledger}")
         for name in result.get("outstanding", ()):
             print(name)
         if render:
             print(result["page"])
     if result.get("failed"):
-        raise TrainingError(
-            f"{what}: expected every cell to train to its end, got {len(result['failed'])} that gave up"
-        )
+        raise TrainingError(f"{what}: {len(result['failed'])} of {_total(result)} cells failed to train")
     if result.get("refused"):
-        raise InputError(f"{what}: expected every cell's files to be usable, got {len(result['refused'])} refused")
+        raise InputError(f"{what}: {len(result['refused'])} of {_total(result)} cells have files that cannot be used")
+
+
+def _total(result: dict[str, Any]) -> int:
+    return sum(len(result[outcome]) for outcome in ("finished", "begun", "not_started", "failed", "refused"))
 
 
 def _run_experiment(
     what: str,
-    asked: "Selection",
+    selection: Selection,
     shard: str | None,
     budget: str | None,
     partial: bool,
@@ -104,18 +125,17 @@ def _run_experiment(
     from bype.core import console
     from bype.core.devices import resolve_device
     from bype.experiments import campaign
-    from bype.experiments.cells import select_cells
     from bype.experiments.estimates import parse_duration
     from bype.experiments.ledger import read
 
-    resolve_device(asked.device)
+    resolve_device(selection.device)
     seconds = parse_duration(budget) if budget is not None else float("inf")
-    cells = select_cells(what, asked)
+    cells = select_cells(what, selection)
     if shard is not None:
         cells = campaign.shard(cells, *_shard(shard))
     if list_:
-        done, left_out = read(ledger)
-        for line in left_out:
+        done, skipped = read(ledger)
+        for line in skipped:
             console.report(line)
         return {"outstanding": [c.id for c in campaign.outstanding(cells, done)]}
     return campaign.run_cells(cells, ledger, runs, budget=seconds, partial=partial)._asdict()

@@ -4,19 +4,16 @@ import dataclasses
 import math
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bype.core.errors import InputError
 from bype.core.files import expand_path
+from bype.core.names import ARCHS, LIKELIHOODS, PRIORS, STRATEGIES
 
-ARCHS = ("vae", "hvae", "convhvae", "celeba")
-TWO_LEVELS = ("hvae", "convhvae")
-PRIORS = ("standard", "vamp", "exemplar", "bype")
-LIKELIHOODS = ("mse", "gaussian", "bernoulli", "logistic")
-CORESETS = ("paper", "none", "published", "elbo")
 INITS = ("he", "glorot")
 PRECISIONS = ("fp32", "tf32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
@@ -28,56 +25,63 @@ def option(
     default: Any,
     help: str,
     *,
+    group: str = "",
     flag: str | None = None,
-    choices: tuple[str, ...] = (),
+    choices: Collection[str] = (),
     low: float | None = None,
     above: float | None = None,
 ) -> Any:
-    """A field: its default, the sentence that `--help` prints, its flag, and what values it may take."""
-    rules = {"help": help, "flag": flag, "choices": choices, "low": low, "above": above}
+    """A field: its default, the sentence that `--help` prints, its group, its flag, and the values it may take."""
+    rules = {"help": help, "group": group, "flag": flag, "choices": choices, "low": low, "above": above}
     return field(default=default, metadata=rules)
+
+
+model, training = partial(option, group="model"), partial(option, group="training")
 
 
 @dataclass(frozen=True)
 class Config:
-    """What is trained, on what, and how. None means: by the data's size, or the option's absence."""
+    """The options of a run: of the data, the model, the training, step (ii), and where to compute.
+
+    None means: by the size of the data, or that the option is off.
+    """
 
     set: str = option(dataclasses.MISSING, "A data set's name, or the path of your own.")
     resize: str | None = option(None, "Bring the images of a folder or zip to this size: pixels, or HxW.")
-    arch: str = option("vae", "The networks.", choices=ARCHS)
-    prior: str = option("bype", "The prior p(z).", choices=PRIORS)
-    likelihood: str = option("mse", "The likelihood p(x|z).", choices=LIKELIHOODS)
-    n_components: int | None = option(
+    arch: str = model("vae", "The networks.", choices=ARCHS)
+    prior: str = model("bype", "The prior p(z).", choices=PRIORS)
+    likelihood: str = model("mse", "The likelihood p(x|z).", choices=LIKELIHOODS)
+    n_components: int | None = model(
         None,
         "Components M of vamp and bype [default: min(500, N/2), of arch celeba min(240, N/2)].",
         flag="components",
         low=1,
     )
-    latent_dim: int = option(40, "Dimension D of z; of two levels, of each.", low=1)
-    hidden_dim: int = option(300, "Width of the hidden layers.", low=1)
-    init: str = option("he", "Dense weights: he is N(0, 2/fan_in).", choices=INITS)
-    epochs: int = option(4000, "Epochs at most.", low=1)
-    warmup: int = option(100, "Epochs over which beta rises to 1.", low=0)
-    patience: int = option(
+    latent_dim: int = model(40, "Dimension D of z; of two levels, of each.", low=1)
+    hidden_dim: int = model(300, "Width of the hidden layers.", low=1)
+    init: str = model("he", "Dense weights: he is N(0, 2/fan_in).", choices=INITS)
+    epochs: int = training(4000, "Epochs at most.", low=1)
+    warmup: int = training(100, "Epochs over which beta rises to 1.", low=0)
+    patience: int = training(
         50, "Epochs without a better validation loss, after the warm-up, before training stops.", low=1
     )
-    batch_size: int = option(100, "Items per step.", low=1)
-    lr: float = option(5e-4, "Learning rate of the networks.", above=0)
-    coreset: str = option("paper", "How the pseudocoreset learns, step (ii).", choices=CORESETS)
-    coreset_interval: int = option(10, "Epochs k between its updates.", low=1)
+    batch_size: int = training(100, "Items per step.", low=1)
+    lr: float = training(5e-4, "Learning rate of the networks.", above=0)
+    coreset: str = model("paper", "How the pseudocoreset learns, step (ii).", choices=STRATEGIES)
+    coreset_interval: int = training(10, "Epochs k between its updates.", low=1)
     coreset_steps: int | None = option(None, "Inner steps of an update of paper [default: 100].", low=1)
     coreset_lr: float | None = option(None, "Rate of paper on the points [default: 1e-3].", low=0.0)
     coreset_samples: int | None = option(None, "Latents S per step of paper and published [default: M].", low=2)
     coreset_z1: int | None = option(
         None, "With two levels, draws of z1 for each latent of paper and published [default: 1].", low=1
     )
-    exemplars: int | None = option(None, "Exemplars drawn per step [default: min(500, N - 1)].", low=2)
-    retrieve: int | None = option(None, "Of those, encode each item's K nearest only.", low=1)
-    reencode: float | None = option(
+    exemplars: int | None = model(None, "Exemplars drawn per step [default: min(500, N - 1)].", low=2)
+    retrieve: int | None = model(None, "Of those, encode each item's K nearest only.", low=1)
+    reencode: float | None = model(
         None, "Share of the points of vamp and bype encoded anew at each step, the rest cached [default: 1].", above=0
     )
-    precision: str = option("fp32", "Of the networks' matrix products.", choices=PRECISIONS)
-    deterministic: bool = option(False, "The same bits each time on a GPU too, where it is slower.")
+    precision: str = training("fp32", "Of the networks' matrix products.", choices=PRECISIONS)
+    deterministic: bool = training(False, "The same bits each time on a GPU too, where it is slower.")
     seed: int = option(0, "Seed of everything random.", low=0)
     data_dir: str | None = option(None, "Where data sets are looked for first.")
     device: str = option("auto", "Where to compute.", choices=DEVICES)
@@ -100,23 +104,16 @@ class Config:
         return "-".join([*parts, f"s{self.seed}"])
 
     def unused(self) -> list[str]:
-        """The names of the options that the chosen prior and strategy do not use."""
-        bype = self.prior == "bype"
-        algorithm_2 = bype and self.coreset in ("paper", "published")
-        uses = {
-            "n_components": self.prior in ("vamp", "bype"),
-            "hidden_dim": self.arch != "celeba",
-            "coreset": bype,
-            "coreset_interval": algorithm_2,
-            "coreset_steps": bype and self.coreset == "paper",
-            "coreset_lr": bype and self.coreset == "paper",
-            "coreset_samples": algorithm_2,
-            "coreset_z1": algorithm_2 and self.arch in TWO_LEVELS,
-            "reencode": self.prior in ("vamp", "bype"),
-            "exemplars": self.prior == "exemplar",
-            "retrieve": self.prior == "exemplar",
-        }
-        return [name for name, used in uses.items() if not used]
+        """The options that the chosen networks, prior and strategy do not use."""
+        chosen = ((ARCHS, self.arch), (PRIORS, self.prior), (STRATEGIES, self.coreset))
+        names = [f.name for f in dataclasses.fields(self)]
+        return [n for n in names if not all(registry.uses(n, name) for registry, name in chosen)]
+
+    def group(self, name: str) -> dict[str, Any]:
+        """The options of one group: `model`, the keyword arguments of `bype.build_model`, or `training`, those of
+        `bype.Trainer`; the seed and step (ii)'s own settings are in neither.
+        """
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["group"] == name}
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON can hold them."""

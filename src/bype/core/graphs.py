@@ -4,8 +4,10 @@ On a GPU a training step of a small network is bound by the launch of its hundre
 step stays the reference, and the fallback where something cannot be recorded.
 """
 
+import ctypes
 import logging
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,15 +29,6 @@ def available(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-# torch's allocator keeps a pointer to a graph whose recording broke.
-_failed: list[torch.cuda.CUDAGraph] = []
-
-
-def failed_captures() -> int:
-    """How many recordings broke. One that does gives its generator a new state: earlier recordings know the old one."""
-    return len(_failed)
-
-
 def record_graph(step: Step, generator: torch.Generator) -> Step:
     """Records `step` on the generator's device, without running it; the draws of `generator` go on at each replay.
 
@@ -51,7 +44,7 @@ def record_graph(step: Step, generator: torch.Generator) -> Step:
             step()
     except RuntimeError as e:
         # A recording that breaks leaves its stream current and every generator it knows waiting for its end.
-        _failed.append(graph)
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(graph))  # for ever: torch's allocator keeps a pointer to it
         torch.cuda.set_stream(stream)
         default = torch.cuda.default_generators[stream.device_index]
         for known in (generator, default):
@@ -66,10 +59,18 @@ def record_graph(step: Step, generator: torch.Generator) -> Step:
     return graph.replay
 
 
-def capture(step: Step, mutated: Sequence[Tensor], generator: torch.Generator, what: str) -> Step:
-    """What does the same as `step`, faster: its recording, or, with one line that says why, the step itself.
+class Capture(NamedTuple):
+    """A step, recorded if possible."""
 
-    The warm-up's traces are undone: everything in `mutated` and the generator stand as before.
+    run: Step
+    #: Whether recording was tried and failed: the generator then has a new state, which earlier graphs do not know.
+    failed: bool
+
+
+def capture(step: Step, mutated: Sequence[Tensor], generator: torch.Generator, what: str) -> Capture:
+    """Records `step` as a CUDA graph; where that is not possible, returns the step itself and logs why.
+
+    The warm-up is rolled back: all tensors in `mutated` and the generator are restored.
 
     Args:
         step: Reads and writes tensors that stay where they are; never reads a value back from the device.
@@ -79,7 +80,8 @@ def capture(step: Step, mutated: Sequence[Tensor], generator: torch.Generator, w
     """
     device = generator.device
     if not available(device):
-        return step
+        return Capture(step, failed=False)
+    failed = False
     values, state = [t.detach().clone() for t in mutated], generator.get_state()
     try:
         if device.type == "cuda":
@@ -94,14 +96,14 @@ def capture(step: Step, mutated: Sequence[Tensor], generator: torch.Generator, w
             _repeat(step)
         replay = record_graph(step, generator)
     except RuntimeError as e:
-        log.warning("%s: no CUDA graph, step by step instead (%s)", what, first_line(e))
-        replay = step
+        log.warning("%s: CUDA graph disabled, running eagerly (%s)", what, first_line(e))
+        replay, failed = step, True
     finally:
         with torch.no_grad():
             for tensor, value in zip(mutated, values, strict=True):
                 tensor.copy_(value)
         generator.set_state(state)
-    return replay
+    return Capture(replay, failed)
 
 
 def _repeat(step: Step) -> None:

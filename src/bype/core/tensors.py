@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from bype.core.files import write
 FORMAT = 1  # of the files of a run
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
     """Writes a safetensors file whole, with counters (JSON) in its header."""
     # One storage each: safetensors refuses tensors that share memory, and a view would drag its base along.
     flat = {k: v.detach().cpu().contiguous() for k, v in sorted(tensors.items())}
@@ -33,7 +34,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], counters: dict[str, An
     write(path, fill)
 
 
-def _sum(tensors: dict[str, Tensor], counters: dict[str, Any]) -> str:
+def _sum(tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> str:
     """CRC-32 over all that a checkpoint holds, so that a bit that flipped on a disk is noticed."""
     total = zlib.crc32(json.dumps(counters, sort_keys=True).encode())
     for name, t in sorted(tensors.items()):

@@ -2,9 +2,9 @@
 
 import torch
 
+from bype.core.seeds import Stream
 from bype.data.images import Images
 from bype.distributions.mixtures import IsotropicMixture
-from bype.evaluation.likelihood import EVALUATION_STREAM
 from bype.models.vae import VAE
 
 
@@ -21,7 +21,7 @@ def prior_divergences(model: VAE, training: Images, seed: int = 0, n_draws: int 
         seed: Seed of the draws.
         n_draws: How many draws each estimate takes.
     """
-    generator = torch.Generator(training.pixels.device).manual_seed(seed + EVALUATION_STREAM)
+    generator = torch.Generator(training.pixels.device).manual_seed(seed + Stream.EVALUATION)
     coreset: IsotropicMixture = model.eval().prior(model.encoder)
     loc = model.encoder.means(training.batches(500, dtype=model.dtype))  # grey, as a prior's points are
     exemplar = IsotropicMixture(loc, coreset.scale, loc.new_full((len(loc),), 1 / len(loc)).log())

@@ -9,13 +9,12 @@ from torch.distributions import Distribution
 
 from bype.core.errors import InputError
 from bype.core.precision import flush_denormals, product_precision
+from bype.core.seeds import Stream
 from bype.data.images import Images
 from bype.models.objectives import iwae
 from bype.models.observing import model_inputs
 from bype.models.vae import VAE
 
-# Offset from the seed, so that evaluation shares no noise with training or validation.
-EVALUATION_STREAM = 2_000_003
 # Elements of noise held at once.
 NOISE_ELEMENTS = 2**23
 
@@ -69,7 +68,7 @@ def log_likelihood(
         raise InputError(f"samples: expected at least 1, got {n_samples}")
     model.check_images(images)
     model.eval()
-    generator = torch.Generator(images.pixels.device).manual_seed(seed + EVALUATION_STREAM)
+    generator = torch.Generator(images.pixels.device).manual_seed(seed + Stream.EVALUATION)
     p = model.prior(model.encoder) if prior is None else prior
     size = max(1, min(500, NOISE_ELEMENTS // (n_samples * (model.encoder.latent_dim + model.lower_dim))))
     given = {"samples": n_samples, "seed": seed, "items": len(images), "at_once": size}

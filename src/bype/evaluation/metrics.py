@@ -10,16 +10,16 @@ from torch.distributions import Distribution
 
 from bype.core.errors import InputError
 from bype.core.precision import product_precision
+from bype.core.seeds import Stream
 from bype.data.images import Dataset, Images
 from bype.evaluation.divergences import prior_divergences
 from bype.evaluation.latents import active_units, latents
-from bype.evaluation.likelihood import EVALUATION_STREAM, PartialScores, Progress, log_likelihood
+from bype.evaluation.likelihood import PartialScores, Progress, log_likelihood
 from bype.evaluation.neighbours import KNN, check_ks, knn_accuracy
 from bype.models.objectives import elbo, kl_by_level
 from bype.models.observing import model_inputs
 from bype.models.vae import VAE
 from bype.priors.base import Prior
-from bype.priors.pseudocoreset import PseudocoresetPrior
 
 
 def in_nats(model: VAE, log_p: float | Tensor, n_pixels: int) -> Any:
@@ -88,7 +88,7 @@ def evaluate(
     means = latents(model, images, seed)
     if len(means) > 1:  # of one item there is no variance
         figures["active_units"] = active_units(means)
-    if trained_on and isinstance(model.prior, PseudocoresetPrior):
+    if trained_on and model.prior.pseudocoreset is not None:
         figures |= prior_divergences(model, data.train, seed)
     if images.labels is not None and rest and all(r.labels is not None for r in rest):
         base = torch.cat([latents(model, r, seed) for r in rest])
@@ -151,7 +151,7 @@ def bound_metrics(model: VAE, images: Images, p: Distribution, n_pixels: int, se
 
     With two levels also the KL term of each.
     """
-    generator = torch.Generator(images.pixels.device).manual_seed(seed + EVALUATION_STREAM)
+    generator = torch.Generator(images.pixels.device).manual_seed(seed + Stream.EVALUATION)
     terms = [elbo(model, x, prior=p, generator=generator) for x in model_inputs(model, images, seed)]
     reconstruction = -torch.cat([t.log_likelihood for t in terms]).double().mean().item()
     kl = torch.cat([t.kl for t in terms]).double().mean().item()

@@ -1,11 +1,11 @@
-"""Running cells in pieces, on whatever machine is at hand: in shards, cheapest first, within a budget."""
+"""Running cells: in shards, cheapest first, within a time budget."""
 
 import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, ParamSpec
 
 from bype.core import console
 from bype.core.devices import device_model, versions
@@ -13,31 +13,33 @@ from bype.core.errors import InputError, RunExistsError, TrainingError, notes_ke
 from bype.core.files import locked, write_text
 from bype.data.catalog import PUBLISHED, find, load
 from bype.experiments import ledger
-from bype.experiments.cells import Cell
-from bype.experiments.estimates import duration, estimate
-from bype.experiments.scores import score
+from bype.experiments.cell import Cell
+from bype.experiments.estimates import Estimator, duration
+from bype.experiments.records import CellRecord, EpochMetrics, cell_record, settings_hash
+from bype.experiments.scores import score, training_metrics
 from bype.runs.fitting import TrainedRun, fit
-from bype.runs.metrics import EpochRecord
 from bype.runs.run import Run
 from bype.runs.scoring import PartialScores
 from bype.training.trackers.terminal import epochs
 
+P = ParamSpec("P")
+
 
 class BudgetSpent(Exception):  # noqa: N818 (nothing went wrong)
-    """The time is over; what is trained and scored so far is saved, and the next call goes on from there."""
+    """The time budget is over; training and scoring so far are saved, and the next call continues them."""
 
 
 class Report(NamedTuple):
-    """What became of the cells that were asked for."""
+    """The selected cells by outcome."""
 
     finished: list[str]
-    begun: list[str]  # the budget ended while they ran
-    not_started: list[str]  # they would not have fitted, their data are missing, or another process is at work on them
-    failed: list[str]  # their training gave up
-    refused: list[str]  # a file of theirs is damaged or cannot be written, or their data are not those of their run
+    begun: list[str]  # stopped when the budget ended
+    not_started: list[str]  # over the budget, without data, or in use by another process
+    failed: list[str]  # failed to train
+    refused: list[str]  # with a damaged or unwritable file, or other data than their run's
 
     def note(self, cell: Cell, error: Exception) -> None:
-        """Says why a cell cannot be run, and counts it."""
+        """Reports and records why a cell could not be run."""
         if isinstance(error, RunExistsError):
             word, where = "not started", self.not_started
         elif isinstance(error, TrainingError):
@@ -49,14 +51,14 @@ class Report(NamedTuple):
 
 
 def shard(cells: Sequence[Cell], part: int, parts: int) -> list[Cell]:
-    """The cells of one of several shards: by their place among all, cheapest first, whatever is done of them."""
+    """The cells of one shard: every `parts`-th in order of cost, finished or not."""
     return [c for i, c in enumerate(sorted(cells, key=lambda c: (c.rank, c.id))) if i % parts == part - 1]
 
 
-def outstanding(cells: Sequence[Cell], done: Sequence[dict[str, Any]]) -> list[Cell]:
-    """The cells that the ledger does not hold."""
+def outstanding(cells: Sequence[Cell], done: Sequence[CellRecord]) -> list[Cell]:
+    """The cells that are not in the ledger."""
     have = {(d["experiment"], d["settings_hash"], d["protocol"], d["seed"]) for d in done}
-    return [c for c in cells if (c.experiment, ledger.settings_hash(c.config), c.protocol, c.config.seed) not in have]
+    return [c for c in cells if (c.experiment, settings_hash(c.config), c.protocol, c.config.seed) not in have]
 
 
 def run_cells(
@@ -68,62 +70,62 @@ def run_cells(
     partial: bool = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> Report:
-    """Runs the cells that the ledger lacks, the cheapest first by a rough rank, each written as it ends.
+    """Runs the cells that are not in the ledger, cheapest first, and writes each as it ends.
 
-    With a budget a cell is started only if its estimate fits what is left of it. One that takes longer than that is
-    stopped when the budget ends; its run is kept, and goes on at the next call. With `partial` the cheapest that does
-    not fit is begun too, and so kept. A cell that cannot be run, for its data are missing, its training gives up, a
-    file of its run is damaged, or another process is at work on it, is named and keeps no other from being run.
+    With a budget, a cell is started only if its estimate fits the time left. A cell that takes longer than estimated
+    is stopped when the budget ends; the next call continues its run. With `partial`, cells that do not fit are started
+    too. A cell that cannot be run (data missing, training failed, files damaged, in use by another process) is
+    reported, and the others are run.
 
     Args:
-        cells: What is asked for.
-        ledger_folder: Where finished cells are.
-        runs_folder: Where runs are kept.
-        budget: Seconds.
-        partial: Whether to begin what does not fit.
-        clock: What tells the time, in seconds.
+        cells: The cells.
+        ledger_folder: The folder of finished cells.
+        runs_folder: The folder of runs.
+        budget: Time budget in seconds.
+        partial: Whether to start cells that do not fit the budget.
+        clock: Returns the time in seconds.
 
     Raises:
-        InputError: If no cell's data are found, or the ledger cannot be written.
+        InputError: If the data of no cell are found, or the ledger cannot be written.
     """
     start = clock()
-    done, left_out = ledger.read(ledger_folder)
-    for line in left_out:
+    done, skipped = ledger.read(ledger_folder)
+    for line in skipped:
         console.report(line)
     todo = sorted(outstanding(cells, done), key=lambda c: c.rank)
-    if todo:  # before hours of work
+    if todo:  # fail before hours of work, not after
         write_text(ledger_folder / ".writable", "")
         (ledger_folder / ".writable").unlink(missing_ok=True)
     report = Report([], [], [], [], [])
     todo = _with_data(todo, report)
-    too_dear = math.inf
+    estimator, too_expensive = Estimator(done, runs_folder), math.inf
     for c in todo:
         if budget < math.inf:
             left = budget - (clock() - start)
-            # To measure costs time as well: what is dearer than a cell that did not fit is not even measured, unless
-            # a part of it is done.
+            # Measuring takes time too: a cell more expensive than one that did not fit is measured only if a part of
+            # it is done already.
             begun = Run(runs_folder / c.id).exists
-            known = left > 0 and (begun or c.rank < too_dear)
+            known = left > 0 and (begun or c.rank < too_expensive)
             if known:
                 try:
-                    guess = estimate(c, done, runs_folder)
+                    guess = estimator.estimate(c)
                 except (TrainingError, InputError) as e:
                     report.note(c, e)
                     continue
             if not known or (guess.seconds > left and not partial):
-                why = "dearer than one that did not fit, " if left > 0 else ""
+                why = "more expensive than a cell that did not fit the budget, " if left > 0 else ""
                 if known:
                     why = f"about {duration(guess.seconds)} ({guess.source}), "
                 console.report(f"{c.id}  not started: {why}{duration(left)} left")
                 report.not_started.append(c.id)
                 if not begun:
-                    too_dear = min(too_dear, c.rank)
+                    too_expensive = min(too_expensive, c.rank)
                 continue
             console.report(f"{c.id}  about {duration(guess.seconds)} ({guess.source})")
         try:
             run_cell(c, ledger_folder, runs_folder, deadline=start + budget, clock=clock)
         except BudgetSpent:
-            console.report(f"{c.id}  stopped: the budget is spent; what is done is kept in {runs_folder / c.id}")
+            console.report(f"{c.id}  stopped: the budget is used up; the run is kept in {runs_folder / c.id}")
             report.begun.append(c.id)
             continue
         except (RunExistsError, TrainingError, InputError) as e:
@@ -135,7 +137,7 @@ def run_cells(
 
 
 def _with_data(cells: list[Cell], report: Report) -> list[Cell]:
-    """The cells whose data are found; the others are reported."""
+    """The cells whose data set is found; the others are reported."""
     rest = []
     for c in cells:
         name = c.config.set
@@ -145,9 +147,9 @@ def _with_data(cells: list[Cell], report: Report) -> list[Cell]:
             rest.append(c)
     missing = sorted({c.config.set for c in cells} - {c.config.set for c in rest})
     if missing and not rest:
-        load(missing[0])  # says where it was looked for
+        load(missing[0])  # raises, with the places where it was looked for
     for name in missing:
-        console.report(f"{name}: not found, so that its cells are not started; see `bype data fetch {name}`")
+        console.report(f"{name}: data set not found; skipping its cells; see `bype data fetch {name}`")
     return rest
 
 
@@ -158,35 +160,35 @@ def run_cell(
     *,
     deadline: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
-) -> dict[str, Any]:
-    """Trains (or goes on with) a cell's run, scores it and writes its file; one that is there by now is left so.
+) -> CellRecord:
+    """Trains a cell's run or continues it, scores it and writes its record; an existing record is kept.
 
     Raises:
-        BudgetSpent: If the deadline passes before that.
-        RunExistsError: If another process is at work on it.
-        TrainingError: If its values stop being finite.
-        InputError: If a file of its run is damaged.
+        BudgetSpent: If the deadline passes first.
+        RunExistsError: If the cell is in use by another process.
+        TrainingError: If training gives non-finite values.
+        InputError: If a file of the run is damaged.
     """
     runs_folder.mkdir(parents=True, exist_ok=True)
-    # For training and scoring: the run's own lock is for training alone.
-    busy = f"{runs_folder / cell.id}: expected no process at work on it, got one"
+    # Held while scoring too; the run's own lock is only held while training.
+    busy = f"{runs_folder / cell.id}: in use by another process"
     with locked(runs_folder / f".{cell.id}.lock", busy):
-        with contextlib.suppress(InputError):  # by another process, while this one was at other cells
+        with contextlib.suppress(InputError):  # written by another process in the meantime
             return ledger.read_cell(ledger_folder / f"{cell.id}.json")
         return _run_cell(cell, ledger_folder, runs_folder, deadline, clock)
 
 
 def _run_cell(
     cell: Cell, ledger_folder: Path, runs_folder: Path, deadline: float, clock: Callable[[], float]
-) -> dict[str, Any]:
+) -> CellRecord:
 
-    def check(*_: Any) -> None:
+    def check(*_: object) -> None:
         if clock() > deadline:
             raise BudgetSpent
 
-    def within(show: Callable[..., None]) -> Callable[..., None]:
-        def call(*args: Any) -> None:
-            show(*args)
+    def within(show: Callable[P, None]) -> Callable[P, None]:
+        def call(*args: P.args, **options: P.kwargs) -> None:
+            show(*args, **options)
             check()
 
         return call
@@ -195,40 +197,39 @@ def _run_cell(
         trained = fit(cell.config, runs_folder / cell.id, resume=True, on_epoch=within(show))
     parts: list[PartialScores] = []
     with notes_kept(parts), notes_kept([trained]):
-        metrics = _whole(trained)
-        figures: dict[str, Any] = ledger.training_metrics(metrics)
+        lines = _epoch_metrics(trained)
         with console.items(cell.id) as show_items:
-            figures |= score(cell, trained, within(show_items), check, parts)
-        # Training may have been done in pieces; what the epochs took is in their lines.
-        training = sum(m["seconds"] + m["seconds_validation"] + m.get("seconds_coreset", 0.0) for m in metrics)
-        value = ledger.cell(
+            metrics = training_metrics(lines) | score(cell, trained, within(show_items), check, parts)
+        # Training may have been interrupted: the epochs' own times are summed.
+        training = sum(m["seconds"] + m["seconds_validation"] + m.get("seconds_coreset", 0.0) for m in lines)
+        record = cell_record(
             cell.experiment,
             cell.config,
             cell.protocol,
+            epochs=lines,
             metrics=metrics,
-            figures=figures,
             versions=versions(),
             device=device_model(trained.data.train.pixels.device),
-            seconds=training + figures["seconds_evaluation"],
+            seconds=training + metrics["seconds_evaluation"],
         )
-        ledger.write_cell(ledger_folder, value, cell.id)
+        ledger.write_cell(ledger_folder, record, cell.id)
         for part in parts:
             part.remove()
-        return value
+        return record
 
 
-def _whole(trained: TrainedRun) -> list[EpochRecord]:
-    """A run's lines of metrics, one for each of its epochs.
+def _epoch_metrics(trained: TrainedRun) -> list[EpochMetrics]:
+    """The metrics of a run, one line per epoch.
 
     Raises:
-        InputError: If they are not.
+        InputError: If an epoch or one of the needed metrics is missing.
     """
-    metrics, epochs = trained.run.metrics.read(), trained.trainer.epoch
+    lines, n_epochs = trained.run.metrics.read(), trained.trainer.epoch
     needed = ("val_loss", "seconds", "seconds_validation")
-    whole = all(isinstance(m.get(key), int | float) for m in metrics for key in needed)
-    if [m["epoch"] for m in metrics] != list(range(1, epochs + 1)) or not whole:
+    complete = all(isinstance(line.get(key), int | float) for line in lines for key in needed)
+    if [line["epoch"] for line in lines] != list(range(1, n_epochs + 1)) or not complete:
         raise InputError(
-            f"{trained.run.path / 'metrics.jsonl'}: expected the figures of each of {epochs} epochs, got a file that "
-            "lacks some"
+            f"{trained.run.path / 'metrics.jsonl'}: expected the metrics of each of {n_epochs} epochs, but some are "
+            "missing"
         )
-    return metrics
+    return [{key: value for key, value in line.items() if isinstance(value, int | float)} for line in lines]

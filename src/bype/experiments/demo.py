@@ -5,32 +5,37 @@ import statistics
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 
-from bype.core.config import PRIORS, Config
+from bype.core.config import Config
 from bype.core.errors import InputError, RunExistsError
 from bype.core.files import is_partial, locked, read_json, write_json
+from bype.core.names import PRIORS
 from bype.evaluation.metrics import evaluate
 from bype.models.generation import plates
+from bype.priors.pseudocoreset import PseudocoresetPrior
 from bype.runs.fitting import TrainedRun, fit
 from bype.runs.run import RUN_FILES, Run
 from bype.training.trackers.terminal import epochs
 from bype.viz import charts
 from bype.viz import images as pictures
 
+#: A prior and its metrics, by their names in the table.
+DemoRow = dict[str, str | float]
+
 MARK = "demo.json"
 EPOCHS, WARMUP, SAMPLES = 60, 20, 500
 
 
-def run_demo(out: Path, device: str = "auto") -> list[dict[str, Any]]:
-    """Trains, scores and draws the four priors; returns a row of figures for each.
+def run_demo(out: Path, device: str = "auto") -> list[DemoRow]:
+    """Trains and evaluates the four priors and writes pictures; returns a row of metrics for each prior.
 
-    An earlier demo at `out` is replaced; any other folder is left alone.
+    An earlier demo at `out` is replaced; any other folder is refused.
 
     Raises:
-        RunExistsError: If `out` holds anything else, or a process is at work in it.
+        RunExistsError: If `out` has any other files, or is in use by another process.
         InputError: If it cannot be written.
     """
     if out.exists():
@@ -41,8 +46,9 @@ def run_demo(out: Path, device: str = "auto") -> list[dict[str, Any]]:
         return _run_demo(out, device)
 
 
-def _run_demo(out: Path, device: str) -> list[dict[str, Any]]:
-    rows, runs = [], {}
+def _run_demo(out: Path, device: str) -> list[DemoRow]:
+    rows: list[DemoRow] = []
+    runs: dict[str, TrainedRun] = {}
     for prior in PRIORS:
         config = Config(
             "digits", prior=prior, n_components=100, exemplars=100, latent_dim=16,
@@ -50,15 +56,15 @@ def _run_demo(out: Path, device: str) -> list[dict[str, Any]]:
         )  # fmt: skip
         with epochs(f"{prior:9}", EPOCHS) as show:
             trained = fit(config, out / prior, on_epoch=show)
-        figures = evaluate(trained.trainer.model, trained.data, n_samples=SAMPLES)
+        metrics = evaluate(trained.trainer.model, trained.data, n_samples=SAMPLES)
         seconds = statistics.median(line["seconds"] for line in trained.run.metrics.read())
         rows.append(
             {
                 "prior": prior,
-                "nll_nats": figures["nll_nats"],
-                "bpd": figures["bpd"],
-                "kNN, K = 5 (%)": figures["knn"][5],
-                "active_units": figures["active_units"],
+                "nll_nats": metrics["nll_nats"],
+                "bpd": metrics["bpd"],
+                "kNN, K = 5 (%)": metrics["knn"][5],
+                "active_units": metrics["active_units"],
                 "seconds_per_epoch": seconds,
             }
         )
@@ -69,7 +75,7 @@ def _run_demo(out: Path, device: str) -> list[dict[str, Any]]:
 
 
 def _check_earlier(out: Path) -> None:
-    """Refuses a folder that a demo did not make, or whose runs hold what it did not put there."""
+    """Refuses a folder that is not a demo's, or one whose runs contain other files."""
     try:
         names = {p.name for p in out.iterdir()}
         mark = read_json(out / MARK) if MARK in names else {}
@@ -77,17 +83,17 @@ def _check_earlier(out: Path) -> None:
     except (OSError, InputError):
         marked = False
     if not marked:
-        raise RunExistsError(f"{out}: expected a new folder or an earlier demo, got one with other files")
+        raise RunExistsError(f"{out}: expected a new folder or an earlier demo, got a folder with other files")
     for folder in (out / prior for prior in PRIORS):
         kept = sorted(p.name for p in folder.glob("*") if not (RUN_FILES.fullmatch(p.name) or is_partial(p)))
         if kept:
             raise RunExistsError(
-                f"{folder}: expected a demo's own files, got {kept[0]} too; move it, or choose another --out"
+                f"{folder}: expected only files of a demo, got {kept[0]}; move it, or choose another --out"
             )
 
 
 def _remove_runs(folders: Sequence[Path]) -> None:
-    """Removes earlier runs, all or, where a process is at work in one of them, none."""
+    """Removes earlier runs; none of them if one is in use by another process."""
     with ExitStack() as locks:
         for folder in folders:
             locks.enter_context(Run(folder).lock())
@@ -96,15 +102,15 @@ def _remove_runs(folders: Sequence[Path]) -> None:
 
 
 def draw(out: Path, runs: dict[str, TrainedRun]) -> None:
-    """The pictures: samples, the weighted pseudo-points, plates, reconstructions and curves."""
+    """Writes the pictures: samples, weighted pseudo-inputs, plates, reconstructions and loss curves."""
     for prior, trained in runs.items():
         generator = torch.Generator(trained.data.train.pixels.device).manual_seed(0)
-        drawn = trained.trainer.model.sample(64, generator=generator)
-        pictures.save_png(pictures.grid(drawn.images), out / f"samples-{prior}.png")
+        samples = trained.trainer.model.sample(64, generator=generator)
+        pictures.save_png(pictures.grid(samples.images), out / f"samples-{prior}.png")
     bype = runs["bype"]
     model, data = bype.trainer.model, bype.data
-    coreset: Any = model.prior
-    title = f"pseudo-points of bype and their weights, {len(coreset.weights)} for {coreset.n_data} items"
+    coreset = cast(PseudocoresetPrior, model.prior)
+    title = f"pseudo-inputs of bype and their weights, {len(coreset.weights)} for {coreset.n_data} examples"
     pictures.save_png(
         pictures.gallery(coreset.pseudo_inputs, coreset.weights / coreset.n_data, title), out / "pseudo-points.png"
     )

@@ -1,4 +1,4 @@
-"""What a cell will take, so that only what fits a budget is begun; and how times are read and said."""
+"""Run-time estimates of cells, so that a budget is kept; parsing and formatting of durations."""
 
 import re
 import statistics
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -15,8 +15,8 @@ from bype.core.errors import InputError
 from bype.core.precision import flush_denormals
 from bype.data.catalog import load
 from bype.distributions.mixtures import IsotropicMixture
-from bype.experiments import cells, ledger
-from bype.experiments.cells import Cell
+from bype.experiments.cell import SHORT_ITEMS, SHORT_SAMPLES, Cell
+from bype.experiments.records import CellRecord, settings_hash
 from bype.experiments.scores import samples_under
 from bype.models.build import model_from
 from bype.models.objectives import iwae
@@ -25,69 +25,84 @@ from bype.runs.run import Run
 from bype.runs.scoring import seconds_spent
 from bype.training.refitting import VALIDATION_DRAWS, VALIDATION_ITEMS
 
-# Epochs of a run that stops early, until the ledger knows better.
-EPOCHS_GUESSED = 400
-# Of a refit's search for sigma: how often all its latents are scored.
-SIGMAS_TRIED = 12
+# Epochs of a run with early stopping, until the ledger has one.
+ASSUMED_EPOCHS = 400
+# Passes over all latents in a refit's search for sigma.
+SIGMA_CANDIDATES = 12
 
 
 class Estimate(NamedTuple):
-    """What a cell will take, and how that is known."""
+    """The estimated run time of a cell, and its source."""
 
     seconds: float
     source: str  # `ledger` or `measured`
 
 
-def estimate(cell: Cell, done: Sequence[dict[str, Any]], runs_folder: Path) -> Estimate:
-    """What a cell will take here: by its like of the ledger from such a device, else by a few steps and samples of it.
+class Measurement(NamedTuple):
+    """Seconds per epoch, and of the evaluation."""
 
-    Epochs that its run has already and scoring that is kept are not counted again. How many there will be is, under
-    early stopping, the median of the ledger's runs of that protocol, or a guess.
+    epoch: float
+    evaluation: float
+
+
+class Estimator:
+    """Estimates of the run time of cells on this machine; cells that differ only in the seed are measured once.
+
+    Args:
+        done: The records of the ledger.
+        runs_folder: The folder of runs.
     """
-    device = device_model(resolve_device(cell.config.device))
-    protocol = [d["figures"]["epochs"] for d in done if d["protocol"] == cell.protocol and "epochs" in d["figures"]]
-    like = [
-        d
-        for d in done
-        if d["settings_hash"] == ledger.settings_hash(cell.config)
-        and (d["protocol"], d["device"]) == (cell.protocol, device)
-        and {"epochs", "seconds_evaluation"} <= d["figures"].keys()
-    ]
-    if like:
-        evaluation = statistics.median(d["figures"]["seconds_evaluation"] for d in like)
-        epoch = statistics.median(
-            (d["seconds"] - d["figures"]["seconds_evaluation"]) / d["figures"]["epochs"] for d in like
-        )
-        epochs = statistics.median(d["figures"]["epochs"] for d in like)
-    else:
-        epoch, evaluation = measure(cell)
-        epochs = min(cell.config.epochs, statistics.median(protocol) if protocol else EPOCHS_GUESSED)
-    run = Run(runs_folder / cell.id)
-    epochs_left = 0 if run.checkpoints.finished else max(0.0, epochs - len(run.metrics.read()))
-    left = epochs_left * epoch + max(0.0, evaluation - seconds_spent(run.path))
-    return Estimate(left, "ledger" if like else "measured")
+
+    def __init__(self, done: Sequence[CellRecord], runs_folder: Path) -> None:
+        self.done, self.runs_folder = done, runs_folder
+        self._measured: dict[tuple[str | int | None, ...], Measurement] = {}
+
+    def estimate(self, cell: Cell) -> Estimate:
+        """The time a cell still needs: from records of the same settings and device, else from a short measurement.
+
+        Finished epochs and saved partial scores are subtracted. With early stopping, the number of epochs is the median
+        of the ledger's runs with that protocol, or `ASSUMED_EPOCHS`.
+        """
+        device = device_model(resolve_device(cell.config.device))
+        of_protocol = [d for d in self.done if d["protocol"] == cell.protocol and "epochs" in d["figures"]]
+        own_hash = settings_hash(cell.config)
+        same = [
+            d
+            for d in of_protocol
+            if (d["settings_hash"], d["device"]) == (own_hash, device) and "seconds_evaluation" in d["figures"]
+        ]
+        if same:
+            evaluation = statistics.median(d["figures"]["seconds_evaluation"] for d in same)
+            epoch = statistics.median(
+                (d["seconds"] - d["figures"]["seconds_evaluation"]) / d["figures"]["epochs"] for d in same
+            )
+            epochs = statistics.median(d["figures"]["epochs"] for d in same)
+        else:
+            epoch, evaluation = self.measure(cell)
+            known = [d["figures"]["epochs"] for d in of_protocol]
+            epochs = min(cell.config.epochs, statistics.median(known) if known else ASSUMED_EPOCHS)
+        run = Run(self.runs_folder / cell.id)
+        epochs_left = 0 if run.checkpoints.finished else max(0.0, epochs - len(run.metrics.read()))
+        left = epochs_left * epoch + max(0.0, evaluation - seconds_spent(run.path))
+        return Estimate(left, "ledger" if same else "measured")
+
+    def measure(self, cell: Cell) -> Measurement:
+        """Measures a cell, or returns the measurement of an earlier cell with the same settings."""
+        key = (settings_hash(cell.config), cell.config.device, cell.samples, cell.every, cell.refit)
+        if key not in self._measured:
+            self._measured[key] = measure(cell)
+        return self._measured[key]
 
 
-_measured: dict[tuple[str, ...], tuple[float, float]] = {}
-
-
-def measure(cell: Cell, steps: int = 5, latents: int = 500) -> tuple[float, float]:
-    """Seconds of an epoch and of the evaluation, from a few steps, one update of the pseudocoreset and a few draws."""
-    config = cell.config
-    key = (ledger.settings_hash(config), config.device, str(cell.samples), str(cell.every), str(cell.refit))
-    if key not in _measured:
-        _measured[key] = _measure(cell, steps, latents)
-    return _measured[key]
-
-
-def _measure(cell: Cell, steps: int, n_latents: int) -> tuple[float, float]:
+def measure(cell: Cell, steps: int = 5, n_latents: int = 500) -> Measurement:
+    """Times a few steps, one update of the pseudocoreset and a few importance samples."""
     config = cell.config
     data = load(config.set, config.data_dir).to(resolve_device(config.device))
     model = model_from(config, data)
     few = replace(data, train=data.train.first(steps * config.batch_size))
     trainer = trainer_from(config, model, few)
     trainer.coreset_interval = 1
-    first, info = trainer.run_epoch(), trainer.run_epoch()  # the first one also sets everything up
+    first, info = trainer.run_epoch(), trainer.run_epoch()  # the first one includes one-off costs
     assert first.epoch == 1
     coreset = info.coreset.get("seconds_coreset", 0.0) / config.coreset_interval
     epoch = info.seconds * len(data.train) / len(few.train) + info.seconds_validation + coreset
@@ -95,29 +110,31 @@ def _measure(cell: Cell, steps: int, n_latents: int) -> tuple[float, float]:
     device = data.train.pixels.device
     model.eval()
     with torch.no_grad(), flush_denormals():
-        # On a GPU as many at once as scoring takes, for few are bound by launches.
+        # On a GPU a full batch: small ones are dominated by kernel launches.
         count = 100 if device.type == "cuda" else 2
         x = data.test.first(count).scaled()
         p = model.prior(model.encoder)
-        a_draw = _seconds(lambda: iwae(model, x, n_latents, prior=p), device) / (len(x) * n_latents)
-        draws = short = cells.SHORT_SAMPLES * min(cells.SHORT_ITEMS, len(data.test))
+        per_sample = _seconds(lambda: iwae(model, x, n_latents, prior=p), device) / (len(x) * n_latents)
+        n_samples = short = SHORT_SAMPLES * min(SHORT_ITEMS, len(data.test))
         if cell.samples is not None:
-            draws += cell.samples * len(data.test.every(cell.every))
-        evaluation = a_draw * draws
+            n_samples += cell.samples * len(data.test.every(cell.every))
+        evaluation = per_sample * n_samples
         if cell.refit:
             loc = torch.randn(len(data.train), config.latent_dim, device=device)
             mixture = IsotropicMixture(loc, loc.new_ones(()), loc.new_full((len(loc),), 1 / len(loc)).log())
             z = torch.randn(count * n_latents, config.latent_dim, device=device)
-            a_density = _seconds(lambda: mixture.log_prob(z), device) / len(z)
+            per_density = _seconds(lambda: mixture.log_prob(z), device) / len(z)
             scored = short
             if samples := samples_under(cell, data, len(loc)):
                 scored += samples * len(data.test)
-            evaluation += a_density * (VALIDATION_ITEMS * VALIDATION_DRAWS * SIGMAS_TRIED + scored) + a_draw * scored
-    return epoch, evaluation
+            evaluation += (
+                per_density * (VALIDATION_ITEMS * VALIDATION_DRAWS * SIGMA_CANDIDATES + scored) + per_sample * scored
+            )
+    return Measurement(epoch, evaluation)
 
 
-def _seconds(work: Callable[[], Any], device: torch.device) -> float:
-    """The time of the second of two calls."""
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the second of two calls."""
     elapsed = 0.0
     for _ in range(2):
         if device.type == "cuda":
@@ -141,7 +158,7 @@ def parse_duration(text: str) -> float:
     """Seconds of `90`, `90s`, `9m`, `1h30m`.
 
     Raises:
-        InputError: If it is none.
+        InputError: If the text is not a duration.
     """
     match = re.fullmatch(r"(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?|([0-9]{1,9})", text)
     if match is None or not any(match.groups()):

@@ -14,7 +14,7 @@ T_975 = (
 
 
 class Summary(NamedTuple):
-    """Of n figures: the mean, and from two on the standard deviation and the half-width of the mean's 95 % interval."""
+    """Mean of n values; from two on, their standard deviation and the half-width of the mean's 95 % interval."""
 
     n: int
     mean: float
@@ -42,6 +42,6 @@ def summary(values: Sequence[float]) -> Summary:
 
 
 def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Summary | None:
-    """The differences ours - theirs over the seeds that both have; None where there is none."""
+    """The differences ours - theirs over the seeds that both have; None without one."""
     seeds = sorted(ours.keys() & theirs.keys())
     return summary([ours[s] - theirs[s] for s in seeds]) if seeds else None

@@ -13,7 +13,6 @@ from bype.core.errors import InputError, RunExistsError
 from bype.core.files import write, write_text
 from bype.data.images import Dataset, Images
 from bype.models.vae import VAE
-from bype.priors.pseudocoreset import PseudocoresetPrior
 from bype.viz import images as pictures
 
 FILES = ("points.npy", "weights.csv", "gallery.png")
@@ -62,9 +61,9 @@ def export_coreset(model: VAE, data: Dataset, out: Path) -> dict[str, Any]:
         InputError: If the prior is another one, or the folder cannot be written.
         RunExistsError: If the folder holds files of these names that were not written so.
     """
-    prior = model.prior
-    if not isinstance(prior, PseudocoresetPrior):
-        raise InputError(f"coreset: expected a run with prior bype, got {type(prior).__name__}")
+    prior = model.prior.pseudocoreset
+    if prior is None:
+        raise InputError(f"coreset: expected a run with prior bype, got {type(model.prior).__name__}")
     _refuse_foreign(out)
     points, weights = prior.pseudo_inputs.detach(), prior.weights.detach()
     images = data.train

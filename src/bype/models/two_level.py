@@ -7,7 +7,7 @@ from torch.distributions import Distribution
 from bype.distributions.pixels import EqualMixture
 from bype.models.vae import VAE, LikelihoodTerms
 from bype.networks.base import Decoder, Encoder
-from bype.networks.two_level import LowerEncoder, LowerPrior
+from bype.networks.lower import LowerEncoder, LowerPrior
 from bype.priors.base import Prior
 
 

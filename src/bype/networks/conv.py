@@ -6,9 +6,11 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from bype.networks.architecture import Networks
 from bype.networks.base import Decoder, Encoder
 from bype.networks.layers import GatedConv2d, GatedLinear, channels_last, halved, in_chunks
 from bype.networks.likelihoods import Likelihood
+from bype.networks.lower import LowerEncoder, LowerPrior
 from bype.networks.two_level import JoinedLatents
 
 # Channels, kernel size and stride of each layer.
@@ -96,3 +98,11 @@ class ConvDecoder(Decoder):
     def _image(self, z: Tensor) -> Tensor:
         start = self.joined(self.latents(z)).view(-1, *self.shape)
         return self.convolutions(channels_last(start))
+
+
+def build(shape: tuple[int, int, int], likelihood: Likelihood, hidden_dim: int, latent_dim: int) -> Networks:
+    """The networks of `convhvae`."""
+    encoder = ConvEncoder(shape, latent_dim)
+    decoder = ConvDecoder(shape, likelihood, hidden_dim, latent_dim)
+    lower = LowerEncoder(*conv_image(shape), hidden_dim, latent_dim, latent_dim)
+    return Networks(encoder, decoder, lower, LowerPrior(hidden_dim, latent_dim, latent_dim))

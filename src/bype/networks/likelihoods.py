@@ -1,6 +1,7 @@
 """Likelihoods: what a decoder's image-shaped map means as a distribution over pixels."""
 
 from abc import ABC, abstractmethod
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,11 @@ class Likelihood(nn.Module, ABC):
     binary = False
     #: How many values a stored pixel must be able to take; None where any data will do.
     levels: int | None = None
+
+    @classmethod
+    def build(cls, shape: tuple[int, int, int]) -> Self:
+        """The likelihood at its defaults, for images of shape (c, h, w)."""
+        return cls()
 
     @abstractmethod
     def forward(self, image: Tensor) -> Distribution:
@@ -117,6 +123,11 @@ class Logistic(Likelihood):
         super().__init__()
         self.levels = levels
         self.raw_scale = nn.Parameter(_raw_scale(torch.full(shape, scale), self.floor))
+
+    @classmethod
+    def build(cls, shape: tuple[int, int, int]) -> Self:
+        """One scale for each pixel of the shape, 256 levels."""
+        return cls(shape)
 
     @property
     def scale(self) -> Tensor:

@@ -4,6 +4,7 @@ import math
 
 from torch import Tensor, nn
 
+from bype.networks.architecture import Networks
 from bype.networks.base import Decoder, Encoder
 from bype.networks.layers import gated_mlp
 from bype.networks.likelihoods import Likelihood
@@ -47,3 +48,9 @@ class MLPDecoder(Decoder):
     def image(self, z: Tensor) -> Tensor:
         """The linear output, (n, c*h*w)."""
         return self.output(self.hidden(z))
+
+
+def build(shape: tuple[int, int, int], likelihood: Likelihood, hidden_dim: int, latent_dim: int) -> Networks:
+    """The networks of `vae`."""
+    encoder = MLPEncoder(shape, hidden_dim, latent_dim)
+    return Networks(encoder, MLPDecoder(shape, likelihood, hidden_dim, latent_dim))

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from bype.networks.architecture import Networks
 from bype.networks.base import Decoder, Encoder
 from bype.networks.layers import channels_last, halved, in_chunks
 from bype.networks.likelihoods import Likelihood
@@ -106,3 +107,9 @@ class ResidualDecoder(Decoder):
 
     def _image(self, z: Tensor) -> Tensor:
         return self.convolutions(channels_last(self.dense(z).view(-1, LATENT_CHANNELS, *self._quarter)))
+
+
+def build(shape: tuple[int, int, int], likelihood: Likelihood, hidden_dim: int, latent_dim: int) -> Networks:
+    """The networks of `celeba`, which have no hidden dense layer; M is that of the published code."""
+    encoder = ResidualEncoder(shape, latent_dim)
+    return Networks(encoder, ResidualDecoder(shape, likelihood, latent_dim), components=240)

@@ -1,61 +1,16 @@
-"""Two levels of latents: q(z1|x,z2) and p(z1|z2), whatever the image network, and the dense decoder of both.
-
-The top level z2 has an `Encoder`, q(z2|x), and carries the data-dependent prior; z1 lies between it and the image.
-"""
+"""HVAE: two levels of latents, gated dense layers."""
 
 import math
 
 import torch
 from torch import Tensor, nn
 
-from bype.distributions.normal import DiagonalNormal
-from bype.networks.base import Decoder, NormalHeads
-from bype.networks.layers import GatedLinear, gated_mlp
+from bype.networks.architecture import Networks
+from bype.networks.base import Decoder
+from bype.networks.layers import GatedLinear
 from bype.networks.likelihoods import Likelihood
-
-
-class LowerEncoder(NormalHeads):
-    """q(z1|x,z2): a network for x, a gated layer of the same width for z2, joined by one gated layer more.
-
-    Args:
-        image: The network for x, (n, c, h, w) to (n, width).
-        width: Its output's width.
-        hidden_dim: The width of the joining layer.
-        top_dim: The dimension of z2.
-        latent_dim: The dimension of z1.
-    """
-
-    def __init__(
-        self, image: nn.Module, width: int, hidden_dim: int = 300, top_dim: int = 40, latent_dim: int = 40
-    ) -> None:
-        super().__init__(hidden_dim, latent_dim)
-        self.image = image
-        self.top = GatedLinear(top_dim, width)
-        self.joined = GatedLinear(2 * width, hidden_dim)
-
-    def forward(self, x: Tensor, z: Tensor) -> DiagonalNormal:
-        """q(z1|x,z2) of images (b, c, h, w) and z2 (\\*samples, b, top_dim), batch shape (\\*samples, b)."""
-        top = self.top(z)
-        image = self.image(x).to(top.dtype).expand_as(top)
-        return self.posterior(self.joined(torch.cat([image, top], -1)))
-
-
-class LowerPrior(NormalHeads):
-    """p(z1|z2) by two gated layers.
-
-    Args:
-        hidden_dim: The width of both hidden layers.
-        top_dim: The dimension of z2.
-        latent_dim: The dimension of z1.
-    """
-
-    def __init__(self, hidden_dim: int = 300, top_dim: int = 40, latent_dim: int = 40) -> None:
-        super().__init__(hidden_dim, latent_dim)
-        self.hidden = gated_mlp(top_dim, hidden_dim, hidden_dim)
-
-    def forward(self, z: Tensor) -> DiagonalNormal:
-        """p(z1|z2) of z2 (\\*batch, top_dim), batch shape (\\*batch)."""
-        return self.posterior(self.hidden(z))
+from bype.networks.lower import LowerEncoder, LowerPrior
+from bype.networks.mlp import MLPEncoder
 
 
 def dense_image(shape: tuple[int, int, int], width: int) -> tuple[nn.Module, int]:
@@ -104,3 +59,11 @@ class TwoLevelMLPDecoder(Decoder):
     def image(self, z: Tensor) -> Tensor:
         """The linear output, (n, c*h*w)."""
         return self.output(self.joined(self.latents(z)))
+
+
+def build(shape: tuple[int, int, int], likelihood: Likelihood, hidden_dim: int, latent_dim: int) -> Networks:
+    """The networks of `hvae`."""
+    encoder = MLPEncoder(shape, hidden_dim, latent_dim)
+    decoder = TwoLevelMLPDecoder(shape, likelihood, hidden_dim, latent_dim)
+    lower = LowerEncoder(*dense_image(shape, hidden_dim), hidden_dim, latent_dim, latent_dim)
+    return Networks(encoder, decoder, lower, LowerPrior(hidden_dim, latent_dim, latent_dim))

@@ -5,7 +5,7 @@ argument, so that the model alone owns it. For a training step the prior first s
 (`step_points`), the model encodes them together with its batch, and the prior makes p(z) of their features (`mixture`).
 """
 
-from bype.priors.base import ComponentPoints, PointEncoder, Points, Prior
+from bype.priors.base import ComponentPoints, PointEncoder, Points, Prior, PriorOptions, WeightedPoints
 from bype.priors.exemplar import ExemplarPrior
 from bype.priors.fitted import FittedMixture
 from bype.priors.pseudocoreset import PseudocoresetPrior
@@ -19,7 +19,9 @@ __all__ = [
     "PointEncoder",
     "Points",
     "Prior",
+    "PriorOptions",
     "PseudocoresetPrior",
     "StandardPrior",
     "VampPrior",
+    "WeightedPoints",
 ]

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -40,6 +41,30 @@ class ComponentPoints(NamedTuple):
 Points = ComponentPoints
 
 
+@dataclass(frozen=True)
+class PriorOptions:
+    """The options of a run that a prior may use; None means: by the size of the data."""
+
+    latent_dim: int = 40
+    n_components: int | None = None
+    exemplars: int | None = None
+    retrieve: int | None = None
+    coreset: str = "paper"
+
+
+class WeightedPoints(Protocol):
+    """A pseudocoreset: what step (ii) moves, in place."""
+
+    pseudo_inputs: Tensor  # U, (M, c, h, w)
+    weights: Tensor  # w, (M,), summing to n_data
+    n_data: int  # N
+    coreset: str  # the name of its strategy
+
+    @property
+    def learned(self) -> bool:
+        """Whether U and w are parameters that every network step moves."""
+
+
 class Prior(nn.Module, ABC):
     """The interface of every prior."""
 
@@ -75,6 +100,15 @@ class Prior(nn.Module, ABC):
     def points_at(self, index: Tensor) -> Tensor | None:
         """The images behind the components at `index`, (n, c, h, w); None where components are not made of images."""
         return None
+
+    @property
+    def pseudocoreset(self) -> WeightedPoints | None:
+        """The weighted points that step (ii) moves; None where there are none."""
+        return None
+
+    def parameter_groups(self) -> list[tuple[list[nn.Parameter], float]]:
+        """Parameters that have a learning rate of their own, and that rate; the others have the networks' rate."""
+        return []
 
     def metadata(self) -> dict[str, Any]:
         """What p(z) depends on beside the tensors of its `state_dict`, as JSON can hold it."""

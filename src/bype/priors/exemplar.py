@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bype.data.images import Images, scale
+from bype.core.errors import InputError
+from bype.data.images import Dataset, Images, scale
 from bype.distributions.mixtures import IsotropicMixture
-from bype.priors.base import ComponentPoints, DataPrior, PointEncoder, SharedScalePrior
+from bype.priors.base import ComponentPoints, DataPrior, PointEncoder, PriorOptions, SharedScalePrior
 
 
 class ExemplarPrior(SharedScalePrior, DataPrior):
@@ -116,3 +117,16 @@ def _checksum(stored: Callable[[slice], Tensor], n: int, chunk: int) -> str:
         part = stored(slice(start, min(n, start + chunk)))
         total = zlib.crc32(part.cpu().contiguous().numpy().data, total)
     return f"{total:08x}"
+
+
+def build(data: Dataset, options: PriorOptions) -> ExemplarPrior:
+    """The prior `exemplar`.
+
+    Raises:
+        InputError: If a number of exemplars does not fit the data.
+    """
+    n_exemplars = min(500, len(data.train) - 1) if options.exemplars is None else options.exemplars
+    try:
+        return ExemplarPrior(data.train, n_exemplars, options.retrieve)
+    except ValueError as e:
+        raise InputError(f"prior exemplar: {e}") from None

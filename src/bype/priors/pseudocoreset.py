@@ -1,13 +1,16 @@
 """The pseudocoreset prior: a mixture over weighted pseudo-points."""
 
-from typing import Any
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from bype.core.config import CORESETS
-from bype.data.images import Images
-from bype.priors.base import ComponentPoints, PointPrior, SharedScalePrior
+from bype.core.names import STRATEGIES
+from bype.data.images import Dataset, Images
+from bype.priors.base import ComponentPoints, PointPrior, PriorOptions, SharedScalePrior
+from bype.priors.points import initial_points
+
+LEARNED_LR = 1e-3  # of U and log w where the objective's gradient moves them
 
 
 class PseudocoresetPrior(SharedScalePrior, PointPrior):
@@ -37,9 +40,10 @@ class PseudocoresetPrior(SharedScalePrior, PointPrior):
         m = len(pseudo_inputs)
         if not 1 <= m <= n_data:
             raise ValueError(f"Expected between 1 and n_data={n_data} pseudo-inputs, but got {m}.")
-        if coreset not in CORESETS:
-            raise ValueError(f"Expected `coreset` to be one of {', '.join(CORESETS)}, but got {coreset!r}.")
+        if coreset not in STRATEGIES:
+            raise ValueError(f"Expected `coreset` to be one of {', '.join(STRATEGIES)}, but got {coreset!r}.")
         self.n_data, self.coreset = n_data, coreset
+        self._learned: bool = STRATEGIES[coreset].learned
         self.pseudo_inputs: Tensor
         self.weights: Tensor
         self.register_buffer("weights", pseudo_inputs.new_full((m,), n_data / m))
@@ -52,7 +56,18 @@ class PseudocoresetPrior(SharedScalePrior, PointPrior):
     @property
     def learned(self) -> bool:
         """Whether the gradient of the objective moves points and weights."""
-        return self.coreset == "elbo"
+        return self._learned
+
+    @property
+    def pseudocoreset(self) -> Self:
+        """The prior itself."""
+        return self
+
+    def parameter_groups(self) -> list[tuple[list[nn.Parameter], float]]:
+        """Learned points and log-weights, with a rate of their own."""
+        if not self.learned:
+            return []
+        return [([cast(nn.Parameter, self.pseudo_inputs), self.log_weights], LEARNED_LR)]
 
     def step_points(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> ComponentPoints:
         """All pseudo-points, with the shares w/N."""
@@ -75,3 +90,8 @@ class PseudocoresetPrior(SharedScalePrior, PointPrior):
         if self.learned:
             self.pseudo_inputs.clamp_(0, 1)
             self.weights.copy_(self.n_data * self.log_weights.softmax(0))
+
+
+def build(data: Dataset, options: PriorOptions) -> PseudocoresetPrior:
+    """The prior `bype`: its points start at training examples."""
+    return PseudocoresetPrior(initial_points(data, options.n_components), len(data.train), coreset=options.coreset)

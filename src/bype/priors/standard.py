@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from bype.data.images import Dataset
 from bype.distributions.normal import DiagonalNormal
-from bype.priors.base import PointEncoder, Prior
+from bype.priors.base import PointEncoder, Prior, PriorOptions
 
 
 class StandardPrior(Prior):
@@ -30,3 +31,8 @@ class StandardPrior(Prior):
     def mixture(self, encoder: PointEncoder, features: Tensor, log_weights: Tensor) -> DiagonalNormal:
         """N(0, I), whatever the features."""
         return self(encoder)
+
+
+def build(data: Dataset, options: PriorOptions) -> StandardPrior:
+    """The prior `standard`."""
+    return StandardPrior(options.latent_dim)

@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from bype.data.images import Dataset
 from bype.distributions.mixtures import DiagonalMixture
-from bype.priors.base import ComponentPoints, PointEncoder, PointPrior
+from bype.priors.base import ComponentPoints, PointEncoder, PointPrior, PriorOptions
+from bype.priors.points import initial_points
 
 
 class VampPrior(PointPrior):
@@ -44,3 +46,9 @@ class VampPrior(PointPrior):
         """The mixture of the points' posteriors."""
         q = encoder.posterior(features)
         return DiagonalMixture(q.loc, q.scale, log_weights)
+
+
+def build(data: Dataset, options: PriorOptions) -> VampPrior:
+    """The prior `vamp`: its points start at training examples with a little noise."""
+    points = initial_points(data, options.n_components)
+    return VampPrior(points + 0.01 * torch.randn_like(points))

@@ -1,11 +1,11 @@
 """Step (ii): the strategies that move the pseudocoreset's points U and weights w between network steps."""
 
+from bype.core.names import STRATEGIES
 from bype.pseudocoreset.elbo import Elbo
 from bype.pseudocoreset.fixed import Fixed
 from bype.pseudocoreset.gradient import CoresetGradient, coreset_gradient
 from bype.pseudocoreset.paper import Algorithm2
 from bype.pseudocoreset.published import ReferenceCode
-from bype.pseudocoreset.registry import STRATEGIES
 from bype.pseudocoreset.simplex import project_to_simplex
 from bype.pseudocoreset.strategy import Strategy, coreset_metrics
 

@@ -8,7 +8,9 @@ from bype.pseudocoreset.strategy import Strategy
 
 
 class Fixed(Strategy):
-    """Strategy `none`: U and w stay as they started."""
+    """Strategy `none`: U and w stay as initialised."""
+
+    moves_points = False
 
     def update(self, model: VAE, data: Images, generator: torch.Generator) -> dict[str, float]:
         """Moves nothing."""

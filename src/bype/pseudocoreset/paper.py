@@ -1,16 +1,17 @@
 """Strategy `paper`: Algorithm 2 of the paper."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 
-from bype.core.graphs import Step, capture
+from bype.core.config import Config
+from bype.core.graphs import Capture, Step, capture
 from bype.data.images import Images
 from bype.models.vae import VAE
 from bype.pseudocoreset.adam import Adam
 from bype.pseudocoreset.gradient import coreset_gradient
 from bype.pseudocoreset.simplex import project_to_simplex
-from bype.pseudocoreset.strategy import Strategy, coreset_prior, data_batch
+from bype.pseudocoreset.strategy import Strategy, data_batch, pseudocoreset
 
 
 class Prepared(NamedTuple):
@@ -36,6 +37,8 @@ class Algorithm2(Strategy):
         z1_draws: With two levels, draws of z1 for each latent z2 (`TwoLevelVAE.likelihood`, which is biased).
     """
 
+    remedy = "try a lower --coreset-lr"
+
     def __init__(
         self,
         steps: int = 100,
@@ -48,18 +51,28 @@ class Algorithm2(Strategy):
         self.z1_draws = z1_draws
         self.prepared: Prepared | None = None
 
+    @classmethod
+    def from_options(cls, options: Config) -> Self:
+        """The strategy with the settings of a run; those that are None keep their defaults."""
+        own = cls(n_samples=options.coreset_samples, z1_draws=options.coreset_z1 or 1)
+        own.steps = own.steps if options.coreset_steps is None else options.coreset_steps
+        own.lr = own.lr if options.coreset_lr is None else options.coreset_lr
+        return own
+
     @torch.no_grad()
     def update(self, model: VAE, data: Images, generator: torch.Generator) -> dict[str, float]:
         """Algorithm 2."""
-        prior = coreset_prior(model)
+        points = pseudocoreset(model)
+        self.invalidated_graphs = False
         # On CUDA the inner step is recorded once, for the objects it then knows (and holds: their ids stay theirs).
         known = (model, data, generator)
-        key = (*map(id, known), prior.pseudo_inputs.data_ptr(), prior.weights.data_ptr())
+        key = (*map(id, known), points.pseudo_inputs.data_ptr(), points.weights.data_ptr())
         if self.prepared is None or self.prepared.key != key:
             step, adam = self.prepare(model, data, generator)
-            mutated = [prior.pseudo_inputs, prior.weights, *adam.tensors()]
-            run = capture(step, mutated, generator, "step (ii)") if self.graph else step
-            self.prepared = Prepared(key, known, run, adam)
+            mutated = [points.pseudo_inputs, points.weights, *adam.tensors()]
+            captured = capture(step, mutated, generator, "step (ii)") if self.graph else Capture(step, failed=False)
+            self.invalidated_graphs = captured.failed
+            self.prepared = Prepared(key, known, captured.run, adam)
         self.prepared.adam.reset()
         for _ in range(self.steps):
             self.prepared.run()
@@ -67,13 +80,13 @@ class Algorithm2(Strategy):
 
     def prepare(self, model: VAE, data: Images, generator: torch.Generator) -> tuple[Step, Adam]:
         """One inner step, as it is taken eagerly, and the moments it moves."""
-        prior = coreset_prior(model)
-        u, w = prior.pseudo_inputs, prior.weights
-        m, n = len(w), prior.n_data
+        points = pseudocoreset(model)
+        u, w = points.pseudo_inputs, points.weights
+        m, n = len(w), points.n_data
         adam, rates = Adam([u, w]), [self.lr, self.lr * n / m]
 
         def step() -> None:
-            z = prior(model.encoder).sample((self.n_samples or m,), generator=generator)
+            z = model.prior(model.encoder).sample((self.n_samples or m,), generator=generator)
             index = torch.randperm(len(data), generator=generator, device=w.device)[: self.batch_size]
             likelihoods = model.likelihood(z, self.z1_draws, generator=generator)
             gradient = coreset_gradient(likelihoods, data_batch(model, data, index, generator), u, w, n)

@@ -1,15 +1,18 @@
 """Strategy `published`: step (ii) as in the authors' published code."""
 
+from typing import Self
+
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from bype.core.config import Config
 from bype.data.images import Images
 from bype.distributions.pixels import EqualMixture, PixelNormal, SquaredError
 from bype.models.vae import VAE
 from bype.pseudocoreset.adam import Adam
 from bype.pseudocoreset.gradient import CoresetGradient, coreset_gradient
-from bype.pseudocoreset.strategy import Strategy, coreset_prior, data_batch
+from bype.pseudocoreset.strategy import Strategy, data_batch, pseudocoreset
 
 
 class ReferenceCode(Strategy):
@@ -31,17 +34,22 @@ class ReferenceCode(Strategy):
         self.stored: Tensor | None = None  # w as the code stores it: clipped, not shifted
         self.moments: dict[str, Tensor] = {}
 
+    @classmethod
+    def from_options(cls, options: Config) -> Self:
+        """The strategy with the settings of a run."""
+        return cls(options.batch_size, options.coreset_samples, options.coreset_z1 or 1)
+
     @torch.no_grad()
     def update(self, model: VAE, data: Images, generator: torch.Generator) -> dict[str, float]:
         """One pass over the data; counts the weights that the shift made negative."""
-        prior = coreset_prior(model)
-        u, n = prior.pseudo_inputs, prior.n_data
-        stored = prior.weights.clone() if self.stored is None else self.stored.to(u.device)
+        points = pseudocoreset(model)
+        u, n = points.pseudo_inputs, points.n_data
+        stored = points.weights.clone() if self.stored is None else self.stored.to(u.device)
         adam = Adam([u, stored], self.moments)
         negative = 0
         order = torch.randperm(len(data), generator=generator, device=u.device)
         for j, index in enumerate(order.split(self.batch_size)):
-            z = prior(model.encoder).sample((self.n_samples or len(u),), generator=generator)
+            z = model.prior(model.encoder).sample((self.n_samples or len(u),), generator=generator)
             x = data_batch(model, data, index, generator)
             likelihoods = _unit_variance(model.likelihood(z, self.z1_draws, generator=generator))
             gradient = coreset_gradient(likelihoods, x, u, stored, n)
@@ -52,7 +60,7 @@ class ReferenceCode(Strategy):
             shifted = stored + (n / len(stored) - stored.mean())
             negative = max(negative, int((shifted < 0).sum()))
             used = shifted.clamp(min=0)
-            prior.weights.copy_(used * (n / used.sum()))
+            points.weights.copy_(used * (n / used.sum()))
         self.stored, self.moments = stored, adam.moments()
         return {"coreset_negative_weights": float(negative)}
 

@@ -8,51 +8,21 @@ from bype.core.config import Config, flag_name
 from bype.core.devices import resolve_device
 from bype.core.errors import InputError, RunExistsError, notes_kept
 from bype.core.files import is_partial, remove_partial
+from bype.core.names import STRATEGIES
 from bype.data.catalog import load
 from bype.data.images import Dataset
 from bype.models.build import model_from
 from bype.models.vae import VAE
-from bype.pseudocoreset.paper import Algorithm2
-from bype.pseudocoreset.published import ReferenceCode
-from bype.pseudocoreset.registry import STRATEGIES
-from bype.pseudocoreset.strategy import Strategy
 from bype.runs.run import Run, create_run
 from bype.runs.saving import SAVES_IN_THREAD, Writer
 from bype.training.epoch import EpochInfo
 from bype.training.trainer import Trainer
 
 
-def strategy_from(config: Config) -> Strategy:
-    """The strategy that a config describes."""
-    if config.coreset == "paper":
-        given = {
-            "steps": config.coreset_steps,
-            "lr": config.coreset_lr,
-            "n_samples": config.coreset_samples,
-            "z1_draws": config.coreset_z1,
-        }
-        return Algorithm2(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
-    if config.coreset == "published":
-        return ReferenceCode(config.batch_size, config.coreset_samples, config.coreset_z1 or 1)
-    return STRATEGIES[config.coreset]()
-
-
 def trainer_from(config: Config, model: VAE, data: Dataset) -> Trainer:
     """The trainer that a config describes."""
-    return Trainer(
-        model,
-        data,
-        epochs=config.epochs,
-        warmup=config.warmup,
-        patience=config.patience,
-        batch_size=config.batch_size,
-        lr=config.lr,
-        strategy=strategy_from(config),
-        coreset_interval=config.coreset_interval,
-        precision=config.precision,
-        deterministic=config.deterministic,
-        seed=config.seed,
-    )
+    strategy = STRATEGIES[config.coreset].from_options(config)
+    return Trainer(model, data, **config.group("training"), strategy=strategy, seed=config.seed)
 
 
 class TrainedRun:

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bype.models.vae import VAE
+
 
 class NormalizedAdam(torch.optim.Adam):
     r"""Adam on gradients divided by their own 2-norm, tensor by tensor, :math:`g / (\lVert g \rVert + 10^{-7})`.
@@ -82,3 +84,11 @@ class NormalizedAdam(torch.optim.Adam):
         flat *= factors[self._segments]
         parts = zip(grads, flat.split(sizes), strict=True)
         return [part.as_strided(g.shape, g.stride(), part.storage_offset()) for g, part in parts]
+
+
+def parameter_groups(model: VAE) -> list[dict[str, Any]]:
+    """The networks' parameters, and those for which the prior has learning rates of its own."""
+    own = model.prior.parameter_groups()
+    ids = {id(p) for params, _ in own for p in params}
+    networks = [p for p in model.parameters() if id(p) not in ids]
+    return [{"params": networks}, *({"params": params, "lr": lr} for params, lr in own)]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bype.core.errors import InputError
 from bype.core.precision import flush_denormals, product_precision
+from bype.core.seeds import Stream
 from bype.data.images import Dataset
 from bype.distributions.em import Report, best_scale, fit_em, log_prob_at_scales
 from bype.models.observing import model_inputs
@@ -19,10 +20,6 @@ from bype.models.vae import VAE
 from bype.priors.fitted import FittedMixture
 
 VALIDATION_ITEMS, VALIDATION_DRAWS = 1000, 500
-#: Offset of the seed by which items are binarised: the noise has the seed itself.
-BINARY_STREAM = 3_000_017
-#: That of the draws which EM is fitted to: sigma is chosen on other noise, or components that sit on it look good.
-EM_STREAM = 5_000_011
 
 
 def refit(
@@ -60,7 +57,7 @@ def refit(
     generator = torch.Generator(device).manual_seed(seed)
     with torch.no_grad(), flush_denormals(), product_precision(tf32=False):
         if em is not None:
-            generator = generator.manual_seed(seed + EM_STREAM)
+            generator = generator.manual_seed(seed + Stream.EM)
             loc, log_weights, scale = fit_em(aggregate_posterior(model, data, generator), em, generator, report=report)
             items = None
         else:
@@ -80,7 +77,7 @@ def aggregate_posterior(model: VAE, data: Dataset, generator: torch.Generator, p
     """Draws from q(z|x_n), `per_item` of each training item, (N * per_item, D)."""
     draws = [
         model.encoder(x).sample((per_item,), generator=generator)
-        for x in model_inputs(model, data.train, BINARY_STREAM)
+        for x in model_inputs(model, data.train, Stream.BINARISATION)
     ]
     return torch.cat([d.flatten(0, 1) for d in draws])
 
@@ -94,7 +91,7 @@ def choose_scale(
     """
     generator = torch.Generator(loc.device).manual_seed(seed)
     latent, rest = [], []  # z, (s, b, D), and log p(x|z) - log q(z|x), (s, b)
-    for x in model_inputs(model, data.validation.first(VALIDATION_ITEMS), seed + BINARY_STREAM, batch_size=10):
+    for x in model_inputs(model, data.validation.first(VALIDATION_ITEMS), seed + Stream.BINARISATION, batch_size=10):
         q = model.encoder(x)
         z = q.sample((VALIDATION_DRAWS,), generator=generator)
         latent.append(z)

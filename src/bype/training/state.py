@@ -1,14 +1,85 @@
-"""The state of a training run at an epoch boundary."""
+"""The state of a training run at an epoch boundary: what a checkpoint holds."""
 
-from typing import Any, NamedTuple
+import logging
+from typing import NamedTuple, TypedDict
 
+import torch
 from torch import Tensor
+
+from bype.core.seeds import Stream
+from bype.models.vae import VAE
+from bype.pseudocoreset.strategy import Strategy
+from bype.training.optim import NormalizedAdam
+
+log = logging.getLogger("bype")
+
+Tensors = dict[str, Tensor]
+
+
+class Counters(TypedDict):
+    """The numbers of a checkpoint."""
+
+    epoch: int
+    best_epoch: int
+    best_val_loss: float
+    skipped_in_a_row: int
 
 
 class Snapshot(NamedTuple):
-    """An epoch boundary, copied to the CPU: what a checkpoint holds, whatever the trainer does next."""
+    """An epoch boundary, copied to the CPU: further training leaves it unchanged."""
 
-    tensors: dict[str, Tensor]
-    counters: dict[str, Any]
+    tensors: Tensors
+    counters: Counters
     finished: bool
-    best: dict[str, Tensor] | None  # the model's state where this epoch is the best one so far
+    best: Tensors | None  # the model's state where this epoch is the best one so far
+
+
+def collect(model: VAE, optimizer: NormalizedAdam, strategy: Strategy, generator: torch.Generator) -> Tensors:
+    """All tensors that the next epoch depends on, by name."""
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    for name, p in model.named_parameters():
+        for key, value in optimizer.state.get(p, {}).items():
+            tensors[f"optimizer.{key}.{name}"] = value
+    tensors |= {f"strategy.{k}": v for k, v in strategy.state().items()}
+    tensors["random.generator"] = generator.get_state()
+    return tensors
+
+
+def restore(
+    tensors: Tensors,
+    model: VAE,
+    optimizer: NormalizedAdam,
+    strategy: Strategy,
+    generator: torch.Generator,
+    other_device_seed: int,
+) -> None:
+    """The inverse of `collect`.
+
+    Args:
+        tensors: What `collect` returned.
+        model: The model.
+        optimizer: Its optimiser.
+        strategy: The strategy of step (ii).
+        generator: The generator of training.
+        other_device_seed: The generator's seed where the checkpoint comes from another device type, plus its stream.
+    """
+
+    def part(name: str) -> Tensors:
+        return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+
+    model.load_state_dict(part("model"))
+    strategy.load_state(part("strategy"))
+    for name, p in model.named_parameters():
+        keys = {key: f"optimizer.{key}.{name}" for key in ("step", "exp_avg", "exp_avg_sq")}
+        optimizer.state[p] = {key: tensors[full].to(generator.device, copy=True) for key, full in keys.items()}
+    state = tensors["random.generator"].cpu()
+    if len(state) == len(generator.get_state()):
+        generator.set_state(state)
+    else:
+        log.warning("the checkpoint comes from another device type; the random state is re-seeded")
+        generator.manual_seed(other_device_seed + Stream.OTHER_DEVICE)
+
+
+def on_cpu(tensors: Tensors) -> Tensors:
+    """Copies on the CPU."""
+    return {k: v.detach().to("cpu", copy=True) for k, v in tensors.items()}

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from numbers import Integral, Real
 from typing import Any
@@ -11,39 +11,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bype.core import graphs
 from bype.core.config import MAX_INT, PRECISIONS
-from bype.core.errors import InputError, TrainingError
+from bype.core.errors import InputError
 from bype.core.precision import deterministic_algorithms, flush_denormals, product_precision
+from bype.core.seeds import Stream
 from bype.data.images import Dataset
-from bype.models.objectives import elbo, kl_by_level
+from bype.models.objectives import kl_by_level
 from bype.models.vae import VAE
-from bype.priors.pseudocoreset import PseudocoresetPrior
-from bype.pseudocoreset.fixed import Fixed
-from bype.pseudocoreset.paper import Algorithm2
-from bype.pseudocoreset.registry import STRATEGIES
-from bype.pseudocoreset.strategy import Strategy, coreset_metrics
+from bype.pseudocoreset.strategy import Strategy, coreset_metrics, resolve_strategy
+from bype.training import diagnosis, state
 from bype.training.epoch import EpochInfo
-from bype.training.optim import NormalizedAdam
-from bype.training.state import Snapshot
-from bype.training.step import StepInfo
+from bype.training.optim import NormalizedAdam, parameter_groups
+from bype.training.state import Counters, Snapshot, Tensors
+from bype.training.step import EpochSums, LocalSteps
 from bype.training.validation import validation_bound
 
 log = logging.getLogger("bype")
 
-# Offsets from a run's seed, which is itself that of the model's start and of the training noise.
-VALIDATION_STREAM = 1_000_003
-OTHER_DEVICE_STREAM = 4_000_037
-LEARNED_CORESET_LR = 1e-3  # of U and log w under the strategy `elbo`
-GIVE_UP_AFTER = 10  # steps in a row with a non-finite loss or gradient
-
 
 class Trainer:
-    """Trains a model in place, an epoch at a time, and can be saved and restored between epochs.
+    """Trains a model in place, one epoch at a time; its state can be saved and restored between epochs.
 
-    An epoch t = 1, 2, ...: beta = min(1, t/warmup), the network steps, step (ii) if t mod k = 0, validation, best. The
-    last batch of an epoch may be shorter than the others; it is used as it is. On CUDA a step on a full batch is
-    recorded once as a CUDA graph and replayed (`bype.graphs`); the shorter batch goes step by step.
+    An epoch t = 1, 2, ...: beta = min(1, t/warmup), the network steps, step (ii) if t mod k = 0, validation, best. On
+    CUDA a step on a full batch is recorded once as a CUDA graph and replayed (`bype.core.graphs`).
 
     Args:
         model: The model, on the device of the data.
@@ -51,17 +41,17 @@ class Trainer:
         epochs: Epochs at most.
         warmup: Epochs over which beta rises linearly to 1.
         patience: Epochs without a better validation loss, counted after the warm-up, before training stops.
-        batch_size: Items per step.
+        batch_size: Examples per step.
         lr: Learning rate.
-        strategy: How a pseudocoreset learns, by name or as an object with settings of its own; by default as the
-            prior's `coreset` says. Other priors ignore it.
+        strategy: How a pseudocoreset learns, by name or as an object with settings of its own; by default the prior's
+            `coreset`. Ignored by other priors.
         coreset_interval: Epochs k between its updates.
-        precision: `fp32`, `tf32` (CUDA) or `bf16`: that of the networks' products in training. Parameters, densities
-            and validation are float32 throughout.
-        deterministic: Whether a GPU must give the same bits each time, so that a run resumed ends bit-equal, as a
-            CPU's always does. It is slower there.
+        precision: `fp32`, `tf32` (CUDA) or `bf16`: the networks' products in training. Parameters, densities and
+            validation are float32 throughout.
+        deterministic: Whether a GPU must give the same bits each time, so that a resumed run ends bit-equal, as it
+            always does on a CPU. Slower on a GPU.
         seed: Seed of the order of the data and of all noise.
-        graph: Whether a CUDA graph may be used; the same noise and, to rounding, the same steps without it.
+        graph: Whether a CUDA graph may be used; without it the noise is the same, and the steps are to rounding.
 
     Raises:
         InputError: If an option is out of range, or the data or the strategy do not fit the model.
@@ -91,50 +81,35 @@ class Trainer:
             model.prior.check_items(data.train)
         except ValueError as e:
             raise InputError(f"{data.name}: {e}") from None
-        if precision not in PRECISIONS:
-            raise InputError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
-        if precision == "tf32" and self.device.type != "cuda":
-            raise InputError(f"precision tf32: expected a CUDA device, got {self.device.type}")
-        for name, value, low in (
-            ("epochs", epochs, 1),
-            ("warmup", warmup, 0),
-            ("patience", patience, 1),
-            ("batch_size", batch_size, 1),
-            ("coreset_interval", coreset_interval, 1),
-            ("seed", seed, 0),
-        ):
-            if not _is_whole(value) or not low <= value <= MAX_INT:
-                raise InputError(f"{name}: expected a whole number from {low} to 2^31, got {value!r}")
-        if not _is_number(lr) or not 0 <= lr < math.inf:
-            raise InputError(f"lr: expected a number of at least 0, got {lr!r}")
+        _check_precision(precision, self.device)
+        _check_whole(1, epochs=epochs, patience=patience, batch_size=batch_size, coreset_interval=coreset_interval)
+        _check_whole(0, warmup=warmup, seed=seed)
+        _check_rate(lr)
         self.epochs, self.warmup, self.patience, self.batch_size = epochs, warmup, patience, batch_size
-        self.strategy, self.coreset_interval = _strategy_for(model, strategy), coreset_interval
+        self.coreset_interval, self.precision, self.deterministic, self.seed = (
+            coreset_interval, precision, deterministic, seed,
+        )  # fmt: skip
+        self.strategy = resolve_strategy(model.prior, strategy)
         self.strategy.graph = graph
-        self.precision, self.deterministic, self.seed, self.graph = precision, deterministic, seed, graph
-        self.optimizer = NormalizedAdam(_groups(model), lr=lr)
+        self.optimizer = NormalizedAdam(parameter_groups(model), lr=lr)
         self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.steps = LocalSteps(
+            model, data.train, self.optimizer, self.generator, batch_size=batch_size, precision=precision, graph=graph
+        )
         self.epoch = 0
         self.skipped_in_a_row = 0  # steps, at the end of the last epoch
         self.best_epoch, self.best_val_loss = 0, float("inf")
         self.best_state: dict[str, Tensor] = {}
-        # What a step reads and counts stays at one place on the device: a recorded step knows no other.
-        self._beta = torch.zeros((), dtype=model.dtype, device=self.device)
-        self._index = torch.zeros(batch_size, dtype=torch.long, device=self.device)
-        # Of each step of an epoch: log-likelihood, KL, z1's part of it, whether the step was skipped.
-        count = max(-(-len(data.train) // batch_size), graphs.WARMUPS)
-        self._steps = torch.zeros(count, 4, dtype=model.dtype, device=self.device)
-        self._step = torch.zeros(1, dtype=torch.long, device=self.device)
-        self._replay: graphs.Step | None = None
         self._warned = False
 
     def __iter__(self) -> Iterator[EpochInfo]:
-        """Trains on until `epochs` or early stopping, yielding what each epoch measured; raises as `run_epoch` does."""
+        """Trains until `epochs` or early stopping, yielding what each epoch measured; raises as `run_epoch` does."""
         while not self.finished:
             yield self.run_epoch()
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or too many went by since the best one (counted after the warm-up)."""
+        """Whether all epochs are done, or `patience` epochs since the best one (counted after the warm-up)."""
         return self.epoch >= self.epochs or self.epoch - max(self.best_epoch, self.warmup) >= self.patience
 
     def beta(self, epoch: int) -> float:
@@ -156,225 +131,107 @@ class Trainer:
         epoch = self.epoch + 1
         beta = self.beta(epoch)
         start = self._now()
-        sums, skipped = self._network_steps(epoch, beta)
+        sums = self._network_steps(epoch, beta)  # step (i)
         seconds = self._now() - start
-        coreset = self._update_coreset(epoch)
+        coreset = self._update_coreset(epoch)  # step (ii)
         start = self._now()
         val_loss = self.validate()
         seconds_validation = self._now() - start
         if not math.isfinite(val_loss):
-            raise self._no_validation(epoch, val_loss, "after the epoch's last step")
+            raise diagnosis.no_validation(epoch, val_loss, "after the epoch's last step")
         best = val_loss < self.best_val_loss
         if best:
             self.best_epoch, self.best_val_loss = epoch, val_loss
             self.best_state = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.epoch = epoch
-        loglik, kl, kl_z1 = sums
-        levels = kl_by_level(kl, kl_z1) if self.model.lower_dim else {}
+        loglik, kl, kl_z1 = (total / sums.n_examples for total in sums[:3])
         return EpochInfo(
-            epoch, beta, beta * kl - loglik, -loglik, kl, val_loss, best, seconds, seconds_validation, skipped, coreset,
-            levels,
-        )  # fmt: skip
+            epoch=epoch,
+            beta=beta,
+            loss=beta * kl - loglik,
+            reconstruction=-loglik,
+            kl=kl,
+            val_loss=val_loss,
+            best=best,
+            seconds=seconds,
+            seconds_validation=seconds_validation,
+            skipped_steps=sum(sums.skipped),
+            coreset=coreset,
+            levels=kl_by_level(kl, kl_z1) if self.model.lower_dim else {},
+        )
 
-    def _network_steps(self, epoch: int, beta: float) -> tuple[tuple[float, float, float], int]:
-        """All steps of an epoch; nothing is read back from the device before its end."""
+    def _network_steps(self, epoch: int, beta: float) -> EpochSums:
+        """Step (i): a pass of the optimiser over the training set, U and w fixed (but see the strategy `elbo`)."""
         self.model.train()
         self.model.begin_epoch()
         order = torch.randperm(len(self.data.train), generator=self.generator, device=self.device)
-        batches = order.split(self.batch_size)
-        self._beta.fill_(beta)
-        self._step.zero_()
-        with product_precision(tf32=self.precision == "tf32"):
-            for index in batches:
-                if len(index) < self.batch_size:
-                    self._counted_step(index)
-                    continue
-                self._index.copy_(index)
-                if self._replay is None:
-                    self._replay = self._full_step()
-                self._replay()
-        lines = self._steps[: len(batches)].cpu().double()
-        bad = lines[:, 3] > 0
-        in_a_row, last = self._longest_row(bad.tolist())
-        n = sum(len(index) for index, skipped in zip(batches, bad.tolist(), strict=True) if not skipped)
-        if in_a_row >= GIVE_UP_AFTER or n == 0:
-            first = (epoch - 1) * len(batches) + last - in_a_row + 1
-            raise TrainingError(
-                f"epoch {epoch}, step {first}: expected a finite loss and gradients, got {in_a_row} steps in a row "
-                f"without, {self._first_not_finite()}"
-            )
-        self._warn_if_dead(epoch)
-        loglik, kl, kl_z1, _ = (lines[~bad].sum(0) / n).tolist()
-        return (loglik, kl, kl_z1), int(bad.sum())
-
-    def _warn_if_dead(self, epoch: int) -> None:
-        """Says once if the decoder has stopped learning: under `mse` a pixel beyond the clamp has no gradient."""
-        grads = [p.grad for p in self.model.decoder.parameters() if p.grad is not None]
-        if self._warned or torch.stack(torch._foreach_norm(grads)).any():
-            return
-        self._warned = True
-        log.warning(
-            "epoch %d: the decoder's gradients are all zero; if its images stand at the ends of their range, start "
-            "again with a lower --lr",
-            epoch,
+        sums = self.steps.run(order, beta)
+        self.skipped_in_a_row = diagnosis.check_steps(
+            self.model, sums, epoch, self.skipped_in_a_row, bf16=self.precision == "bf16"
         )
-
-    def _longest_row(self, bad: list[bool]) -> tuple[int, int]:
-        """The longest row of skipped steps, which may have begun in an earlier epoch, and its last step in this one."""
-        longest, last = 0, 0
-        for step, skipped in enumerate(bad, 1):
-            self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
-            if self.skipped_in_a_row > longest:
-                longest, last = self.skipped_in_a_row, step
-        return longest, last
-
-    def _first_not_finite(self) -> str:
-        """The first tensor that is not finite after a step that was skipped, and the likely cause."""
-        named = list(self.model.named_parameters())
-        for name, p in named:
-            if not p.isfinite().all():
-                return f"parameter {name}; it was so before the step, which a damaged start or checkpoint can cause"
-        grads = [name for name, p in named if p.grad is not None and not p.grad.isfinite().all()]
-        tensor = f"gradient of {grads[0]}" if grads else "the loss"
-        if self.precision == "bf16":
-            return f"{tensor}; products in bfloat16 may have overflowed: try --precision fp32, or a lower --lr"
-        return f"{tensor}; the learning rate may be too high: try a lower --lr"
-
-    def _full_step(self) -> graphs.Step:
-        """The step on the batch at `_index`, recorded where that can be done."""
-
-        def step() -> None:
-            self._counted_step(self._index)
-
-        if not self.graph:
-            return step
-        if not self.model.prior.fixed_shapes:
-            if graphs.available(self.device):
-                log.warning("training: no CUDA graph, step by step instead (the prior's points differ in number)")
-            return step
-        cache = [] if self.model.cached_features is None else [self.model.cached_features]
-        mutated = [*self.model.state_dict().values(), *cache, *self.optimizer.prepare(), self._steps, self._step]
-        return graphs.capture(step, mutated, self.generator, "training")
-
-    def _counted_step(self, index: Tensor) -> None:
-        """A network step, and its line among the epoch's."""
-        info = self.network_step(index, self._beta)
-        line = torch.stack([*info, self.optimizer.found_inf.to(info.kl.dtype)])
-        self._steps.index_copy_(0, self._step, line[None])
-        self._step += 1
-
-    def network_step(self, index: Tensor, beta: float | Tensor) -> StepInfo:
-        """Step (i): one step of the optimiser on the training items at `index`."""
-        x = self.model.binarise(self.data.train.scaled(index, dtype=self.model.dtype), self.generator)
-        # Autocast's cache of cast weights would outlive a recorded step.
-        recorded = self.device.type == "cuda"
-        with torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=not recorded
-        ):
-            terms = elbo(self.model, x, index=index, generator=self.generator)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = -terms.bound(beta).mean()
-        loss.backward()
-        self.optimizer.step(loss=loss)
-        self.model.prior.after_step()
-        kl = terms.kl.detach().sum()
-        kl_z1 = torch.zeros_like(kl) if terms.kl_z1 is None else terms.kl_z1.detach().sum()
-        return StepInfo(terms.log_likelihood.detach().sum(), kl, kl_z1)
+        if not self._warned and diagnosis.decoder_is_dead(self.model):
+            self._warned = True
+            log.warning(
+                "epoch %d: the decoder's gradients are all zero; if the outputs are saturated, restart with a lower "
+                "--lr", epoch,
+            )  # fmt: skip
+        return sums
 
     def _update_coreset(self, epoch: int) -> dict[str, float]:
-        """Step (ii), every k epochs, and what it did."""
-        prior = self.model.prior
-        if (
-            not isinstance(prior, PseudocoresetPrior)
-            or isinstance(self.strategy, Fixed)
-            or epoch % self.coreset_interval
-        ):
+        """Step (ii), every k epochs: U and w move, the networks fixed. Returns what it measured."""
+        points = self.model.prior.pseudocoreset
+        if points is None or not self.strategy.moves_points or epoch % self.coreset_interval:
             return {}
-        figures = {}
+        metrics = {}
         if not self.strategy.learned:
-            figures["val_loss_before_update"] = before_update = self.validate()
-            if not math.isfinite(before_update):  # points would be mutated by what is no gradient
-                raise self._no_validation(epoch, before_update, "before step (ii)")
+            metrics["val_loss_before_update"] = before_update = self.validate()
+            if not math.isfinite(before_update):  # the points would follow meaningless gradients
+                raise diagnosis.no_validation(epoch, before_update, "before step (ii)")
             start = self._now()
             self.model.eval()
-            before = graphs.failed_captures()
             try:
-                figures |= self.strategy.update(self.model, self.data.train, self.generator)
+                metrics |= self.strategy.update(self.model, self.data.train, self.generator)
             except RuntimeError:
-                self._check_coreset(epoch)  # which a draw from shares that are not numbers can be
+                diagnosis.check_coreset(points, epoch, self.strategy.remedy)  # weights of NaN cannot be sampled from
                 raise
-            self._check_coreset(epoch)
-            if graphs.failed_captures() != before:
-                self._replay = None
-            figures["seconds_coreset"] = self._now() - start
-        return figures | coreset_metrics(prior, self.data.train)
-
-    def _check_coreset(self, epoch: int) -> None:
-        for name in ("pseudo_inputs", "weights"):
-            if not getattr(self.model.prior, name).isfinite().all():
-                more = ": try a lower --coreset-lr" if isinstance(self.strategy, Algorithm2) else ""
-                raise TrainingError(
-                    f"epoch {epoch}, step (ii): expected finite numbers, got others in prior.{name}{more}"
-                )
-
-    def _no_validation(self, epoch: int, value: float, when: str) -> TrainingError:
-        """What to raise where the validation loss is not finite."""
-        return TrainingError(
-            f"epoch {epoch}: expected a finite validation loss, got {value}, {when}; the learning rate may be too "
-            "high: try a lower --lr"
-        )
+            diagnosis.check_coreset(points, epoch, self.strategy.remedy)
+            if self.strategy.invalidated_graphs:
+                self.steps.reset()
+            metrics["seconds_coreset"] = self._now() - start
+        return metrics | coreset_metrics(points, self.data.train)
 
     def validate(self) -> float:
-        """Minus the evidence lower bound at beta = 1 over the validation items, the same noise at every call."""
-        return -validation_bound(self.model, self.data.validation, self.seed + VALIDATION_STREAM)
+        """Minus the evidence lower bound at beta = 1 over the validation set, with the same noise at every call."""
+        return -validation_bound(self.model, self.data.validation, self.seed + Stream.VALIDATION)
 
     def load_best(self) -> None:
-        """Puts the best epoch's networks and pseudocoreset into the model."""
+        """Loads the best epoch's networks and pseudocoreset into the model."""
         self.model.load_state_dict(self.best_state)
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All that the next epoch depends on: tensors and counters. Holds nothing of time, path or process."""
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        for name, p in self.model.named_parameters():
-            for key, value in self.optimizer.state.get(p, {}).items():
-                tensors[f"optimizer.{key}.{name}"] = value
-        tensors |= {f"strategy.{k}": v for k, v in self.strategy.state().items()}
-        tensors["random.generator"] = self.generator.get_state()
-        counters = {"epoch": self.epoch, "best_epoch": self.best_epoch, "best_val_loss": self.best_val_loss}
-        counters["skipped_in_a_row"] = self.skipped_in_a_row
-        return tensors, counters
+    def state(self) -> tuple[Tensors, Counters]:
+        """Everything the next epoch depends on: tensors and counters. Nothing of time, path or process."""
+        tensors = state.collect(self.model, self.optimizer, self.strategy, self.generator)
+        return tensors, Counters(
+            epoch=self.epoch,
+            best_epoch=self.best_epoch,
+            best_val_loss=self.best_val_loss,
+            skipped_in_a_row=self.skipped_in_a_row,
+        )
 
     def snapshot(self) -> Snapshot:
-        """The epoch that just ended, as it is to be saved."""
-
-        def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-            return {k: v.detach().to("cpu", copy=True) for k, v in tensors.items()}
-
+        """The epoch that just ended, as a checkpoint holds it."""
         tensors, counters = self.state()
-        best = copied(self.best_state) if self.best_epoch == self.epoch else None
-        return Snapshot(copied(tensors), counters, self.finished, best)
+        best = state.on_cpu(self.best_state) if self.best_epoch == self.epoch else None
+        return Snapshot(state.on_cpu(tensors), counters, self.finished, best)
 
-    def load_state(self, tensors: dict[str, Tensor], counters: dict[str, Any], best: dict[str, Tensor]) -> None:
+    def load_state(self, tensors: Tensors, counters: Mapping[str, Any], best: Tensors) -> None:
         """The inverse of `state`; `best` is the best epoch's `model.state_dict()`."""
-
-        def part(name: str) -> dict[str, Tensor]:
-            return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
-
-        self.model.load_state_dict(part("model"))
-        self.strategy.load_state(part("strategy"))
-        for name, p in self.model.named_parameters():
-            prefix = {key: f"optimizer.{key}.{name}" for key in ("step", "exp_avg", "exp_avg_sq")}
-            self.optimizer.state[p] = {key: tensors[full].to(self.device, copy=True) for key, full in prefix.items()}
-        self._replay = None  # a recording knows the optimiser's former tensors
-        state = tensors["random.generator"].cpu()
-        if len(state) == len(self.generator.get_state()):
-            self.generator.set_state(state)
-        else:
-            log.warning("the checkpoint is of another kind of device: its random numbers cannot go on, others do")
-            self.generator.manual_seed(self.seed + OTHER_DEVICE_STREAM + int(counters["epoch"]))
+        other_device_seed = self.seed + int(counters["epoch"])
+        state.restore(tensors, self.model, self.optimizer, self.strategy, self.generator, other_device_seed)
+        self.steps.reset()  # a recording knows the optimiser's former tensors
         self.epoch, self.best_epoch = int(counters["epoch"]), int(counters["best_epoch"])
         self.best_val_loss = float(counters["best_val_loss"])
-        self.skipped_in_a_row = int(counters.get("skipped_in_a_row", 0))  # which the first checkpoints lack
+        self.skipped_in_a_row = int(counters.get("skipped_in_a_row", 0))  # the first checkpoints lack it
         self.best_state = {k: v.to(self.device, copy=True) for k, v in best.items()}
 
     def _now(self) -> float:
@@ -383,42 +240,22 @@ class Trainer:
         return time.perf_counter()
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
+def _check_precision(precision: str, device: torch.device) -> None:
+    if precision not in PRECISIONS:
+        raise InputError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if precision == "tf32" and device.type != "cuda":
+        raise InputError(f"precision tf32: expected a CUDA device, got {device.type}")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+def _check_whole(low: int, **values: Any) -> None:
+    for name, value in values.items():
+        if not isinstance(value, Integral) or isinstance(value, bool) or not low <= int(value) <= MAX_INT:
+            raise InputError(f"{name}: expected a whole number from {low} to 2^31, got {value!r}")
 
 
-def _strategy_for(model: VAE, given: Strategy | str | None) -> Strategy:
-    """The strategy that was asked for, checked to fit the prior; by default the prior's own."""
-    prior = model.prior
-    if not isinstance(prior, PseudocoresetPrior):
-        return Fixed()
-    name = prior.coreset if given is None else given
-    if isinstance(name, str):
-        if name not in STRATEGIES:
-            raise InputError(f"strategy: expected one of {', '.join(STRATEGIES)}, got {name!r}")
-        given = STRATEGIES[name]()
-    if not isinstance(given, Strategy):
-        raise InputError(f"strategy: expected one of {', '.join(STRATEGIES)} or a Strategy, got {given!r}")
-    if given.learned != prior.learned:
-        wanted = "elbo" if given.learned else "paper, none or published"
-        raise InputError(
-            f"strategy {type(given).__name__.lower()}: expected a pseudocoreset made for it (coreset {wanted}), "
-            f"got one made for {prior.coreset}"
-        )
-    return given
-
-
-def _groups(model: VAE) -> list[dict[str, Any]]:
-    """The networks' parameters, and with a rate of their own the points and weights of a learned pseudocoreset."""
-    prior = model.prior
-    own = [prior.pseudo_inputs, prior.log_weights] if isinstance(prior, PseudocoresetPrior) and prior.learned else []
-    ids = {id(p) for p in own}
-    groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if id(p) not in ids]}]
-    return [*groups, {"params": own, "lr": LEARNED_CORESET_LR}] if own else groups
+def _check_rate(lr: Any) -> None:
+    if not isinstance(lr, Real) or isinstance(lr, bool) or not 0 <= float(lr) < math.inf:
+        raise InputError(f"lr: expected a number of at least 0, got {lr!r}")
 
 
 def train(
@@ -426,7 +263,7 @@ def train(
 ) -> list[EpochInfo]:
     """Trains a model in place and leaves the best epoch's networks and pseudocoreset in it.
 
-    Stopped by an exception, such as a KeyboardInterrupt, it leaves the best of the epochs that were done.
+    Stopped by an exception, such as a KeyboardInterrupt, it leaves the best of the epochs so far.
 
     Args:
         model: The model, on the device of the data.

@@ -15,13 +15,15 @@ from bype.core.devices import versions
 from bype.core.errors import InputError, TrainingError
 from bype.core.tensors import read_tensors, write_tensors
 from bype.evaluation.likelihood import log_likelihood
-from bype.experiments import campaign, estimates, ledger, scores
-from bype.experiments import cells as all_cells
-from bype.experiments.cells import Cell, Selection, select_cells
+from bype.experiments import campaign, estimates, ledger, records, scores
+from bype.experiments.catalog.registry import EXPERIMENTS, select_cells
+from bype.experiments.cell import Cell, Selection
+from bype.experiments.estimates import Estimate, Estimator, Measurement
+from bype.experiments.records import settings_hash
 from bype.runs.evaluations import Evaluations
 from bype.runs.run import Run
 
-COMMITTED = Path(__file__).parents[1] / "results" / "ledger"
+COMMITTED = Path(__file__).parents[2] / "results" / "ledger"
 
 
 def config(**options):
@@ -31,11 +33,11 @@ def config(**options):
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(all_cells, "SHORT_SAMPLES", 5)
-    monkeypatch.setattr(all_cells, "SHORT_ITEMS", 20)
+    for module in (scores, estimates):
+        monkeypatch.setattr(module, "SHORT_SAMPLES", 5)
+        monkeypatch.setattr(module, "SHORT_ITEMS", 20)
     monkeypatch.setattr("bype.training.refitting.VALIDATION_ITEMS", 10)
     monkeypatch.setattr("bype.training.refitting.VALIDATION_DRAWS", 5)
-    monkeypatch.setattr(estimates, "_measured", {})
 
 
 def without_times(value):
@@ -115,7 +117,9 @@ def test_a_refit_of_that_name_that_is_another_is_refused(tmp_path):
     run = campaign.fit(cell.config, tmp_path / "runs" / cell.id).run
     loaded = run.load("cpu")
     Evaluations(loaded).save_refit("all", bype.refit(loaded.model, loaded.data, points=10), method="points", seed=0)
-    with pytest.raises(InputError, match="expected a refit 'all' at the 1439 training items, got another"):
+    with pytest.raises(
+        InputError, match=r"'all' to have the 1439 training examples as components, got \{.*'components': 10"
+    ):
         campaign.run_cell(cell, tmp_path / "ledger", tmp_path / "runs")
 
 
@@ -133,14 +137,12 @@ def test_a_cell_scored_in_full_says_what_every_fifth_item_gives(tmp_path):
 def test_outstanding_cells_are_those_the_ledger_lacks(tmp_path):
     everything = select_cells("step-two", Selection())
     assert len(everything) == len({c.id for c in everything}) == 15
-    done = [
-        {"experiment": "step-two", "settings_hash": ledger.settings_hash(everything[0].config), "protocol": "short"}
-    ]
+    done = [{"experiment": "step-two", "settings_hash": settings_hash(everything[0].config), "protocol": "short"}]
     assert campaign.outstanding(everything, [done[0] | {"seed": 0}]) == everything[1:]
     assert campaign.outstanding(everything, [done[0] | {"seed": 9}]) == everything
     some = select_cells("step-two", Selection(seeds=[7], prior="bype", coreset="elbo"))
     assert [(c.config.seed, c.config.coreset) for c in some] == [(7, "elbo")]
-    with pytest.raises(InputError, match="expected --prior standard to name cells of it, got none"):
+    with pytest.raises(InputError, match="step-two: no cells with --prior standard"):
         select_cells("step-two", Selection(prior="standard"))
 
 
@@ -197,24 +199,24 @@ def test_a_cell_that_cannot_be_run_keeps_no_other_from_it(tmp_path, monkeypatch,
     said = capsys.readouterr().err
     assert f"{cells[1].id}  failed: epoch 1: expected a finite validation loss" in said
     assert f"{cells[2].id}: in use by another process" in said
-    assert "cifar10: not found, so that its cells are not started" in said
+    assert "cifar10: data set not found; skipping its cells" in said
     with pytest.raises(InputError, match="data set cifar10: expected"):
         campaign.run_cells([elsewhere], tmp_path / "ledger", tmp_path / "runs")
-    monkeypatch.setattr(all_cells, "select_cells", lambda what, asked: cells)
+    monkeypatch.setattr("bype.cli.reproduce.select_cells", lambda name, selection: cells)
     code, out, err = run_cli("reproduce", "trunk", "--ledger", tmp_path / "ledger", "--runs", tmp_path / "runs")
     assert (code, out) == (3, f"trunk: 1 cells run, 1 left, {tmp_path / 'ledger'}\n"), err
-    assert err.splitlines()[-1] == "bype: trunk: expected every cell to train to its end, got 1 that gave up"
+    assert err.splitlines()[-1] == "bype: trunk: 1 of 2 cells failed to train"
 
 
 def test_a_cell_that_gives_up_while_it_is_measured_keeps_no_other_from_it(tmp_path, monkeypatch):
-    cells, estimate = trial("standard", "vamp", epochs=2), campaign.estimate
+    cells, measure = trial("standard", "vamp", epochs=2), estimates.measure
 
-    def fragile(cell, *args):
+    def fragile(cell):
         if cell.config.prior == "standard":
             raise TrainingError("epoch 1: expected a finite validation loss, got nan")
-        return estimate(cell, *args)
+        return measure(cell)
 
-    monkeypatch.setattr(campaign, "estimate", fragile)
+    monkeypatch.setattr(estimates, "measure", fragile)
     report = campaign.run_cells(cells, tmp_path / "ledger", tmp_path / "runs", budget=600)
     assert (report.finished, report.failed) == ([cells[1].id], [cells[0].id])
 
@@ -271,7 +273,7 @@ def test_damaged_and_foreign_files_are_named_and_left_out(tmp_path, capsys):
     # A cell whose file is damaged counts as not done, and its new file takes the place of the old.
     report = campaign.run_cells(cells, tmp_path, tmp_path / "runs")
     assert report.finished == [cells[1].id]
-    assert f"left out: {other}" in capsys.readouterr().err
+    assert f"skipped: {other}" in capsys.readouterr().err
     assert ledger.read_cell(other)["settings"]["lr"] == 5e-4
 
 
@@ -284,7 +286,7 @@ def test_a_cell_with_a_number_that_is_none_is_left_out(tmp_path, key):
     else:
         value["figures"]["val_loss"] = "low"
     (tmp_path / f"{cell.id}.json").write_text(json.dumps(value))
-    with pytest.raises(InputError, match=f"expected finite numbers in '{key}'"):
+    with pytest.raises(InputError, match=f"expected only finite numbers in '{key}'"):
         ledger.read_cell(tmp_path / f"{cell.id}.json")
 
 
@@ -303,7 +305,7 @@ def test_a_damaged_refit_of_a_cell_is_named(tmp_path):
 
 def done_like(cell, **changes):
     value = {
-        "settings_hash": ledger.settings_hash(cell.config), "protocol": cell.protocol, "device": "here",
+        "settings_hash": settings_hash(cell.config), "protocol": cell.protocol, "device": "here",
         "seconds": 130.0, "figures": {"epochs": 10, "seconds_evaluation": 30.0},
     }  # fmt: skip
     return value | changes
@@ -313,33 +315,33 @@ def test_an_estimate_is_the_ledger_s_where_it_has_a_like(tmp_path, monkeypatch):
     monkeypatch.setattr(estimates, "device_model", lambda device: "here")
     (cell,) = trial("standard", epochs=1)
     like = [done_like(cell), done_like(cell, seconds=150.0), done_like(cell, device="elsewhere", seconds=9e9)]
-    assert estimates.estimate(cell, like, tmp_path) == (140.0, "ledger")
+    assert Estimator(like, tmp_path).estimate(cell) == (140.0, "ledger")
     # Epochs that the run has already are not counted again.
     run = tmp_path / cell.id
     run.mkdir()
     (run / "metrics.jsonl").write_text('{"epoch": 1}\n' * 4)
-    assert estimates.estimate(cell, like[:1], tmp_path) == (90.0, "ledger")
+    assert Estimator(like[:1], tmp_path).estimate(cell) == (90.0, "ledger")
     # Nor is what it took to score what is kept.
     what = {"versions": versions()}
     write_tensors(run / "scoring-test-5-s0.safetensors", {}, {"what": what, "seconds": 12.0})
     (run / "scoring-test-8-s0.safetensors").write_text("damaged")
-    assert estimates.estimate(cell, like[:1], tmp_path) == (78.0, "ledger")
+    assert Estimator(like[:1], tmp_path).estimate(cell) == (78.0, "ledger")
     write_tensors(run / "scoring-test-8-s0.safetensors", {}, {"what": what, "seconds": 40.0})
-    assert estimates.estimate(cell, like[:1], tmp_path) == (60.0, "ledger")
+    assert Estimator(like[:1], tmp_path).estimate(cell) == (60.0, "ledger")
     # One that stopped early has no epochs left, whatever others took.
     (run / "last.json").write_text('{"finished": true}')
     (run / "scoring-test-8-s0.safetensors").unlink()
-    assert estimates.estimate(cell, like[:1], tmp_path) == (18.0, "ledger")
+    assert Estimator(like[:1], tmp_path).estimate(cell) == (18.0, "ledger")
 
 
 def test_an_estimate_is_measured_where_the_ledger_has_none(tmp_path, monkeypatch):
     (cell,) = trial("exemplar", epochs=300)
-    monkeypatch.setattr(estimates, "measure", lambda cell: (2.0, 7.0))
-    assert estimates.estimate(cell, [], tmp_path) == (607.0, "measured")
+    monkeypatch.setattr(estimates, "measure", lambda cell: Measurement(2.0, 7.0))
+    assert Estimator([], tmp_path).estimate(cell) == (607.0, "measured")
     stopped = [done_like(cell, settings_hash="other", figures={"epochs": e}) for e in (40, 50, 90)]
-    assert estimates.estimate(cell, stopped, tmp_path) == (107.0, "measured")
+    assert Estimator(stopped, tmp_path).estimate(cell) == (107.0, "measured")
     (long,) = trial("exemplar", epochs=4000)
-    assert estimates.estimate(long, [], tmp_path).seconds == 2.0 * estimates.EPOCHS_GUESSED + 7.0
+    assert Estimator([], tmp_path).estimate(long).seconds == 2.0 * estimates.ASSUMED_EPOCHS + 7.0
 
 
 def test_what_is_measured_is_scaled_to_the_whole(monkeypatch):
@@ -351,17 +353,17 @@ def test_what_is_measured_is_scaled_to_the_whole(monkeypatch):
     options = {"batch_size": 20, "coreset_interval": 10}
     for coreset, update in (("none", 0.0), ("paper", 1.0)):
         cell = Cell("trial", config(coreset=coreset, **options), "short", samples=40, refit=True)
-        epoch, evaluation = estimates.measure(cell, steps=5, latents=100)
+        epoch, evaluation = estimates.measure(cell, steps=5, n_latents=100)
         assert epoch == pytest.approx(n_train / 100 + 1 + update / 10)
         # A second for 200 draws: 5 of 20 items and 40 of all under the own prior and again under the refit, and a
         # second for 200 densities of those, and of the search for sigma.
         scored = 5 * 20 + 40 * n_test
-        searched = estimates.VALIDATION_ITEMS * estimates.VALIDATION_DRAWS * estimates.SIGMAS_TRIED
+        searched = estimates.VALIDATION_ITEMS * estimates.VALIDATION_DRAWS * estimates.SIGMA_CANDIDATES
         assert evaluation == pytest.approx((scored + scored + scored + searched) / 200)
     short = Cell("trial", config(**options), "short", samples=None)
-    assert estimates.measure(short, latents=100)[1] == pytest.approx(5 * 20 / 200)
+    assert estimates.measure(short, n_latents=100)[1] == pytest.approx(5 * 20 / 200)
     fifth = Cell("trial", config(**options), "short", samples=40, every=5)
-    assert estimates.measure(fifth, latents=100)[1] == pytest.approx((5 * 20 + 40 * -(-n_test // 5)) / 200)
+    assert estimates.measure(fifth, n_latents=100)[1] == pytest.approx((5 * 20 + 40 * -(-n_test // 5)) / 200)
 
 
 def test_the_cheapest_cells_run_first_and_only_those_that_fit(tmp_path, monkeypatch, capsys):
@@ -369,15 +371,15 @@ def test_the_cheapest_cells_run_first_and_only_those_that_fit(tmp_path, monkeypa
     cost = {"standard": 5.0, "bype": 50.0, "vamp": 500.0, "exemplar": 1.0}
     now, ran, estimated = [0.0], [], []
 
-    def estimate(cell, *_):
+    def estimate(self, cell):
         estimated.append(cell.config.prior)
-        return estimates.Estimate(cost[cell.config.prior], "measured")
+        return Estimate(cost[cell.config.prior], "measured")
 
     def run(cell, *_, **__):
         ran.append(cell.config.prior)
         now[0] += cost[cell.config.prior]
 
-    monkeypatch.setattr(campaign, "estimate", estimate)
+    monkeypatch.setattr(Estimator, "estimate", estimate)
     monkeypatch.setattr(campaign, "run_cell", run)
     report = campaign.run_cells(cells, tmp_path, tmp_path, budget=60.0, clock=lambda: now[0])
     assert ran == ["standard", "bype"]
@@ -402,7 +404,7 @@ def test_the_cheapest_cells_run_first_and_only_those_that_fit(tmp_path, monkeypa
 
 def test_a_cell_stopped_while_it_is_scored_goes_on_from_there(tmp_path, monkeypatch):
     """Each call has a budget for four batches of ten items; the whole is forty-odd."""
-    monkeypatch.setattr(campaign, "estimate", lambda *_: estimates.Estimate(0.0, "measured"))
+    monkeypatch.setattr(Estimator, "estimate", lambda *_: Estimate(0.0, "measured"))
     monkeypatch.setattr("bype.evaluation.likelihood.NOISE_ELEMENTS", 8 * 4 * 10)
     cell = Cell("trial", config(prior="standard", epochs=1), "short", samples=8, refit=True)
     expected = campaign.run_cell(cell, tmp_path / "unbroken", tmp_path / "runs-unbroken")
@@ -429,7 +431,7 @@ def test_a_cell_stopped_while_it_is_scored_goes_on_from_there(tmp_path, monkeypa
 
 def test_what_fits_no_budget_is_done_in_parts_if_asked(tmp_path, monkeypatch):
     cells = trial("standard", "bype", epochs=4)
-    monkeypatch.setattr(campaign, "estimate", lambda *_: estimates.Estimate(100.0, "measured"))
+    monkeypatch.setattr(Estimator, "estimate", lambda *_: Estimate(100.0, "measured"))
     folders, calls = (tmp_path / "ledger", tmp_path / "runs"), 0
 
     def call(partial):
@@ -455,11 +457,11 @@ def test_a_cell_whose_files_are_damaged_keeps_no_other_from_being_run(tmp_path, 
     (run / "last.safetensors").write_bytes(b"x" * 99)
     report = campaign.run_cells(cells, *folders)
     assert (report.refused, report.finished) == ([cells[0].id], [cells[1].id])
-    monkeypatch.setattr(all_cells, "select_cells", lambda what, asked: cells)
+    monkeypatch.setattr("bype.cli.reproduce.select_cells", lambda name, selection: cells)
     code, _, err = run_cli("reproduce", "trunk", "--ledger", folders[0], "--runs", folders[1])
     assert code == 2
     assert f"{cells[0].id}  refused: {run / 'last.safetensors'}: expected" in err
-    assert err.splitlines()[-1] == "bype: trunk: expected every cell's files to be usable, got 1 refused"
+    assert err.splitlines()[-1] == "bype: trunk: 1 of 1 cells have files that cannot be used"
 
 
 def test_a_ledger_that_cannot_be_written_is_refused_before_anything_is_trained(tmp_path, run_cli):
@@ -486,18 +488,16 @@ def test_a_ledger_that_cannot_be_written_is_refused_before_anything_is_trained(t
     ],
 )  # fmt: skip
 def test_an_odd_cell_is_left_out_of_the_page(tmp_path, change):
-    from bype.experiments.render import render
+    from bype.experiments.page import render
 
     folder = tmp_path / "results" / "ledger"
     config_, figures = config(prior="standard"), {"nll_paper_short": 1.0, "epochs": 4, "val_loss": 2.0}
-    value = ledger.cell(
-        "trunk", config_, "short", metrics=[{"epoch": 1, "val_loss": 2.0, "best": True, "seconds": 1.0,
-        "seconds_validation": 1.0}], figures=figures, versions={}, device="here", seconds=1.0,
-    )  # fmt: skip
+    value = records.cell_record(
+        "trunk", config_, "short", epochs=[{"val_loss": 2.0}], metrics=figures, versions={}, device="here", seconds=1.0
+    )
     value = json.loads(json.dumps(value)) | change
-    parts = ("experiment", "set", "arch", "prior", "coreset", "precision", "protocol", "seed", "settings_hash")
-    ledger.write_cell(folder, value, ledger._name(*(value[key] for key in parts)))
-    assert "Left out, damaged or foreign: trunk-digits" in render(folder).read_text()
+    ledger.write_cell(folder, value, records.record_id(value))
+    assert "Skipped files, damaged or not cells: trunk-digits" in render(folder).read_text()
 
 
 def test_ranks_are_in_the_order_of_what_was_timed():
@@ -512,7 +512,7 @@ def test_ranks_are_in_the_order_of_what_was_timed():
 def test_a_cell_that_outlasts_the_budget_goes_on_at_the_next_call(tmp_path, monkeypatch):
     (cell,) = trial("bype", epochs=6)
     expected = campaign.run_cell(cell, tmp_path / "unbroken", tmp_path / "runs-unbroken")
-    monkeypatch.setattr(campaign, "estimate", lambda *_: estimates.Estimate(0.0, "measured"))
+    monkeypatch.setattr(Estimator, "estimate", lambda *_: Estimate(0.0, "measured"))
     ticks = iter(range(1000))
     folders = tmp_path / "ledger", tmp_path / "runs"
     report = campaign.run_cells([cell], *folders, budget=3.5, clock=lambda: float(next(ticks)))
@@ -524,59 +524,47 @@ def test_a_cell_that_outlasts_the_budget_goes_on_at_the_next_call(tmp_path, monk
     assert without_times(ledger.read_cell(tmp_path / "ledger" / f"{cell.id}.json")) == without_times(expected)
 
 
-SCRIPT = """
-import os, signal, sys
-from pathlib import Path
-import torch
-import bype.evaluation.likelihood, bype.runs.scoring
-torch.set_num_threads(1)  # too small to share, and on a busy machine threads wait for one another
-from bype.experiments import campaign, cells
-from bype.experiments.estimates import Estimate
-from bype.core.config import Config
-from bype.experiments.cells import Cell
-cells.SHORT_SAMPLES, cells.SHORT_ITEMS = 5, 20
-bype.evaluation.likelihood.NOISE_ELEMENTS = 50 * 4 * 10  # ten items at once
-if sys.argv[3:] == ["scoring"]:
-    bype.runs.scoring.SAVED_EVERY = 0
-    save, saved = bype.runs.scoring.PartialScores.save, []
+def _two_cells(folder, runs, *, killed=False):
+    """In a process of its own: two cells, and where it is to be killed, that amid the scoring of the first."""
+    scores.SHORT_SAMPLES, scores.SHORT_ITEMS = 5, 20
+    bype.evaluation.likelihood.NOISE_ELEMENTS = 50 * 4 * 10  # ten items at once
+    if killed:
+        bype.runs.scoring.SAVED_EVERY = 0
+        save, saved = bype.runs.scoring.PartialScores.save, []
 
-    def save_and_die(self):
-        save(self)
-        saved.append(self)
-        if len(saved) == 15:
-            os.kill(os.getpid(), signal.SIGKILL)
+        def save_and_die(self):
+            save(self)
+            saved.append(self)
+            if len(saved) == 15:
+                os.kill(os.getpid(), signal.SIGKILL)
 
-    bype.runs.scoring.PartialScores.save = save_and_die
-options = dict(n_components=20, latent_dim=4, hidden_dim=16, epochs=30, warmup=2, batch_size=100, coreset="none")
-todo = [Cell("trial", Config("digits", prior=p, **options), "short", samples=50) for p in ("bype", "standard")]
-campaign.estimate = lambda *_: Estimate(0.0, "measured")
-campaign.run_cells(todo, Path(sys.argv[1]), Path(sys.argv[2]))
-"""
+        bype.runs.scoring.PartialScores.save = save_and_die
+    options = {"n_components": 20, "latent_dim": 4, "hidden_dim": 16, "epochs": 10, "warmup": 2, "batch_size": 100}
+    cells = [Config("digits", prior=prior, coreset="none", **options) for prior in ("bype", "standard")]
+    Estimator.estimate = lambda *_: Estimate(0.0, "measured")
+    campaign.run_cells([Cell("trial", c, "short", samples=50) for c in cells], folder, runs)
 
 
-def test_killed_in_a_cell_and_started_again_the_ledger_is_that_of_an_unbroken_run(tmp_path):
-    def start(name, *killed):
-        command = [sys.executable, "-c", SCRIPT, str(tmp_path / name), str(tmp_path / f"runs-{name}"), *killed]
-        return subprocess.Popen(command, env=dict(os.environ), stderr=subprocess.DEVNULL)
+def test_killed_in_a_cell_and_started_again_the_ledger_is_that_of_an_unbroken_run(tmp_path, start):
+    def begin(name, **options):
+        return start(_two_cells, tmp_path / name, tmp_path / f"runs-{name}", **options)
 
     def finish(process):
-        try:
-            return process.wait(400)
-        finally:
-            process.kill()
+        process.join(400)
+        return process.exitcode
 
-    assert finish(start("unbroken")) == 0
-    process, lines = start("killed"), 0
+    assert finish(begin("unbroken")) == 0
+    process, lines = begin("killed"), 0
     deadline = time.monotonic() + 300
-    while lines < 3 and process.poll() is None and time.monotonic() < deadline:
+    while lines < 3 and process.is_alive() and time.monotonic() < deadline:
         lines = sum(len(p.read_text().splitlines()) for p in tmp_path.glob("runs-killed/*/metrics.jsonl"))
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     assert finish(process) == -signal.SIGKILL, "it must be killed on its way"
-    assert finish(start("killed", "scoring")) == -signal.SIGKILL
+    assert finish(begin("killed", killed=True)) == -signal.SIGKILL
     (part,) = tmp_path.glob("runs-killed/*/scoring-test-50xall-s0.safetensors")
     assert 0 < len(read_tensors(part)[0]["values"]) < 179
-    assert finish(start("killed")) == 0
+    assert finish(begin("killed")) == 0
     assert not list(tmp_path.glob("runs-killed/*/scoring-*"))
     ours, theirs = (ledger.read(tmp_path / name) for name in ("killed", "unbroken"))
     assert ours[1] == theirs[1] == []
@@ -597,15 +585,18 @@ def test_other_budgets_are_refused(text):
         estimates.parse_duration(text)
 
 
-@pytest.mark.parametrize("budget", ["abc", "9x", ""])
-def test_the_script_for_a_gpu_refuses_other_budgets(tmp_path, budget):
-    script = Path(__file__).parents[1] / "scripts" / "gpu.sh"
-    command = ["bash", str(script), budget, str(tmp_path / "out")]
-    done = subprocess.run(command, env=os.environ | {"PYTHON": sys.executable}, capture_output=True, text=True)
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert f"BUDGET: expected a time like 90s, 9m or 1h30m, got {budget!r}" in done.stderr
+def test_the_script_for_a_gpu_refuses_other_budgets(tmp_path):
+    script, env = Path(__file__).parents[2] / "scripts" / "gpu.sh", os.environ | {"PYTHON": sys.executable}
+    begun = {}
+    for budget in ("abc", "9x", ""):  # side by side, for each imports torch
+        command = ["bash", str(script), budget, str(tmp_path / "out")]
+        begun[budget] = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for budget, process in begun.items():
+        _, err = process.communicate(timeout=120)
+        assert (process.returncode, len(err.splitlines())) == (2, 1), err
+        assert f"BUDGET: expected a time like 90s, 9m or 1h30m, got {budget!r}" in err
     assert not (tmp_path / "out").exists()
 
 
 def test_experiments_are_of_the_contract_s_names():
-    assert set(all_cells.EXPERIMENTS) == {"trunk", "step-two", "step-two-settings", "reencode", "table1"}
+    assert set(EXPERIMENTS) == {"trunk", "step-two", "step-two-settings", "reencode", "table1"}

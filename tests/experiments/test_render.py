@@ -6,8 +6,8 @@ from PIL import Image
 
 from bype.core.config import Config
 from bype.core.errors import InputError
-from bype.experiments import ledger
-from bype.experiments.render import render
+from bype.experiments import ledger, records
+from bype.experiments.page import render
 from bype.experiments.stats import T_975, paired, summary
 
 
@@ -16,11 +16,11 @@ def write(
     **options,
 ):  # fmt: skip
     config = Config(set_, prior=prior, coreset=coreset, seed=seed, **({"precision": "bf16"} | options))
-    metrics = [{"epoch": e, "val_loss": 30.0 - e, "seconds": 1.0, "seconds_validation": 0.1} for e in (1, 2, 3)]
-    value = ledger.cell(
-        experiment, config, protocol, metrics=metrics, figures=figures, versions={}, device=device, seconds=9.0
+    epochs = [{"val_loss": 30.0 - epoch} for epoch in (1, 2, 3)]
+    value = records.cell_record(
+        experiment, config, protocol, epochs=epochs, metrics=figures, versions={}, device=device, seconds=9.0
     )
-    ledger.write_cell(folder, value, ledger.cell_id(experiment, config, protocol))
+    ledger.write_cell(folder, value, records.cell_id(experiment, config, protocol))
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_the_table_sets_paper_beside_ours(page):
     assert exemplar in lines
     assert "| hvae | cifar10 | bype | 71.38 | not run |" + " |" * 8 in lines
     assert sum("| not run |" in line for line in lines) == 3 * 3 * 4 - 4 + 3, "and three strategies of step (ii)"
-    table = lines[: lines.index("## Table 1's cells at protocol `short`")]
+    table = lines[: lines.index("## Cells of Table 1, protocol `short`")]
     columns = {
         line.count("|") for line in table if line.startswith(("| vae", "| hvae", "| convhvae")) and " - " not in line
     }
@@ -79,10 +79,10 @@ def test_a_page_of_somebody_else_s_and_a_missing_ledger_are_left_alone(page):
     folder = page.parent / "ledger"
     assert render(folder) == page, "its own page is replaced"
     page.write_text("# My project\n")
-    with pytest.raises(InputError, match=r"README\.md: expected a page made by reproduce --render, or none"):
+    with pytest.raises(InputError, match=r"README\.md: not a page made by reproduce --render"):
         render(folder)
     assert page.read_text() == "# My project\n"
-    with pytest.raises(InputError, match="expected a folder of finished cells, got none there"):
+    with pytest.raises(InputError, match="expected a folder of finished cells, but there is none"):
         render(folder.parent / "ledgers")
 
 
@@ -97,19 +97,19 @@ def test_differences_are_paired_by_seed(page):
 def test_the_claims_are_of_whole_columns_only(page):
     text = page.read_text()
     # One seed of exemplar has no interval.
-    assert "of the 1 that are whole here, it has it in 1, and in 0 each 95 % interval" in text
-    assert "all beat the standard one: in 1 of 1, so shown in 0" in text
+    assert "Complete columns: 1; ByPE is lowest in 1; every 95 % interval of its lead excludes zero in 0." in text
+    assert "than the standard prior: in 1 of 1 complete columns; every 95 % interval excludes zero in 0." in text
     folder = page.parent / "ledger"
     for seed, nll in ((0, 24.39), (1, 24.49), (2, 24.59)):  # the same column in another precision counts no second time
         for prior, less in (("standard", 0), ("vamp", 0.5), ("exemplar", 0.4), ("bype", 0.6)):
             figures = {"nll_paper": nll - less, "nll_paper_items": 10000, "epochs": 300}
             write(folder, "table1", prior, seed, figures, precision="tf32")
     text = render(folder).read_text()
-    assert "of the 1 that are whole here, it has it in 1, and in 1 each 95 % interval" in text
-    assert "in 1 of 1, so shown in 1" in text
+    assert "Complete columns: 1; ByPE is lowest in 1; every 95 % interval of its lead excludes zero in 1." in text
+    assert "than the standard prior: in 1 of 1 complete columns; every 95 % interval excludes zero in 1." in text
     for path in folder.glob("*exemplar*"):
         path.unlink()
-    assert "of the 9 none is whole yet" in render(folder).read_text()
+    assert "none of the 9 is complete yet" in render(folder).read_text()
 
 
 def test_items_that_are_not_the_same_are_not_compared(tmp_path):
@@ -135,7 +135,7 @@ def test_vampprior_s_first_cells_have_a_name_of_their_own(tmp_path, monkeypatch)
     figures = {"nll_paper_short": 25.6, "val_loss": 27.0}
     write(folder, "step-two", "vamp", 0, figures, protocol="short", coreset="none")
     with monkeypatch.context() as earlier:
-        earlier.setattr(ledger, "VAMP_POINTS", {})
+        earlier.setattr(records, "VAMP_POINTS", {})
         write(folder, "step-two", "vamp", 1, figures | {"nll_paper_short": 25.9}, protocol="short", coreset="none")
     assert len(list(folder.iterdir())) == 2
     text = render(folder).read_text()
@@ -152,7 +152,7 @@ def test_a_control_of_table_1_stands_beside_what_it_controls(tmp_path):
     text = render(folder).read_text()
     assert "| vae | mnist | bype (none) |  | 23.50 |  | 1 |  |  | 300 | bf16 | 10000 | a card |" in text
     assert "| vae | mnist | bf16 | bype - bype (none) |  | +0.10 | 1 |  |" in text
-    assert "has the lowest figure in all 9 columns: of the 1 that are whole here, it has it in 1" in text, "the paper's"
+    assert "has the lowest value in all 9 columns. Complete columns: 1; ByPE is lowest in 1;" in text, "the paper's"
 
 
 def test_a_ledger_of_a_control_alone_makes_a_page(tmp_path):
@@ -186,7 +186,7 @@ def test_cells_of_other_sets_and_figures_are_shown_or_left_out(tmp_path):
     text = render(folder).read_text()
     assert "| vae | digits | standard |" in text
     assert "| celeba | mnist | standard |" in text
-    left_out = next(line for line in text.splitlines() if line.startswith("Left out"))
+    left_out = next(line for line in text.splitlines() if line.startswith("Skipped"))
     assert left_out.count("table1-mnist-vae-standard") == left_out.count("reencode-mnist") == 1
 
 
@@ -215,9 +215,9 @@ def test_a_short_cell_of_table_1_stands_in_a_table_of_its_own(page):
 
 def test_a_stray_file_is_named_and_the_protocols_share_no_table(page):
     text = page.read_text()
-    assert "Left out, damaged or foreign: stray.json." in text
+    assert "Skipped files, damaged or not cells: stray.json." in text
     write(page.parent / "ledger", "table1", "bype", 7, {"nll_paper_short": 9.99, "val_loss": 1.0}, protocol="short")
-    paper, short = render(page.parent / "ledger").read_text().split("## Table 1's cells at protocol `short`")
+    paper, short = render(page.parent / "ledger").read_text().split("## Cells of Table 1, protocol `short`")
     assert "9.99" not in paper
     assert "9.99" in short
 
@@ -241,7 +241,7 @@ def test_an_empty_ledger_makes_a_page(tmp_path):
 def test_the_committed_page_is_that_of_the_committed_ledger(tmp_path):
     import shutil
 
-    committed = Path(__file__).parents[1] / "results"
+    committed = Path(__file__).parents[2] / "results"
     shutil.copytree(committed / "ledger", tmp_path / "ledger")
     assert render(tmp_path / "ledger").read_text() == (committed / "README.md").read_text(), (
         "run `bype reproduce --render`"

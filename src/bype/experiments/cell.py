@@ -1,0 +1,97 @@
+"""The parts of an experiment: a cell is one training run and its evaluation; a selection chooses cells."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bype.core.config import Config
+from bype.experiments.records import CellRecord, cell_id, used_coreset
+
+SHORT_SAMPLES, SHORT_ITEMS = 500, 2000
+SHORT_EPOCHS, SHORT_WARMUP = 30, 10
+#: Test examples scored where all of them would take hours: every fifth.
+EVERY_FIFTH = 5
+
+#: GFLOP of a step on 100 grey images of 28x28 (faces for `celeba`), with the standard prior and with M = 500 points.
+STEP_GFLOP = {"vae": (0.6, 2.1), "hvae": (1.3, 2.8), "convhvae": (132.0, 220.0), "celeba": (881.0, 1266.0)}
+#: Learned points need gradients; the exemplar prior encodes 50,000 exemplars for every validation.
+RELATIVE_COST = {"vamp": 1.25, "exemplar": 1.3}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: a training run and its evaluation.
+
+    `nll_paper_short` always uses 500 samples on the first 2,000 test examples.
+    """
+
+    experiment: str
+    config: Config
+    protocol: str
+    samples: int | None = 5000  # per test example, for `nll_paper`; None omits it
+    every: int = 1  # score every n-th test example for `nll_paper`
+    refit: bool = False  # evaluate also under a refit to all training examples
+
+    @property
+    def id(self) -> str:
+        """The name of its file in the ledger, without `.json`."""
+        return cell_id(self.experiment, self.config, self.protocol)
+
+    @property
+    def rank(self) -> float:
+        """Rough cost relative to other cells: GFLOP per step times the expected epochs."""
+        c = self.config
+        alone, with_points = STEP_GFLOP.get(c.arch, STEP_GFLOP["vae"])
+        step = alone if c.prior == "standard" else with_points * RELATIVE_COST.get(c.prior, 1.0)
+        return step * (1.5 if c.set == "cifar10" else 1.0) * min(c.epochs, 400)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The selected cells of an experiment; None selects all, or the experiment's default."""
+
+    dataset: str | None = None
+    arch: str | None = None
+    prior: str | None = None
+    coreset: str | None = None
+    seeds: Sequence[int] | None = None
+    protocol: str | None = None
+    precision: str | None = None
+    device: str = "auto"
+
+    def admits(self, cell: Cell) -> bool:
+        """Whether a cell is selected."""
+        c = cell.config
+        given = {"set": self.dataset, "arch": self.arch, "prior": self.prior}
+        return all(v in (None, getattr(c, k)) for k, v in given.items()) and self.coreset in (None, used_coreset(c))
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment: its cells, the requirements on their records, and its section of the results page.
+
+    Args:
+        name: The name on the command line and in the ledger.
+        summary: One sentence.
+        cells: Returns the cells for a selection; cells that it does not admit are dropped afterwards.
+        shown: The metrics that the section needs of each cell, by protocol.
+        options: Which of the options `protocol` and `precision` it uses.
+        check: Raises InputError for a record that the section cannot show.
+        section: Returns the lines of the section, given the records of all experiments and the folder for pictures.
+    """
+
+    name: str
+    summary: str
+    cells: Callable[[Selection], list[Cell]]
+    shown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+    check: Callable[[CellRecord], None] | None = None
+    section: Callable[[Sequence[CellRecord], Path], list[str]] | None = None
+
+
+def short_config(selection: Selection, seed: int, prior: str, coreset: str = "none") -> Config:
+    """MNIST, MLP VAE, protocol short: 30 epochs, warm-up 10, otherwise the defaults of `train`."""
+    return Config(
+        "mnist", prior=prior, coreset=coreset, n_components=500, exemplars=500, epochs=SHORT_EPOCHS,
+        warmup=SHORT_WARMUP, seed=seed, device=selection.device,
+    )  # fmt: skip
