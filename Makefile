@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all check clean
+.PHONY: demo test test-all check mutate clean
 
 demo: $(READY)
 	$(BIN)/bype demo
@@ -13,6 +13,10 @@ test: check
 
 test-all: check
 	$(BIN)/python -m pytest
+
+# Plants small faults and counts those that the tests notice; about an hour.
+mutate: $(READY)
+	$(BIN)/python scripts/mutate.py
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -200,7 +200,7 @@ def test_a_cell_that_cannot_be_run_keeps_no_other_from_it(tmp_path, monkeypatch,
     assert f"{cells[1].id}  failed: epoch 1: expected a finite validation loss" in said
     assert f"{cells[2].id}: in use by another process" in said
     assert "cifar10: data set not found; skipping its cells" in said
-    with pytest.raises(InputError, match="data set cifar10: expected"):
+    with pytest.raises(InputError, match=r"data set cifar10: .* not found"):
         campaign.run_cells([elsewhere], tmp_path / "ledger", tmp_path / "runs")
     monkeypatch.setattr("bype.cli.reproduce.select_cells", lambda name, selection: cells)
     code, out, err = run_cli("reproduce", "trunk", "--ledger", tmp_path / "ledger", "--runs", tmp_path / "runs")

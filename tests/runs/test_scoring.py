@@ -281,9 +281,7 @@ def test_an_interrupted_command_goes_on_and_leaves_nothing(cli_json, run_cli, tr
             patched.setattr("bype.evaluation.likelihood.iwae", interrupted)
             code, out, err = run_cli("evaluate", run, *given)
         assert (code, out) == (130, "")
-        assert err.splitlines()[-1] == (
-            "bype: stopped; partial scores are saved; run the same command again to continue"
-        )
+        assert "partial scores are saved; run the same command again to continue" in err
         (part,) = run.glob("scoring-*")
         done = len(read_tensors(part)[0]["values"])
         with monkeypatch.context() as patched:

@@ -4,53 +4,48 @@ from typing import Annotated, Any
 
 import typer
 
-from bype.cli.app import DataDir, Device, Json, data_app, print_json
+from bype.cli.options import DataDir, Device, Json, print_json
+from bype.core import console
 from bype.core.errors import InputError
+from bype.data import catalog, fetch
+from bype.data.images import Dataset
 
 
-@data_app.command("list")
 def data_list(
     data_dir: DataDir = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """The data sets that bype knows, and where each was found."""
-    from bype import data
-    from bype.core import console
-
+    """List the published data sets, and where each was found."""
     rows = [
         {
             "name": name,
             "what": known.summary,
-            "where": "installed" if not known.files else str(data.find(name, data_dir) or "not found"),
+            "where": "installed" if not known.files else str(catalog.find(name, data_dir) or "not found"),
         }
-        for name, known in data.PUBLISHED.items()
+        for name, known in catalog.PUBLISHED.items()
     ]
     if as_json:
         found = [row | {"found": row["where"] != "not found"} for row in rows]
-        print_json({"sets": found, "looked_in": [str(r) for r in data.roots(data_dir)]})
+        print_json({"sets": found, "looked_in": [str(r) for r in catalog.roots(data_dir)]})
         return
     console.table(rows)
-    print("looked in: " + ", ".join(str(r) for r in data.roots(data_dir)))
+    print("searched: " + ", ".join(str(r) for r in catalog.roots(data_dir)))
 
 
-@data_app.command("fetch")
 def data_fetch(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Which set [default: all].")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The data set [default: all].")] = None,
     mirror: Annotated[
-        str | None, typer.Option("--mirror", metavar="URL", help="From here, a folder with NAME/FILE in it.")
+        str | None, typer.Option("--mirror", metavar="URL", help="Download from URL/NAME/FILE instead.")
     ] = None,
     data_dir: Annotated[
         str | None,
-        typer.Option("--data-dir", metavar="DIR", help="Where to [default: $BYPE_DATA or ~/.cache/bype]."),
+        typer.Option("--data-dir", metavar="DIR", help="Target folder [default: $BYPE_DATA or ~/.cache/bype]."),
     ] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Fetch published sets: resumed where a download broke off, checked by SHA-256 before they count."""
-    from bype.core import console
-    from bype.data import fetch
-
+    """Download published data sets. Interrupted downloads resume; files are verified by SHA-256."""
     names = list(fetch.FILES) if name is None else [name]
     with console.downloads() as progress:
         files = {n: fetch.fetch(n, data_dir, mirror=mirror, progress=progress) for n in names}
@@ -58,44 +53,27 @@ def data_fetch(
         print_json({"files": files})
         return
     for n, paths in files.items():
-        print("\n".join(paths) if paths else f"{n}: comes with scikit-learn")
+        print("\n".join(paths) if paths else f"{n}: included in scikit-learn")
 
 
-@data_app.command("check")
 def data_check(
     name: Annotated[str | None, typer.Argument(metavar="[SET]", help="A name or path [default: all found].")] = None,
-    resize: Annotated[str | None, typer.Option("--resize", metavar="HxW", help="As train takes it.")] = None,
+    resize: Annotated[str | None, typer.Option("--resize", metavar="HxW", help="As for train.")] = None,
     data_dir: DataDir = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Read a set as `train` would, compare published files with their published sums, and say what is there."""
-    from bype import data
-    from bype.core import console
-    from bype.data import fetch
-
-    names = [n for n, known in data.PUBLISHED.items() if not known.files or data.find(n, data_dir)]
+    """Read data sets as `train` would, verify the checksums of published files, and print a summary."""
+    names = [n for n, known in catalog.PUBLISHED.items() if not known.files or catalog.find(n, data_dir)]
     rows: list[dict[str, Any]] = []
     damaged: list[InputError] = []
     for n in names if name is None else [name]:
         try:
             found, compared = fetch.check(n, data_dir, resize=resize)
-        except InputError as e:  # the others are checked all the same
+        except InputError as e:  # the other sets are still checked
             damaged.append(e)
             continue
-        labels = found.train.labels
-        rows.append(
-            {
-                "set": n,
-                **{split: len(images) for split, images in found.splits.items()},
-                "shape": "x".join(map(str, found.shape)),
-                "values": "floats" if found.levels is None else f"{found.levels} levels",
-                "classes": 0 if labels is None else len(labels.unique()),
-                "class_names": list(found.classes),
-                "compared": len(compared),
-                "sum": found.checksum(),
-            }
-        )
+        rows.append(_row(n, found, len(compared)))
     if damaged and not rows:
         raise damaged[0]
     if as_json:
@@ -110,3 +88,17 @@ def data_check(
         console.report(str(error))
     if damaged:
         raise damaged[-1]
+
+
+def _row(name: str, data: Dataset, compared: int) -> dict[str, Any]:
+    labels = data.train.labels
+    return {
+        "set": name,
+        **{split: len(images) for split, images in data.splits.items()},
+        "shape": "x".join(map(str, data.shape)),
+        "values": "floats" if data.levels is None else f"{data.levels} levels",
+        "classes": 0 if labels is None else len(labels.unique()),
+        "class_names": list(data.classes),
+        "compared": compared,
+        "sum": data.checksum(),
+    }

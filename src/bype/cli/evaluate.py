@@ -6,115 +6,107 @@ from typing import Annotated, Any
 
 import typer
 
-from bype.cli.app import Device, Json, RunPath, Seed, app, load_run, parse_int, print_json
+from bype.cli.options import Device, Json, RunPath, Seed, parse_int, print_json
+from bype.core import console
 from bype.core.config import MAX_INT
 from bype.core.errors import InputError, notes_kept
+from bype.evaluation import metrics
+from bype.runs.evaluations import Evaluations
+from bype.runs.run import Run
+from bype.training import refitting
 
 
-@app.command()
 def evaluate(
     run: RunPath,
-    set_: Annotated[str | None, typer.Argument(metavar="[SET]", help="Another data set than the run's.")] = None,
+    set_: Annotated[str | None, typer.Argument(metavar="[SET]", help="A data set other than the run's.")] = None,
     samples: Annotated[
-        int, typer.Option("--samples", min=1, max=MAX_INT, help="Importance samples S per item.")
+        int, typer.Option("--samples", min=1, max=MAX_INT, help="Importance samples S per example.")
     ] = 5000,
     items: Annotated[
-        int | None, typer.Option("--items", min=1, max=MAX_INT, help="Importance-weight the first N items alone.")
+        int | None, typer.Option("--items", min=1, max=MAX_INT, help="Importance-weight the first N examples only.")
     ] = None,
-    split: Annotated[str, typer.Option("--split", metavar="train|validation|test|all", help="Which items.")] = "test",
+    split: Annotated[
+        str, typer.Option("--split", metavar="train|validation|test|all", help="The split to evaluate.")
+    ] = "test",
     with_: Annotated[
-        str | None, typer.Option("--with", metavar="NAME", help="Log-likelihood under this refit of the run's prior.")
+        str | None, typer.Option("--with", metavar="NAME", help="Log-likelihood under this refit of the prior.")
     ] = None,
     k: Annotated[
         str | None,
-        typer.Option(
-            "--k", metavar="K,K,...", help="Numbers of neighbours [default: 3,5,...,15, as far as there are]."
-        ),
+        typer.Option("--k", metavar="K,K,...", help="Numbers of neighbours [default: 3,5,...,15, as the data allow]."),
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Score a run: log-likelihood, its bound, active units and kNN accuracy, into RUN/evaluation.json."""
+    """Evaluate a run: log-likelihood, its bound, active units and kNN accuracy, recorded in RUN/evaluation.json."""
     try:
         ks = None if k is None else [int(part) for part in k.split(",")]
     except ValueError:
-        raise InputError(f"--k: expected whole numbers with commas between, got {k!r}") from None
+        raise InputError(f"--k: expected whole numbers separated by commas, got {k!r}") from None
     if ks is not None and with_ is not None:
-        raise InputError(f"--k: expected it without --with, under which neighbours are the same, got --with {with_}")
+        raise InputError("--k: cannot be combined with --with; the neighbours do not depend on the prior")
 
-    from bype.core import console
-    from bype.evaluation.metrics import evaluate as figures_of
-    from bype.evaluation.metrics import evaluate_under
-    from bype.runs.evaluations import Evaluations
-
-    loaded = load_run(run, device)
+    loaded = Run.open(run).load(device)
     own, model, dataset = loaded.data, loaded.model, loaded.run.dataset
-    results = Evaluations(loaded)
-    results.read()  # a damaged record is refused before anything is scored
+    evaluations = Evaluations(loaded)
+    evaluations.read()  # a damaged record is rejected before the evaluation starts
     data = own if set_ is None or dataset.is_own(set_) else dataset.load(own.train.pixels.device, set_)
     if with_ is None:
-        score = partial(figures_of, ks=ks, trained_on=data is own)
+        score = partial(metrics.evaluate, ks=ks, trained_on=data is own)
     else:
-        score = partial(evaluate_under, prior=results.refits.load(with_, own), name=with_)
+        score = partial(metrics.evaluate_under, prior=evaluations.refits.load(with_, own), name=with_)
     scoring = None
     if data is own:
-        scoring = results.partial_scores(split, samples=samples, items=items, seed=seed, refit=with_)
+        scoring = evaluations.partial_scores(split, samples=samples, items=items, seed=seed, refit=with_)
     options: dict[str, Any] = {"split": split, "n_samples": samples, "n_items": items, "seed": seed, "scoring": scoring}
     with notes_kept([] if scoring is None else [scoring]):
         with console.items(str(run)) as progress:
-            figures = score(model, data, **options, progress=progress)
+            values = score(model, data, **options, progress=progress)
         what: dict[str, Any] = {"set": data.name, "split": split, "seed": seed}
         try:
-            _show(run, what, figures, as_json=as_json)
-        finally:  # recorded even where nobody can be shown them, and shown even where they cannot be recorded
-            if data is own and not results.add({**what, **figures}):
-                console.report(f"{run}: its record is of more items or samples, which stay")
+            _show(run, what, values, as_json=as_json)
+        finally:  # recorded even if printing fails, and printed even if recording fails
+            if data is own and not evaluations.add({**what, **values}):
+                console.report(f"{run}: kept the existing metrics, computed from more examples or samples")
             if scoring is not None:
                 scoring.remove()
 
 
-def _show(run: Path, what: dict[str, Any], figures: dict[str, Any], *, as_json: bool) -> None:
-    from bype.core import console
-
+def _show(run: Path, what: dict[str, Any], values: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        print_json({"run": str(run), **what, **figures})
+        print_json({"run": str(run), **what, **values})
     else:
-        knn = {f"knn, K = {key} (%)": value for key, value in figures.get("knn", {}).items()}
-        rows = {name: value for name, value in figures.items() if name != "knn"} | knn
+        knn = {f"knn, K = {key} (%)": value for key, value in values.get("knn", {}).items()}
+        rows = {name: value for name, value in values.items() if name != "knn"} | knn
         title = f"{run} on {what['set']} ({what['split']})"
-        console.table([{"figure": name, "value": value} for name, value in rows.items()], title)
+        console.table([{"metric": name, "value": value} for name, value in rows.items()], title)
 
 
-@app.command()
 def refit(
     run: RunPath,
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="What to call the new prior.")],
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the new prior.")],
     points: Annotated[
-        str, typer.Option("--points", metavar="all|COUNT", help="Components at all training items, or at so many.")
+        str, typer.Option("--points", metavar="all|COUNT", help="Components at all training examples, or at COUNT.")
     ] = "all",
-    em: Annotated[int | None, typer.Option("--em", metavar="K", help="Instead, K components found by EM.")] = None,
+    em: Annotated[int | None, typer.Option("--em", metavar="K", help="Fit K components by EM instead.")] = None,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Give a trained run a second prior: other components, sigma chosen on validation items, networks untouched."""
+    """Fit a second prior to a trained run: other components, sigma chosen on validation data, networks unchanged."""
     count = None if points == "all" else parse_int(points)
     if points != "all" and count is None:
         raise InputError(f"--points: expected all or a number, got {points!r:.60}")
 
-    from bype.core import console
-    from bype.runs.evaluations import Evaluations
-    from bype.training.refitting import refit as refit_prior
-
-    loaded = load_run(run, device)
-    results = Evaluations(loaded)
-    results.refits.check_name(name)
-    prior = refit_prior(
+    loaded = Run.open(run).load(device)
+    evaluations = Evaluations(loaded)
+    evaluations.refits.check_name(name)
+    prior = refitting.refit(
         loaded.model, loaded.data, points=count, em=em, seed=seed, report=lambda line: console.report(f"{name}: {line}")
     )
-    record = results.save_refit(name, prior, method="em" if em is not None else "points", seed=seed)
+    record = evaluations.save_refit(name, prior, method="em" if em is not None else "points", seed=seed)
     if as_json:
         print_json({"run": str(run), **record})
     else:
-        print(f"{run}: refit {name!r} of {record['components']} components, sigma {record['sigma']:.4f}")
+        print(f"{run}: refit {name!r}: {record['components']} components, sigma {record['sigma']:.4f}")

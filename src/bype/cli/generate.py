@@ -1,77 +1,66 @@
 """`sample`, `reconstruct`, `interpolate`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import torch
 import typer
+from torch import Tensor
 
-from bype.cli.app import (
-    Device,
-    Json,
-    PngOut,
-    RunPath,
-    Seed,
-    app,
-    expand_user,
-    load_run,
-    new_generator,
-    parse_int,
-    print_written,
-)
+from bype.cli.options import Device, Json, PngOut, RunPath, Seed, expand_user, parse_int, print_written
 from bype.core.config import MAX_INT
 from bype.core.errors import InputError
+from bype.data.catalog import read_like
+from bype.data.images import Dataset
+from bype.export.samples import save_samples
+from bype.models import generation
+from bype.models.observing import model_inputs
+from bype.runs.run import Run
+from bype.viz import charts, images
 
-if TYPE_CHECKING:
-    from torch import Tensor
 
-    from bype.data.images import Dataset
-
-
-@app.command()
 def sample(
     run: RunPath,
     out: Annotated[
-        Path, typer.Option("--out", metavar="FILE.png|FILE.npz", callback=expand_user, help="Where the images go.")
+        Path, typer.Option("--out", metavar="FILE.png|FILE.npz", callback=expand_user, help="The output file.")
     ],
     n: Annotated[
-        int | None, typer.Option("--n", min=1, max=MAX_INT, help="How many [default: 64; 16 for each of --plates].")
+        int | None, typer.Option("--n", min=1, max=MAX_INT, help="Number of images [default: 64; 16 per plate].")
     ] = None,
     component: Annotated[
-        int | None, typer.Option("--component", min=0, max=MAX_INT, help="From this component alone.")
+        int | None, typer.Option("--component", min=0, max=MAX_INT, help="Sample this component only.")
     ] = None,
     like: Annotated[
-        str | None, typer.Option("--like", metavar="IMAGE", help="Around an image: a file, or a test item's number.")
+        str | None, typer.Option("--like", metavar="IMAGE", help="Sample around an image: a file or a test index.")
     ] = None,
     plates: Annotated[
-        bool, typer.Option("--plates", help="Samples beside the point each came from (Figure 1).")
+        bool, typer.Option("--plates", help="Components' points with samples of each (Figure 1).")
     ] = False,
-    with_: Annotated[str | None, typer.Option("--with", metavar="NAME", help="From this refit of the prior.")] = None,
+    with_: Annotated[
+        str | None, typer.Option("--with", metavar="NAME", help="Sample from this refit of the prior.")
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Generate images from the prior, from one component of it, around an image, or as plates."""
+    """Generate images: from the prior, from one of its components, around an image, or as plates."""
     if sum([component is not None, like is not None, plates]) > 1:
-        raise InputError("sample: expected one of --component, --like and --plates, got more")
+        raise InputError("sample: expected at most one of --component, --like and --plates, got more")
     if out.suffix not in (".png", ".npz"):
         raise InputError(f"--out: expected a name that ends in .png or .npz, got {out}")
 
-    from bype.models.generation import plates as draw_plates
-    from bype.viz import charts
-    from bype.viz import images as pictures
-
-    loaded = load_run(run, device, with_)
+    loaded = Run.open(run).load(device, with_)
     data, model = loaded.data, loaded.model
-    generator = new_generator(seed, data.train.pixels.device)
+    generator = _generator(seed, data.train.pixels.device)
     if plates:
         try:
-            plate = draw_plates(model, n or 16, generator=generator)
+            plate = generation.plates(model, n or 16, generator=generator)
         except ValueError as e:
             raise InputError(f"--plates: {e}") from None
         if out.suffix == ".png":
-            pictures.save_png(charts.plates(plate), out)
+            images.save_png(charts.plates(plate), out)
         else:
-            _save_npz(out, plate.images.flatten(0, 1), plate.components.repeat_interleave(plate.images.shape[1]))
+            save_samples(out, plate.images.flatten(0, 1), plate.components.repeat_interleave(plate.images.shape[1]))
         count = plate.images.shape[:2].numel()
     else:
         image = None if like is None else _image(like, data, loaded.run.config.resize)
@@ -80,109 +69,80 @@ def sample(
         except ValueError as e:
             raise InputError(f"sample {run}: {e}") from None
         if out.suffix == ".png":
-            pictures.save_png(pictures.grid(drawn.images), out)
+            images.save_png(images.grid(drawn.images), out)
         else:
-            _save_npz(out, drawn.images, drawn.components)
+            save_samples(out, drawn.images, drawn.components)
         count = len(drawn.images)
     print_written(out, count, as_json)
 
 
-def _save_npz(path: Path, images: "Tensor", components: "Tensor | None") -> None:
-    import numpy as np
-
-    from bype.core.files import write
-
-    arrays = {"images": images.detach().cpu().float().numpy()}
-    if components is not None:
-        arrays["components"] = components.cpu().numpy()
-
-    def fill(temporary: Path) -> None:
-        with temporary.open("wb") as f:  # an open file, for a name would get .npz appended
-            np.savez(f, **arrays)  # type: ignore[arg-type]
-
-    write(path, fill)
+def _generator(seed: int, device: torch.device) -> torch.Generator:
+    return torch.Generator(device).manual_seed(seed)
 
 
-def _image(like: str, data: "Dataset", resize: str | None) -> "Tensor":
-    """An image by file, or a test item by number."""
-    from bype import data as sets
-
+def _image(like: str, data: Dataset, resize: str | None) -> Tensor:
+    """The image of a file, or the test image of an index."""
     item = parse_int(like)
     if item is None:
-        return sets.read_like(like, data, resize=resize)
+        return read_like(like, data, resize=resize)
     if item >= len(data.test):
-        raise InputError(f"--like: expected a file or a test item from 0 to {len(data.test) - 1}, got {like}")
+        raise InputError(f"--like: expected a file or a test index from 0 to {len(data.test) - 1}, got {like}")
     return data.test.scaled(slice(item, item + 1))[0]
 
 
-@app.command()
 def reconstruct(
     run: RunPath,
     out: PngOut,
-    n: Annotated[int, typer.Option("--n", min=1, max=MAX_INT, help="How many test items.")] = 32,
+    n: Annotated[int, typer.Option("--n", min=1, max=MAX_INT, help="Number of test images.")] = 32,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Draw test items and, below each, its reconstruction."""
-    import torch
-
-    from bype.models.observing import model_inputs
-    from bype.viz import images as pictures
-
-    loaded = load_run(run, device)
+    """Plot test images, each with its reconstruction below."""
+    loaded = Run.open(run).load(device)
     data, model = loaded.data, loaded.model
-    items = data.test.first(n)
-    x = torch.cat(list(model_inputs(model, items, seed=0)))
-    pictures.save_png(pictures.pairs(x, model.reconstruct(x)), out)
+    x = torch.cat(list(model_inputs(model, data.test.first(n), seed=0)))
+    images.save_png(images.pairs(x, model.reconstruct(x)), out)
     print_written(out, len(x), as_json)
 
 
-@app.command()
 def interpolate(
     run: RunPath,
     out: PngOut,
     between: Annotated[
         tuple[int, int] | None,
-        typer.Option("--between", metavar="I J", help="From item I to item J [default: --rows random pairs]."),
+        typer.Option("--between", metavar="I J", help="From image I to image J [default: --rows random pairs]."),
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=2, max=1000, help="Images from one end to the other.")] = 11,
+    steps: Annotated[int, typer.Option("--steps", min=2, max=1000, help="Images per row, both ends included.")] = 11,
     rows: Annotated[
-        int, typer.Option("--rows", min=1, max=1000, help="Random pairs, where --between is not given.")
+        int, typer.Option("--rows", min=1, max=1000, help="Number of random pairs, without --between.")
     ] = 8,
-    points: Annotated[bool, typer.Option("--points", help="Between points of the prior, not test items.")] = False,
+    points: Annotated[bool, typer.Option("--points", help="Between the prior's points, not test images.")] = False,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Draw the images on the way from one item to another, a straight line in z (Figure 2)."""
-    import torch
-
-    from bype.models.generation import interpolate as interpolate_images
-    from bype.viz import images as pictures
-
-    loaded = load_run(run, device)
+    """Plot images along the straight line in z from one image to another (Figure 2)."""
+    loaded = Run.open(run).load(device)
     data, model = loaded.data, loaded.model
     where = data.test.pixels.device
     if points:
         components = getattr(model.prior(model.encoder), "n_components", 0)
         if not components or model.prior.points_at(torch.zeros(1, dtype=torch.long, device=where)) is None:
             raise InputError(f"--points: expected a prior made of points, got {type(model.prior).__name__}")
-    count, what = (components, "point of the prior") if points else (len(data.test), "test item")
+    count, what = (components, "points of the prior") if points else (len(data.test), "test images")
     if count < 2:
-        raise InputError(f"interpolate {run}: expected at least two {what}s to go between, got {count}")
-    if between is None:
-        generator = new_generator(seed, where)
-        # Two at a time without replacement, so that no item is led to itself.
-        ends = torch.stack([torch.randperm(count, generator=generator, device=where)[:2] for _ in range(rows)])
-    else:
-        ends = torch.tensor([between], device=where)
-        if ends.min() < 0 or ends.max() >= count:
-            raise InputError(
-                f"--between: expected a {what}, from 0 to {count - 1}, got {' and '.join(map(str, between))}"
-            )
-    start, end = ((model.prior.points_at(i) if points else data.test.scaled(i)) for i in (ends[:, 0], ends[:, -1]))
+        raise InputError(f"interpolate {run}: expected at least two {what}, got {count}")
+    if between is not None and not all(0 <= end < count for end in between):
+        raise InputError(f"--between: expected {what} from 0 to {count - 1}, got {between[0]} and {between[1]}")
+    pairs = _random_pairs(count, rows, _generator(seed, where)) if between is None else torch.tensor([between])
+    start, end = ((model.prior.points_at(i) if points else data.test.scaled(i)) for i in pairs.to(where).T)
     assert start is not None
     assert end is not None
-    images = interpolate_images(model, start, end, steps)
-    pictures.save_png(pictures.grid(images.flatten(0, 1), steps), out)
-    print_written(out, images.shape[:2].numel(), as_json)
+    path = generation.interpolate(model, start, end, steps)
+    images.save_png(images.grid(path.flatten(0, 1), steps), out)
+    print_written(out, path.shape[:2].numel(), as_json)
+
+
+def _random_pairs(count: int, n: int, generator: torch.Generator) -> Tensor:
+    """Pairs of different numbers below `count`, (n, 2)."""
+    return torch.stack([torch.randperm(count, generator=generator, device=generator.device)[:2] for _ in range(n)])

@@ -7,10 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from bype.cli.app import Device, Json, app, expand_user, parse_int, print_json
+from bype.cli.options import Device, Json, expand_user, parse_int, print_json
+from bype.core import console
+from bype.core.devices import resolve_device
 from bype.core.errors import InputError, TrainingError
+from bype.experiments import campaign
 from bype.experiments.catalog.registry import EXPERIMENTS, select_cells
 from bype.experiments.cell import Selection
+from bype.experiments.estimates import parse_duration
+from bype.experiments.ledger import read
+from bype.experiments.page import render as write_page
 
 #: Limit per call: a mistyped range does not become an endless list.
 MAX_SEEDS = 1000
@@ -54,7 +60,6 @@ def with_selection(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-@app.command()
 @with_selection
 def reproduce(
     selection: Selection,
@@ -89,8 +94,6 @@ def reproduce(
     if what is not None:
         result |= _run_experiment(what, selection, shard, budget, partial, list_, ledger, runs)
     if render:
-        from bype.experiments.page import render as write_page
-
         result["page"] = str(write_page(ledger))
     if as_json:
         print_json(result)
@@ -122,12 +125,6 @@ def _run_experiment(
     ledger: Path,
     runs: Path,
 ) -> dict[str, Any]:
-    from bype.core import console
-    from bype.core.devices import resolve_device
-    from bype.experiments import campaign
-    from bype.experiments.estimates import parse_duration
-    from bype.experiments.ledger import read
-
     resolve_device(selection.device)
     seconds = parse_duration(budget) if budget is not None else float("inf")
     cells = select_cells(what, selection)

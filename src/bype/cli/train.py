@@ -1,4 +1,4 @@
-"""`train` and `demo`."""
+"""`train`."""
 
 import dataclasses
 import inspect
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bype.cli.app import Device, Json, app, expand_user, print_json
+from bype.cli.options import Json, print_json
+from bype.core import console
 from bype.core.config import Config, flag_name
 from bype.core.errors import notes_kept
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def with_config(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command an option for every field of `Config`, by its own help, default and flag."""
+    """Adds an option to a command for every field of `Config`, with its help, default and flag."""
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
     fields = []
     for f in dataclasses.fields(Config):
@@ -47,7 +48,6 @@ def with_config(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-@app.command()
 @with_config
 def train(
     ctx: typer.Context,
@@ -55,27 +55,27 @@ def train(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="RUN", help="The run folder [default: runs/NAME].")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last saved epoch.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last saved epoch.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a model on SET into a run folder, saving every epoch as it ends."""
+    """Train a model on SET into a run folder; every epoch is saved."""
     config = Config(**options)
     path = out or Path("runs") / config.name
 
-    from bype.core import console
+    # Imported here, so that the help and usage errors of the command with the most options appear without torch.
     from bype.runs.fitting import fit
     from bype.runs.run import Run
     from bype.training.trackers.terminal import epochs
 
     run = Run(path)
     if resume and run.exists:
-        # What was not given is the run's own; `fit` refuses what differs.
+        # Options not given keep the run's values; `fit` rejects values that differ from them.
         given = {f.name for f in dataclasses.fields(Config) if _was_given(ctx, f.name)}
         recorded = run.config
         config = dataclasses.replace(recorded, **{name: getattr(config, name) for name in given})
         if place := run.dataset.follow(config):
-            console.report(f"{path}: its data are at {place} now")
-    kept: list[TrainedRun] = []  # for a signal after training
+            console.report(f"{path}: updated the location of its data to {place}")
+    kept: list[TrainedRun] = []  # noted on a signal after training
     with notes_kept(kept):
         with epochs(str(path), config.epochs) as show:
             kept.append(fit(config, run, resume=resume, on_epoch=show))
@@ -83,11 +83,9 @@ def train(
 
 
 def _show(path: Path, trained: "TrainedRun", *, as_json: bool) -> None:
-    from bype.core import console
-
     trainer = trained.trainer
     if trained.was_finished:
-        console.report(f"{path}: finished already, after {trainer.epoch} epochs")
+        console.report(f"{path}: already finished after {trainer.epoch} epochs")
     result = {
         "run": str(path),
         "epochs": trainer.epoch,
@@ -104,24 +102,3 @@ def _show(path: Path, trained: "TrainedRun", *, as_json: bool) -> None:
 def _was_given(ctx: typer.Context, name: str) -> bool:
     source = ctx.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
-
-
-@app.command()
-def demo(
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", callback=expand_user, help="Where runs and pictures go.")
-    ] = Path("runs/demo"),
-    device: Device = "auto",
-    as_json: Json = False,
-) -> None:
-    """Train the four priors on 8x8 digits, side by side, and draw what they learned."""
-    from bype.experiments.demo import run_demo
-
-    rows = run_demo(out, device)
-    if as_json:
-        print_json({"out": str(out), "priors": rows})
-    else:
-        from bype.core import console
-
-        console.table(rows, "digits, test items")
-        print(f"pictures: {out}")

@@ -1,7 +1,7 @@
-"""Data sets: where they lie, how they are read, and images kept small and scaled per batch.
+"""Data sets: finding, reading and splitting them; images are stored compactly and scaled per batch.
 
 Images are (n, c, h, w), uint8 or floats. A uint8 value v of L levels stands for the pixel (v + 1/2)/L; floats are
-pixels in [0, 1] already. Nothing is fetched unless asked for, and nothing is unpickled.
+pixels in [0, 1] already. Nothing is downloaded unless requested, and nothing is unpickled.
 """
 
 from bype.data.catalog import PUBLISHED, PublishedSet, find, is_image_collection, load, read_like, roots

@@ -8,11 +8,11 @@ from typing import IO
 
 from bype.core.errors import InputError, first_line
 
-BOMB_BYTES, BOMB_RATIO = 2**26, 500  # a member of a zip this large that was packed this tightly is refused
+BOMB_BYTES, BOMB_RATIO = 2**26, 500  # a zip of this size and compression ratio is rejected as a bomb
 
 
 def opened(path: Path) -> IO[bytes]:
-    """A regular file, open for reading; anything else is refused, for a pipe would never end.
+    """Opens a regular file for reading; anything else is rejected, since a pipe might never end.
 
     Raises:
         InputError: If there is no such file, or it cannot be read.
@@ -22,18 +22,18 @@ def opened(path: Path) -> IO[bytes]:
             raise InputError(f"{path}: expected a file, got a folder or a device")
         return path.open("rb")
     except OSError as e:
-        raise InputError(f"{path}: expected a file that can be read, got {e.strerror}") from None
+        raise InputError(f"{path}: cannot be read: {e.strerror}") from None
 
 
 def archive(stream: IO[bytes], where: str) -> zipfile.ZipFile:
-    """A zip, open for reading.
+    """Opens a zip for reading.
 
     Raises:
-        InputError: If it is none, or holds what is not safe to read.
+        InputError: If it is not a zip, or has members that are not safe to read.
     """
     try:
         packed = zipfile.ZipFile(stream)
-    except Exception as e:  # as above
+    except Exception as e:  # zipfile raises many kinds of error on a damaged file
         raise InputError(f"{where}: expected a zip, got a damaged file ({first_line(e)})") from None
     seen = set()
     for info in packed.infolist():
@@ -51,23 +51,25 @@ def archive(stream: IO[bytes], where: str) -> zipfile.ZipFile:
         if info.flag_bits & 1:
             raise InputError(f"{where}: expected an archive without a password, got {info.filename!r} encrypted")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise InputError(f"{where}: expected members stored or deflated, got {info.filename!r} packed otherwise")
+            raise InputError(
+                f"{where}: expected members stored or deflated, got another compression of {info.filename!r}"
+            )
         seen.add(info.filename)
     return packed
 
 
 def check_bombs(members: Sequence[zipfile.ZipInfo], where: str) -> None:
-    """Refuses members that grow beyond reason when they are unpacked, alone or together."""
+    """Rejects members whose compression ratio is that of a zip bomb, alone or together."""
     packed, size = sum(m.compress_size for m in members), sum(m.file_size for m in members)
     if size > BOMB_BYTES and size > BOMB_RATIO * packed:
         raise InputError(f"{where}: expected data, got a zip bomb: {packed} bytes that unpack to {size}")
 
 
 def check_room(size: int, where: str) -> None:
-    """Refuses to fill more than half of the machine's memory."""
+    """Rejects data that would fill more than half of the machine's memory."""
     room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     if size > room:
         raise InputError(
             f"{where}: expected at most {room / 1e9:.1f} GB, half of this machine's memory, got {size / 1e9:.1f} GB; "
-            "a .npy stays on the disk"
+            "a .npy can be memory-mapped instead"
         )

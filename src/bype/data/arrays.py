@@ -1,4 +1,4 @@
-"""The user's own arrays as files: .npy, mapped, and .npz. Headers are parsed here, so that nothing is unpickled."""
+"""Readers of .npy files, memory-mapped, and .npz files. Headers are parsed here, so that nothing is unpickled."""
 
 import io
 import math
@@ -14,15 +14,15 @@ from bype.data.archives import archive, check_bombs, check_room, opened
 from bype.data.images import Dataset
 from bype.data.splits import from_file_arrays
 
-MAPPED_FROM = 2**30  # bytes of a .npy from which on it stays on the disk, mapped, instead of being read into memory
-HEADER = 10_000  # bytes of a .npy header at most, as numpy has it
+MAPPED_FROM = 2**30  # bytes; a .npy of at least this size stays memory-mapped instead of being loaded
+HEADER = 10_000  # bytes; the maximum length of a .npy header, as in numpy
 
 
 def load_npy(path: Path, name: str) -> Dataset:
     """A data set from a .npy of (n, d), (n, h, w) or (n, c, h, w), uint8 or floats in [0, 1].
 
     Raises:
-        InputError: If the file is damaged, or its array does not fit.
+        InputError: If the file is damaged, or the shape or dtype of its array is not supported.
     """
     with opened(path) as stream:
         shape, fortran, dtype = read_header(stream, str(path))
@@ -33,17 +33,17 @@ def load_npy(path: Path, name: str) -> Dataset:
             raise InputError(f"{path}: expected {expected} bytes for {dtype} {shape}, got {size}")
         if not 2 <= len(shape) <= 4 or 0 in shape:
             raise InputError(f"{path}: expected images (n, d), (n, h, w) or (n, c, h, w), got {shape}")
-        # Read only: a mapping that could be written to would count against the memory, and fail where it is larger.
+        # Read-only: a writable mapping counts as used memory, and fails if it is larger than the memory.
         array = np.memmap(stream, dtype, "r", offset, shape, "F" if fortran else "C")
-    native = dtype.isnative and dtype.itemsize <= 8  # what torch can hold as it lies
+    native = dtype.isnative and dtype.itemsize <= 8  # supported by torch without a conversion
     return from_file_arrays(array, None, name, mapped=native and size >= MAPPED_FROM)
 
 
 def load_npz(path: Path, name: str) -> Dataset:
-    """A data set from a .npz with `images`, or one array of another name, and `labels` if any.
+    """A data set from a .npz with `images`, or one array of another name, and optionally `labels`.
 
     Raises:
-        InputError: If the file is damaged, or its arrays do not fit.
+        InputError: If the file is damaged, or the shape or dtype of an array is not supported.
     """
     with opened(path) as stream, archive(stream, str(path)) as packed:
         members = {info.filename.removesuffix(".npy"): info for info in packed.infolist()}
@@ -64,10 +64,10 @@ def load_npz(path: Path, name: str) -> Dataset:
 
 
 def read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, order (whether Fortran's) and dtype of a .npy; leaves the stream at its first value.
+    """Reads the shape, whether the order is Fortran's, and the dtype of a .npy; leaves the stream at its first value.
 
     Raises:
-        InputError: If it is no .npy.
+        InputError: If it is not a .npy.
     """
     try:
         version = np.lib.format.read_magic(stream)
@@ -80,17 +80,17 @@ def read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, n
         header = io.BytesIO(width + stream.read(length))
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # whatever the header's Python literal makes the parser say
+            warnings.simplefilter("ignore")  # warnings of the parser about the header's Python literal
             shape, fortran, dtype = read(header, HEADER)
         if min(shape, default=0) < 0:
             raise ValueError(f"the shape {shape}")
-    except Exception as e:  # the header is a Python literal, and damage to it ends in any error there is
+    except Exception as e:  # parsing a damaged Python literal can raise any error
         raise InputError(f"{where}: expected a .npy array, got {first_line(e)}") from None
     return shape, fortran, dtype
 
 
 def _check_kind(dtype: np.dtype, where: str, kinds: str = "f") -> None:
-    """uint8, or one of numpy's kinds of dtypes; an object array is a pickle, and stays unread."""
+    """Accepts uint8 and numpy's `kinds` of dtypes; an object array is a pickle and is rejected."""
     if dtype.hasobject:
         raise InputError(f"{where}: expected uint8 or floats, got Python objects, which are never unpickled")
     if dtype != np.uint8 and dtype.kind not in kinds:
@@ -112,13 +112,13 @@ def _read_member(packed: zipfile.ZipFile, info: zipfile.ZipInfo, where: str, kin
             while done < size:
                 block = stream.read(min(2**22, size - done))
                 if not block:
-                    raise EOFError(f"its end after {done} bytes")
+                    raise EOFError(f"it ends after {done} bytes")
                 flat[done : done + len(block)] = np.frombuffer(block, np.uint8)
                 done += len(block)
-            if stream.read(1):  # at the end the sum of the content is checked
-                raise EOFError("more than declared")
+            if stream.read(1):  # reading at the end makes zipfile verify the checksum
+                raise EOFError("it is longer than declared")
     except InputError:
         raise
-    except Exception as e:  # zipfile and its decompressors raise what they like on damage
+    except Exception as e:  # zipfile and its decompressors raise many kinds of error on damage
         raise InputError(f"{where}: expected {info.file_size} bytes, got a damaged file ({first_line(e)})") from None
     return values

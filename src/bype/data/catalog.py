@@ -1,4 +1,4 @@
-"""What a set's name or path means: the published sets, and the user's own files."""
+"""Data sets by name or path: the published sets, and the user's own files."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -20,16 +20,16 @@ from bype.data.images import Dataset, scale
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """A published set: how it is read from its folder, and what it is."""
+    """A published set: its reader, a summary, and its files."""
 
     load: Callable[[Any], Dataset]
     summary: str
-    files: tuple[str, ...] = ()  # one of these marks the folder; none: the set comes with an installed package
+    files: tuple[str, ...] = ()  # one of these identifies the folder; none if the set is part of an installed package
 
 
 _IDX = ("train-images-idx3-ubyte.gz", "train-images-idx3-ubyte")
 PUBLISHED = {
-    "digits": PublishedSet(published.digits, "1,797 digits of 8x8, 17 levels, comes with scikit-learn"),
+    "digits": PublishedSet(published.digits, "1,797 digits of 8x8, 17 levels, included in scikit-learn"),
     "mnist": PublishedSet(published.idx_set("mnist"), "70,000 digits of 28x28", _IDX),
     "fashion-mnist": PublishedSet(published.idx_set("fashion-mnist"), "70,000 clothes of 28x28", _IDX),
     "cifar10": PublishedSet(
@@ -37,18 +37,18 @@ PUBLISHED = {
         "60,000 photographs of 3x32x32",
         (published.CIFAR10_FOLDER, published.CIFAR10_ARCHIVE),
     ),
-    "celeba": PublishedSet(published.celeba, "aligned faces, 3x64x64; bring your own", published.CELEBA_FILES),
+    "celeba": PublishedSet(published.celeba, "aligned faces, 3x64x64; must be supplied by you", published.CELEBA_FILES),
 }
 
 
 def roots(data_dir: str | Path | None = None) -> list[Path]:
-    """Where sets are looked for, in order: `data_dir`, $BYPE_DATA, ~/.cache/bype."""
+    """The folders searched for data sets, in order: `data_dir`, $BYPE_DATA, ~/.cache/bype."""
     named = [data_dir, os.environ.get("BYPE_DATA")]
     return [expand_path(p) for p in named if p] + [expand_path("~/.cache/bype")]
 
 
 def find(name: str, data_dir: str | Path | None = None) -> Path | None:
-    """The first folder ROOT/NAME that holds the set, or None."""
+    """The first folder ROOT/NAME that contains the set, or None."""
     for root in roots(data_dir):
         if any(next((root / name).glob(f), None) for f in PUBLISHED[name].files):
             return root / name
@@ -56,28 +56,29 @@ def find(name: str, data_dir: str | Path | None = None) -> Path | None:
 
 
 def is_image_collection(name: str) -> bool:
-    """Whether `load` would read a folder or zip of images, which `resize` is for."""
+    """Whether `load` would read a folder or zip of images, to which `resize` applies."""
     if name in PUBLISHED:
         return False
     path = expand_path(name)
     try:
         return path.suffix.lower() == ".zip" or path.is_dir()
-    except (OSError, ValueError):  # a name too long, or with a zero byte in it
+    except (OSError, ValueError):  # the name is too long or contains a zero byte
         return False
 
 
 def read_like(path: str | Path, data: Dataset, *, resize: int | str | Sequence[int] | None = None) -> Tensor:
-    """An image file as one of a set's images, (c, h, w) in [0, 1], on the set's device.
+    """Reads an image file like the images of a data set: (c, h, w) in [0, 1], on the set's device.
 
-    It is read as the set's own files are: upright, transparency on white, faces of `celeba` cut and scaled alike.
+    As for the set's own files, the image is rotated upright, transparency becomes white, and faces of `celeba` are
+    cropped and scaled.
 
     Args:
         path: A PNG, JPEG, WebP or BMP file.
         data: The set.
-        resize: What the set's images were brought to, if they were.
+        resize: The size that the set's images were resized to, if any.
 
     Raises:
-        InputError: If it is no image, or not of the set's size.
+        InputError: If it is not an image, or its size differs from the set's.
     """
     fit = published.aligned_face if data.name == "celeba" else None
     values = load_image_file(expand_path(path), data.shape, None if resize is None else parse_size(resize), fit=fit)
@@ -92,11 +93,11 @@ def load(
     Args:
         name: `digits`, `mnist`, `fashion-mnist`, `cifar10` or `celeba`; or a `.npy`, a `.npz`, or a folder or `.zip`
             of images.
-        data_dir: Where to look first, for a folder of a published set's name.
-        resize: What to bring the images of a folder or zip to: pixels of a side, `HxW`, or (h, w).
+        data_dir: The folder searched first for a published set.
+        resize: The size to resize the images of a folder or zip to: pixels of a side, `HxW`, or (h, w).
 
     Raises:
-        InputError: If the name is not known, the set is not found, or a file of it is damaged.
+        InputError: If the name is unknown, the set is not found, or one of its files is damaged.
 
     >>> load("digits").shape
     (1, 8, 8)
@@ -113,8 +114,8 @@ def load(
     if folder is None:
         places = ", ".join(str(r / text) for r in roots(data_dir))
         raise InputError(
-            f"data set {text}: expected {known.files[0]} in one of {places}, got no such file; "
-            f"`bype data fetch {text}` {'fetches it' if text != 'celeba' else 'says where it is to be had'}"
+            f"data set {text}: {known.files[0]} not found in any of {places}; "
+            f"`bype data fetch {text}` {'downloads it' if text != 'celeba' else 'explains how to get it'}"
         )
     return known.load(folder)
 
@@ -124,7 +125,7 @@ def _load_own(name: str, resize: int | str | Sequence[int] | None) -> Dataset:
     suffix = path.suffix.lower()
     try:
         there, is_folder = path.exists(), path.is_dir()
-    except (OSError, ValueError) as e:  # a name too long, or with a zero byte in it
+    except (OSError, ValueError) as e:  # the name is too long or contains a zero byte
         raise InputError(f"data set: expected a name or a path, got {name[:100]!r} ({e})") from None
     if is_folder or (there and suffix == ".zip"):
         return load_image_files(path, name, None if resize is None else parse_size(resize))
@@ -133,7 +134,7 @@ def _load_own(name: str, resize: int | str | Sequence[int] | None) -> Dataset:
     if there:
         raise InputError(f"{name}: expected a .npy, a .npz, or a folder or .zip of images, got another file")
     if path.is_symlink():
-        raise InputError(f"{name}: expected a file or folder, got a link that leads nowhere")
+        raise InputError(f"{name}: broken symbolic link")
     if suffix in (".npy", ".npz", ".zip") or "/" in name or "\\" in name:
-        raise InputError(f"{name}: expected a file or folder, got none there")
+        raise InputError(f"{name}: no such file or folder")
     raise InputError(f"data set: expected one of {', '.join(PUBLISHED)}, or a path, got {name!r}")

@@ -9,12 +9,12 @@ from bype.core.errors import InputError
 
 log = logging.getLogger("bype")
 
-CHUNK = 2**24  # bytes looked at at once, so that a mapped file is never in memory whole
+CHUNK = 2**24  # bytes read at once, so that a mapped file is never loaded as a whole
 MAX_LABEL = 2**16 - 1
 
 
 def channel_first(pixels: np.ndarray, name: str, least: int = 10) -> np.ndarray:
-    """An array (n, d), (n, h, w) or (n, c, h, w) as (n, c, h, w), its dtype checked; nothing is copied."""
+    """A view (n, c, h, w) of an array (n, d), (n, h, w) or (n, c, h, w), after a check of its dtype."""
     if pixels.dtype != np.uint8 and pixels.dtype.kind != "f":
         raise InputError(f"{name}: expected uint8 or floats in [0, 1], got {pixels.dtype}")
     if pixels.ndim not in (2, 3, 4) or len(pixels) < least or 0 in pixels.shape:
@@ -27,7 +27,7 @@ def channel_first(pixels: np.ndarray, name: str, least: int = 10) -> np.ndarray:
 
 
 def check_values(pixels: np.ndarray, name: str, levels: int) -> tuple[float, float]:
-    """The least and the greatest stored value, after checking that floats are in [0, 1] and others below `levels`."""
+    """The smallest and the largest stored value; checks that floats are in [0, 1] and integers below `levels`."""
     low, high = np.inf, -np.inf
     step = per_chunk(pixels)
     for start in range(0, len(pixels), step):
@@ -36,8 +36,8 @@ def check_values(pixels: np.ndarray, name: str, levels: int) -> tuple[float, flo
         if pixels.dtype.kind == "f" and not (least >= 0 and greatest <= 1):
             first = int((~((part >= 0) & (part <= 1))).reshape(len(part), -1).any(1).argmax())
             raise InputError(
-                f"{name}: expected floats in [0, 1], got values from {least:g} to {greatest:g}, image "
-                f"{start + first} first"
+                f"{name}: expected floats in [0, 1], got values from {least:g} to {greatest:g}, first in image "
+                f"{start + first}"
             )
         if pixels.dtype.kind != "f" and greatest >= levels:
             raise InputError(f"{name}: expected values below levels={levels}, got {int(greatest)}")
@@ -46,22 +46,22 @@ def check_values(pixels: np.ndarray, name: str, levels: int) -> tuple[float, flo
 
 
 def warn_of_likely_mistakes(pixels: np.ndarray, high: float, levels: int, name: str) -> None:
-    """Says where an array is well-formed, and is hardly what its owner means."""
+    """Warns about valid arrays that are probably a mistake."""
     n, c, h, w = pixels.shape
     if w in (1, 3, 4) and min(c, h) > 4:
         log.warning(
-            "%s: %s is read as (n, c, h, w), %d channels; if it is (n, h, w, c), give it as "
+            "%s: %s is read as (n, c, h, w), %d channels; if it is (n, h, w, c), pass "
             "images.transpose(0, 3, 1, 2)", name, (n, c, h, w), c,
         )  # fmt: skip
     if pixels.dtype.kind != "f" and high <= 1 < levels - 1:
         log.warning(
-            "%s: values 0 and 1 of %d levels are all but black; if 1 is white, give the array as floats, or 255 times "
-            "itself", name, levels,
+            "%s: all values are 0 or 1 of %d levels, which is almost black; if 1 means white, pass floats, or multiply "
+            "by 255", name, levels,
         )  # fmt: skip
 
 
 def check_labels(labels: np.ndarray, n: int, name: str) -> np.ndarray:
-    """Labels as int64, (n,), checked to be whole numbers from 0 to 65,535."""
+    """Labels as int64, (n,); checks that they are integers from 0 to 65,535."""
     if labels.shape != (n,) or labels.dtype.kind not in "iub":
         raise InputError(f"{name}: expected {n} integer labels, got {labels.dtype} {labels.shape}")
     low, high = int(labels.min()), int(labels.max())
@@ -72,10 +72,10 @@ def check_labels(labels: np.ndarray, n: int, name: str) -> np.ndarray:
 
 def as_float32(values: np.ndarray) -> np.ndarray:
     """Floats as float32; values too large for it become infinite."""
-    with np.errstate(over="ignore"):  # what is too large for float32 is out of range in any case
+    with np.errstate(over="ignore"):  # values too large for float32 are out of range anyway
         return values.astype(np.float32)
 
 
 def per_chunk(pixels: np.ndarray | Tensor) -> int:
-    """The number of images that are read at once."""
+    """The number of images to read at once."""
     return max(1, CHUNK // max(1, pixels[0].nbytes))

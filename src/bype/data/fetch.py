@@ -1,4 +1,4 @@
-"""Fetching the published sets: resumed where it broke off, checked before it counts, from a mirror if one is named."""
+"""Downloads of the published sets, or from a mirror: resumed when interrupted, verified by SHA-256."""
 
 import errno
 import hashlib
@@ -19,24 +19,24 @@ from bype.data.catalog import PUBLISHED, find, load, roots
 from bype.data.images import Dataset
 from bype.data.published import CIFAR10_ARCHIVE, CIFAR10_FOLDER, celeba_files
 
-ATTEMPTS = 5  # in a row that bring nothing new, before a download is given up
+ATTEMPTS = 5  # consecutive attempts without new bytes, after which a download fails
 TIMEOUT = 30.0  # seconds without a byte
-PAUSE = 1.0  # seconds before the second attempt, twice as many before each that follows
+PAUSE = 1.0  # seconds before the second attempt, doubled before each later one
 BLOCK = 2**18
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # errors of the disk, not of the network
 
-FileProgress = Callable[[str, int, int], None]  # file, bytes there, bytes in all
+FileProgress = Callable[[str, int, int], None]  # file, bytes received, total bytes
 
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A file as its publisher has it."""
+    """A file of a published set."""
 
     name: str
     size: int
     sha256: str
     urls: tuple[str, ...]
-    content: str = ""  # SHA-256 of what is inside a .gz, for those who keep it unpacked
+    content: str = ""  # SHA-256 of the content of a .gz, to verify an unpacked file
 
 
 def _idx(hosts: tuple[str, ...], *files: tuple[str, int, str, str]) -> tuple[PublishedFile, ...]:
@@ -45,7 +45,7 @@ def _idx(hosts: tuple[str, ...], *files: tuple[str, int, str, str]) -> tuple[Pub
     )
 
 
-# Sizes and SHA-256 of MNIST and Fashion-MNIST: of the published files, whose MD5 sums are those that torchvision has
+# Sizes and SHA-256 of MNIST and Fashion-MNIST: of the published files, whose MD5 sums agree with torchvision's
 # (MNIST: f68b3c2d..., d53e105e..., 9fb629c4..., ec29112d...; Fashion-MNIST: 8d4fb7e6..., 25c81989..., bef4ecab...,
 # bb300cfd...). MNIST's own page no longer serves them: torchvision's mirror and Google's have the same bytes.
 # CIFAR10's archive: the size, the MD5 c32a1d4ab5d03f1284b67883e8d87530 of its page, and the SHA-256 that TensorFlow
@@ -126,28 +126,28 @@ CIFAR10_MEMBERS = {
 }
 
 CELEBA = (
-    "celeba: expected you to bring the aligned faces, img_align_celeba.zip of "
-    "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html (for non-commercial research), as {place}, got none"
+    "celeba: cannot be downloaded automatically; get img_align_celeba.zip from "
+    "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html (for non-commercial research) and save it as {place}"
 )
 
 
 def fetch(
     name: str, data_dir: str | Path | None = None, *, mirror: str | None = None, progress: FileProgress
 ) -> list[str]:
-    """Fetches a set's files into ROOT/NAME, ROOT the first place where sets are looked for.
+    """Downloads the files of a set into ROOT/NAME, where ROOT is the first folder searched for sets.
 
     Args:
         name: `mnist`, `fashion-mnist` or `cifar10`.
         data_dir: ROOT, by default $BYPE_DATA or ~/.cache/bype.
-        mirror: The address of a folder laid out as ROOT is; by default the publishers' own addresses.
-        progress: Told how far each file is.
+        mirror: The URL of a folder with the layout of ROOT; by default the publishers' URLs.
+        progress: Called with a file's name, the bytes received and the total.
 
     Returns:
-        The paths of the files, fetched or there before.
+        The paths of the files, whether downloaded now or before.
 
     Raises:
-        InputError: If the set cannot be fetched, or nothing that was sent has the sum of the published file.
-        RunExistsError: If another process is fetching the same file.
+        InputError: If the set cannot be downloaded, or no download has the SHA-256 of the published file.
+        RunExistsError: If another process is downloading the same file.
     """
     root = roots(data_dir)[0]
     if name == "celeba":
@@ -166,11 +166,11 @@ def fetch(
 
 
 def download(file: PublishedFile, folder: Path, urls: tuple[str, ...], progress: FileProgress) -> Path:
-    """One file, from the first address that has it; what came before a break stays as `.NAME.part` and is gone on from.
+    """Downloads one file from the first URL that has it; an interrupted download is resumed from `.NAME.part`.
 
     Raises:
-        InputError: If it could not be had whole, or cannot be written.
-        RunExistsError: If another process is fetching it.
+        InputError: If no URL has the whole file, or it cannot be written.
+        RunExistsError: If another process is downloading it.
     """
     target, partial = folder / file.name, folder / f".{file.name}.part"
     try:
@@ -188,7 +188,7 @@ def download(file: PublishedFile, folder: Path, urls: tuple[str, ...], progress:
                     partial.replace(target)
                     return target
                 problems.append(f"{problem} from {url}")
-    except RunExistsError:  # an error of the system too, by its class
+    except RunExistsError:  # it is a subclass of OSError
         raise
     except OSError as e:
         raise InputError(f"{target}: expected to write it, got {e.strerror or e}") from None
@@ -203,11 +203,11 @@ def _hold(out: IO[bytes], partial: Path) -> None:
     try:
         fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise RunExistsError(f"{partial}: expected a file of our own, got one that a process is fetching") from None
+        raise RunExistsError(f"{partial}: another process is downloading this file") from None
 
 
 def _from(url: str, file: PublishedFile, out: IO[bytes], progress: FileProgress) -> str | None:
-    """Fetches from one address, attempt after attempt; returns what went wrong in the end, None if nothing did."""
+    """Downloads from one URL, with repeated attempts; returns the last problem, or None on success."""
     problem, fruitless, most = "", 0, out.seek(0, os.SEEK_END)
     while fruitless < ATTEMPTS:
         if fruitless:
@@ -218,7 +218,7 @@ def _from(url: str, file: PublishedFile, out: IO[bytes], progress: FileProgress)
                 _receive(url, file, out, progress)
             except urllib.error.HTTPError as e:
                 e.close()
-                if e.code == 416:  # the part is longer than what there is
+                if e.code == 416:  # the part is longer than the file
                     out.truncate(0)
                 problem = f"HTTP {e.code} {e.reason}"
                 if 300 <= e.code < 500 and e.code not in (408, 416, 429):
@@ -238,13 +238,13 @@ def _from(url: str, file: PublishedFile, out: IO[bytes], progress: FileProgress)
             problem = f"SHA-256 {got[:12]}..."
         elif there > file.size:
             problem = "more bytes"
-        elif there > most:  # more than ever before, or a server without ranges could break off for ever
+        elif there > most:  # more than ever before; a server without ranges could otherwise fail forever
             problem, fruitless, most = problem or f"{there} bytes", 0, there
             continue
         else:
             problem, fruitless = problem or f"{there} bytes", fruitless + 1
             continue
-        out.truncate(most := 0)  # of the right length or more, and wrong: begin anew, once from this address
+        out.truncate(most := 0)  # complete or too long, and wrong: start again, once per URL
         if before == 0:
             return problem
         fruitless += 1
@@ -252,14 +252,14 @@ def _from(url: str, file: PublishedFile, out: IO[bytes], progress: FileProgress)
 
 
 def _receive(url: str, file: PublishedFile, out: IO[bytes], progress: FileProgress) -> None:
-    """Appends what the server sends, beginning where the part ends; stops a byte beyond the file's size."""
+    """Appends the rest of the file from the server; stops one byte beyond the file's size."""
     there = out.seek(0, os.SEEK_END)
     headers = {"User-Agent": "bype", "Accept-Encoding": "identity"} | ({"Range": f"bytes={there}-"} if there else {})
     with _OPENER.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as answer:
         if there and not (
             answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {there}-")
         ):
-            out.truncate(there := 0)  # a server that knows no ranges, or sends another one: from the beginning
+            out.truncate(there := 0)  # the server ignores the range or sends another one: start from the beginning
             out.seek(0)
         while block := answer.read1(min(BLOCK, file.size + 1 - there)):
             out.write(block)
@@ -270,7 +270,7 @@ def _receive(url: str, file: PublishedFile, out: IO[bytes], progress: FileProgre
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """HTTP and HTTPS, proxies and redirects; no files and no FTP, wherever a redirect may point."""
+    """HTTP and HTTPS, proxies and redirects; no files and no FTP, even by a redirect."""
     opener = urllib.request.OpenerDirector()
     handlers: tuple[Any, ...] = (
         urllib.request.ProxyHandler,
@@ -301,20 +301,20 @@ def file_sha256(path: Path) -> str:
             while block := stream.read(2**20):
                 total.update(block)
     except OSError as e:
-        raise InputError(f"{path}: expected a file that can be read, got {e.strerror}") from None
+        raise InputError(f"{path}: cannot be read: {e.strerror}") from None
     return total.hexdigest()
 
 
 def check(name: str, data_dir: str | Path | None = None, *, resize: str | None = None) -> tuple[Dataset, list[str]]:
-    """Reads a set, and compares the files of a published one with what their publisher has.
+    """Reads a set, and verifies the SHA-256 of the files of a published one.
 
     Args:
         name: A published set's name, or a path as `load` takes it.
-        data_dir: Where to look first.
+        data_dir: The folder searched first.
         resize: As `load` takes it.
 
     Returns:
-        The set, and which files were compared.
+        The set, and the files that were verified.
 
     Raises:
         InputError: If the set cannot be read, or a file differs.

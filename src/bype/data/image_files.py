@@ -1,4 +1,4 @@
-"""A folder or a zip of image files, decoded; class subfolders are labels."""
+"""Decoding of a folder or a zip of image files; class subfolders are labels."""
 
 import io
 import os
@@ -19,29 +19,29 @@ from bype.data.splits import from_file_arrays
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-#: Picture files that are not read: met in an album they are named, never left out in silence.
+#: Image formats that are not supported: rejected by name rather than silently skipped.
 OTHERS = (".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".ppm", ".pgm", ".jxl", ".dng")
 GREY = ("1", "L", "LA")
-MODES = (*GREY, "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK")  # eight bits a channel, or fewer
-MAX_PIXELS = 89_478_485  # of one image; beyond it Pillow, too, speaks of a bomb
+MODES = (*GREY, "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK")  # at most eight bits a channel
+MAX_PIXELS = 89_478_485  # of one image; above it Pillow warns of a decompression bomb
 MAX_FILE = 2**27  # bytes of one image file
-MAX_DEPTH = 16  # of folders in folders
-ORIENTATION = 0x0112  # the tag of EXIF
+MAX_DEPTH = 16  # of nested folders
+ORIENTATION = 0x0112  # the EXIF tag
 
 
 Read = Callable[[], IO[bytes]]
 
 
-Fit = Callable[[Image.Image, str], Image.Image]  # an image, upright, and where it lies, to the size wanted
+Fit = Callable[[Image.Image, str], Image.Image]  # (upright image, its path for errors) -> image of the wanted size
 
 
 def load_image_files(path: Path, name: str, resize: tuple[int, int] | None = None) -> Dataset:
-    """A data set from a folder or a zip of images: grey if all are, else colour; transparency becomes white.
+    """A data set from a folder or zip of images: grey if all images are, else colour; transparency becomes white.
 
     Args:
         path: The folder or zip.
-        name: What to call the set.
-        resize: Height and width to bring every image to, its middle cut out in that shape and scaled.
+        name: The name of the set.
+        resize: Height and width of the result; every image is cropped at the centre to this shape and scaled.
 
     Raises:
         InputError: If a file is damaged, or sizes are mixed and `resize` is not given.
@@ -53,7 +53,7 @@ def load_image_files(path: Path, name: str, resize: tuple[int, int] | None = Non
 
 @contextmanager
 def image_files(path: Path) -> Iterator[dict[str, Read]]:
-    """The image files of a folder or zip, by name in the order of the names: the two give the same set."""
+    """The image files of a folder or zip by name, sorted, so that both give the same data set."""
     if path.is_dir():
         yield _some(dict(sorted(_walk(path))), str(path))
         return
@@ -74,7 +74,7 @@ def _member(packed: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> Read:
 
 
 def _walk(root: Path) -> Iterator[tuple[str, Read]]:
-    """The image files below a folder; links are followed, but not in a circle."""
+    """The image files below a folder; links are followed, except in a cycle."""
     stack: list[tuple[Path, str, frozenset[tuple[int, int]]]] = [(root, "", frozenset())]
     try:
         while stack:
@@ -82,7 +82,7 @@ def _walk(root: Path) -> Iterator[tuple[str, Read]]:
             status = folder.stat()
             own = (status.st_dev, status.st_ino)
             if own in above:
-                raise InputError(f"{folder}: expected folders that end, got a link to a folder above it")
+                raise InputError(f"{folder}: cyclic link to a parent folder")
             if len(above) >= MAX_DEPTH:
                 raise InputError(f"{folder}: expected folders at most {MAX_DEPTH} deep, got deeper ones")
             with os.scandir(folder) as entries:
@@ -96,7 +96,7 @@ def _walk(root: Path) -> Iterator[tuple[str, Read]]:
                         _check_size(entry.stat().st_size, str(place))
                         yield name, lambda place=place: opened(place)  # type: ignore[misc]
     except OSError as e:
-        raise InputError(f"{e.filename or root}: expected a folder that can be read, got {e.strerror}") from None
+        raise InputError(f"{e.filename or root}: cannot be read: {e.strerror}") from None
 
 
 def _is_image(name: str, where: str) -> bool:
@@ -120,12 +120,12 @@ def _some(files: dict[str, Read], where: str) -> dict[str, Read]:
 
 
 def class_labels(names: Sequence[str], where: str) -> tuple[np.ndarray | None, list[str]]:
-    """The number of each file's class subfolder, and their names in order; None where there are none.
+    """The index of each file's class subfolder, and the names of the subfolders, sorted; None if there are none.
 
     Raises:
-        InputError: If images lie both in class subfolders and beside them, or the subfolders are splits.
+        InputError: If only some images are in class subfolders, or the subfolders are splits.
     """
-    # Without the folders that all files share, as where an archive holds one folder.
+    # Leading folders that all files share are dropped, such as the single folder of an archive.
     while len({n.partition("/")[0] for n in names}) == 1 and all("/" in n for n in names):
         names = [n.partition("/")[2] for n in names]
     tops = [n.partition("/")[0] if "/" in n else None for n in names]
@@ -134,7 +134,7 @@ def class_labels(names: Sequence[str], where: str) -> tuple[np.ndarray | None, l
         return None, []
     if None in tops:
         raise InputError(
-            f"{where}: expected all images in class subfolders or none, got {names[tops.index(None)]} beside the "
+            f"{where}: expected all images in class subfolders or none, got {names[tops.index(None)]} next to the "
             f"folder {classes[0]}"
         )
     if {c.lower() for c in classes} <= {"train", "training", "test", "testing", "val", "valid", "validation"}:
@@ -151,14 +151,14 @@ def decode(
     fit: Fit | None = None,
     colour: bool = False,
 ) -> np.ndarray:
-    """The images of an album as uint8 (n, c, h, w).
+    """Decodes image files to uint8 (n, c, h, w).
 
     Args:
         files: The files.
-        where: What to call the album in an error.
-        resize: Height and width to bring every image to; None keeps them as they are, and they must agree.
-        fit: How an image gets its size, instead.
-        colour: Three channels even where all images are grey.
+        where: The folder or zip, for errors.
+        resize: Height and width to resize every image to; None keeps the sizes, which must agree.
+        fit: A function that resizes an image, instead of `resize`.
+        colour: Three channels even if all images are grey.
 
     Raises:
         InputError: If a file is damaged, or sizes are mixed.
@@ -166,11 +166,11 @@ def decode(
     if fit is None and resize is not None:
         fit = _fit_to(resize)
     first, grey = next(iter(files)), False
-    if fit is None or not colour:  # what the headers tell is seen before anything is decoded
+    if fit is None or not colour:  # the headers are checked before anything is decoded
         heads = {name: _peek(read, f"{where}: {name}") for name, read in files.items()}
         grey = not colour and all(mode in GREY for mode, _ in heads.values())
         for name, (_, size) in heads.items() if fit is None else ():
-            if sorted(size) != sorted(heads[first][1]):  # which way up an image is stays open until it is decoded
+            if sorted(size) != sorted(heads[first][1]):  # the orientation is not known before decoding
                 _refuse_mixed(where, first, heads[first][1], name, size)
     images: np.ndarray | None = None
     for i, (name, read) in enumerate(files.items()):
@@ -188,26 +188,26 @@ def decode(
 def load_image_file(
     path: Path, shape: tuple[int, int, int], resize: tuple[int, int] | None = None, *, fit: Fit | None = None
 ) -> np.ndarray:
-    """One image file as uint8 (c, h, w), read as those of an album are.
+    """One image file as uint8 (c, h, w), decoded like those of a data set.
 
     Args:
         path: The file.
-        shape: The shape it must have; one channel makes it grey.
-        resize: Height and width to bring it to.
-        fit: How it gets its size, instead.
+        shape: The required shape; one channel makes it grey.
+        resize: Height and width to resize it to.
+        fit: A function that resizes it, instead of `resize`.
 
     Raises:
-        InputError: If it is no image, or not of that shape.
+        InputError: If it is not an image, or has another shape.
     """
     c, h, w = shape
     if c not in (1, 3):
-        raise InputError(f"{path}: expected images of 1 or 3 channels to put an image file beside, got {c}")
+        raise InputError(f"{path}: expected a data set of 1 or 3 channels to read an image file for, got {c}")
     if fit is None and resize is not None:
         fit = _fit_to(resize)
     try:
         _check_size(path.stat().st_size, str(path))
     except OSError as e:
-        raise InputError(f"{path}: expected an image file, got {e.strerror}") from None
+        raise InputError(f"{path}: cannot be read: {e.strerror}") from None
     values = _decode(lambda: opened(path), str(path), c == 1, fit, resize)
     if values.shape != (c, h, w):
         raise InputError(f"{path}: expected an image of {h}x{w}, got {values.shape[1]}x{values.shape[2]}")
@@ -215,10 +215,10 @@ def load_image_file(
 
 
 def _refuse_mixed(where: str, a: str, size_a: Sequence[int], b: str, size_b: Sequence[int]) -> None:
-    """Sizes are width and height, as Pillow has them; said as height x width, as `--resize` has them."""
+    """Sizes are (width, height), as in Pillow; the message has HxW, as `--resize` does."""
     raise InputError(
         f"{where}: expected images of one size, got {size_a[1]}x{size_a[0]} in {a} and {size_b[1]}x{size_b[0]} in {b}; "
-        "--resize HxW makes them one"
+        "use --resize HxW"
     )
 
 
@@ -233,7 +233,7 @@ def _fit_to(size: tuple[int, int]) -> Fit:
 
 @contextmanager
 def _image(read: Read, where: str) -> Iterator[Image.Image]:
-    """An image file, open; whatever goes wrong with it is our error."""
+    """Opens an image file; any error of its decoder becomes an InputError."""
     try:
         with warnings.catch_warnings(), read() as stream:
             warnings.simplefilter("ignore")
@@ -243,19 +243,19 @@ def _image(read: Read, where: str) -> Iterator[Image.Image]:
                     raise InputError(f"{where}: expected at most {MAX_PIXELS} pixels, got {image.width}x{image.height}")
                 if image.mode not in MODES:
                     raise InputError(
-                        f"{where}: expected 8 bits a channel, got the mode {image.mode}; floats fit a .npy"
+                        f"{where}: expected 8 bits a channel, got the mode {image.mode}; use a .npy for floats"
                     )
                 yield image
     except InputError:
         raise
-    except UnidentifiedImageError:  # whose text holds the address of an object
+    except UnidentifiedImageError:  # its text contains the address of an object
         raise InputError(f"{where}: expected a PNG, JPEG, WebP or BMP image, got another file") from None
-    except Exception as e:  # Pillow's decoders raise what they like on damage
+    except Exception as e:  # Pillow's decoders raise many kinds of error on damage
         raise InputError(f"{where}: expected a PNG, JPEG, WebP or BMP image, got {first_line(e)}") from None
 
 
 def _peek(read: Read, where: str) -> tuple[str, tuple[int, int]]:
-    """Mode and size, by the header alone."""
+    """Mode and size, from the header alone."""
     with _image(read, where) as image:
         return image.mode, image.size
 
@@ -263,7 +263,7 @@ def _peek(read: Read, where: str) -> tuple[str, tuple[int, int]]:
 def _decode(read: Read, where: str, grey: bool, fit: Fit | None, resize: tuple[int, int] | None) -> np.ndarray:
     """One image, upright, (c, h, w)."""
     with _image(read, where) as image:
-        if resize is not None:  # a JPEG much larger than wanted is decoded at a half, a quarter or an eighth
+        if resize is not None:  # a much larger JPEG is decoded at a half, a quarter or an eighth of its size
             image.draft(None, (2 * max(resize), 2 * max(resize)))
         upright = image if image.getexif().get(ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
         if "transparency" in upright.info or upright.mode in ("LA", "La", "PA", "RGBA", "RGBa"):

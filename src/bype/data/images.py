@@ -20,9 +20,9 @@ class Images:
         pixels: Shape (n, c, h, w), uint8 or a floating dtype.
         labels: Shape (n,), int64, or None.
         levels: The number of values a stored pixel can take; None for floats.
-        rows: Which rows of `pixels` the images are, (n,), where `pixels` is a mapped file that several splits share;
-            None: all of them.
-        origin: Which row of the array that was split each image is, (n,), or None where nothing was shuffled.
+        rows: The images' rows of `pixels`, (n,), where `pixels` is a mapped file shared by several splits; None means
+            all of them.
+        origin: The images' rows of the array before it was split, (n,), or None if nothing was shuffled.
     """
 
     pixels: Tensor
@@ -69,11 +69,11 @@ class Images:
         return self[slice(n)]
 
     def every(self, step: int) -> "Images":
-        """Each `step`-th image, from the first."""
+        """Every `step`-th image, starting with the first."""
         return self[slice(None, None, step)]
 
     def __getitem__(self, index: slice | Tensor) -> "Images":
-        """Some of the images: by a slice, a tensor of rows, or a mask."""
+        """A subset of the images, by a slice, a tensor of rows, or a mask."""
         if not isinstance(index, slice | Tensor):
             raise TypeError(f"Expected a slice, rows or a mask, but got {index!r}; `scaled(index)` gives pixels.")
         labels = None if self.labels is None else self.labels[index]
@@ -89,7 +89,7 @@ def scale(pixels: Tensor, levels: int | None, dtype: torch.dtype = torch.float32
 
 
 def joined(parts: Sequence[Images]) -> Images:
-    """Several parts of one set as one."""
+    """Concatenates parts of one data set."""
     first = parts[0]
     labels = [p.labels for p in parts if p.labels is not None]
     origin = [p.origin for p in parts if p.origin is not None]
@@ -104,15 +104,15 @@ def joined(parts: Sequence[Images]) -> Images:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set in three parts.
+    """A data set in three splits.
 
     Args:
-        name: Its name, or its path.
-        train: What is trained on.
-        validation: What training is stopped by.
-        test: What is scored.
-        files: The file of each image, by its row in `origin`, where the set was read from files.
-        classes: The name of each label, where class folders have named them.
+        name: The name or path of the set.
+        train: The training images.
+        validation: The images for early stopping.
+        test: The images for evaluation.
+        files: The file of each image, indexed by `origin`, if the set was read from files.
+        classes: The name of each label, if the set was read from class folders.
     """
 
     name: str
@@ -134,14 +134,14 @@ class Dataset:
 
     @property
     def splits(self) -> dict[str, Images]:
-        """The three parts by name."""
+        """The three splits by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
     def part(self, name: str) -> Images:
-        """One of the three parts, or `all` of them together.
+        """One of the three splits, or `all` of them concatenated.
 
         Raises:
-            InputError: If there is none of that name.
+            InputError: If there is no split of that name.
         """
         if name == "all":
             return joined(list(self.splits.values()))
@@ -150,7 +150,7 @@ class Dataset:
         return self.splits[name]
 
     def source(self, split: str, item: int) -> str:
-        """Where an item of a split came from: its file, or its row in the array that was split; else empty."""
+        """The origin of an example: its file, or its row in the array before the split; empty if unknown."""
         origin = self.part(split).origin
         if origin is None:
             return ""
@@ -163,7 +163,7 @@ class Dataset:
         return replace(self, train=train, validation=validation, test=test)
 
     def checksum(self) -> str:
-        """SHA-256 over the stored values, shapes and labels of all three parts; floats count as float32."""
+        """SHA-256 over the stored values, shapes and labels of all three splits; floats are hashed as float32."""
         total = hashlib.sha256()
         for images in self.splits.values():
             dtype = torch.float32 if images.pixels.is_floating_point() else images.pixels.dtype

@@ -1,4 +1,4 @@
-"""The published sets, as their publishers lay them out: IDX files, CIFAR10's binary version, aligned faces."""
+"""Readers of the published sets in their original formats: IDX files, CIFAR10's binary version, aligned faces."""
 
 import gzip
 import math
@@ -22,7 +22,7 @@ from bype.data.splits import from_arrays, split
 CIFAR10_FOLDER, CIFAR10_ARCHIVE = "cifar-10-batches-bin", "cifar-10-binary.tar.gz"
 CIFAR10_TRAINING, CIFAR10_TEST = [f"data_batch_{i}.bin" for i in range(1, 6)], "test_batch.bin"
 CELEBA_FILES = ("img_align_celeba.zip", "img_align_celeba", "*.zip", "*.jpg", "*.png")
-DAMAGE = (EOFError, zlib.error, OSError)  # what reading a damaged file ends in
+DAMAGE = (EOFError, zlib.error, OSError)  # errors of reading a damaged file
 
 
 def digits(_: Path | None) -> Dataset:
@@ -34,7 +34,7 @@ def digits(_: Path | None) -> Dataset:
 
 
 def idx_set(name: str) -> Callable[[Path], Dataset]:
-    """How MNIST and its like are read."""
+    """The reader of a set in the format of MNIST."""
 
     def load(folder: Path) -> Dataset:
         def part(stem: str, count: int) -> Images:
@@ -49,7 +49,6 @@ def idx_set(name: str) -> Callable[[Path], Dataset]:
 
 def cifar10(folder: Path) -> Dataset:
     """CIFAR10's binary version, unpacked or as the archive."""
-
     rows = read_cifar(folder, [*CIFAR10_TRAINING, CIFAR10_TEST])
 
     def part(names: Sequence[str]) -> Images:
@@ -61,7 +60,7 @@ def cifar10(folder: Path) -> Dataset:
 
 
 def celeba(folder: Path) -> Dataset:
-    """Aligned faces at 64x64, from a folder or a zip, in a seeded split of 26:2:2."""
+    """Aligned faces at 64x64, from a folder or a zip, in a seeded 26:2:2 split."""
     with image_files(celeba_files(folder)) as files:
         if len(files) < 15:
             raise InputError(f"{folder}: expected at least 15 faces, got {len(files)}")
@@ -70,14 +69,14 @@ def celeba(folder: Path) -> Dataset:
 
 
 def celeba_files(folder: Path) -> Path:
-    """Which folder or zip below ROOT/celeba holds the faces."""
+    """The folder or zip in ROOT/celeba that contains the faces."""
     named = [folder / name for name in CELEBA_FILES[:2] if (folder / name).exists()]
     loose = any(next(folder.glob(pattern), None) for pattern in ("*.jpg", "*.png"))
     return named[0] if named else folder if loose else next(iter(sorted(folder.glob("*.zip"))), folder)
 
 
 def aligned_face(image: Image.Image, where: str) -> Image.Image:
-    """The middle 140x140 of an aligned face, 178x218, at 64x64; one that is 64x64 already as it is."""
+    """The central 140x140 of an aligned face, 178x218, resized to 64x64; a face of 64x64 is returned unchanged."""
     if image.size == (64, 64):
         return image
     if image.size != (178, 218):
@@ -86,7 +85,7 @@ def aligned_face(image: Image.Image, where: str) -> Image.Image:
 
 
 def _hold_out(name: str, training: Images, test: Images) -> Dataset:
-    """The last 10,000 training items validate."""
+    """Holds out the last 10,000 training examples for validation."""
     cut = len(training) - 10_000
     assert training.labels is not None
     parts = [Images(training.pixels[s], training.labels[s], 256) for s in (slice(cut), slice(cut, None))]
@@ -100,7 +99,7 @@ def _labels(labels: np.ndarray, where: Path, classes: int) -> Tensor:
 
 
 def _read_exactly(stream: IO[bytes], size: int, where: str) -> bytes:
-    """The stream's whole content, which must be `size` bytes; never reads more than one byte beyond."""
+    """The stream's content, which must be `size` bytes; reads at most one byte more."""
     try:
         content = stream.read(size)
         rest = stream.read(1)
@@ -112,17 +111,17 @@ def _read_exactly(stream: IO[bytes], size: int, where: str) -> bytes:
 
 
 def read_idx(folder: Path, stem: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The array of an IDX file of uint8, gzipped or not, which must have this shape.
+    """The array of an IDX file of uint8, gzipped or not, which must have the given shape.
 
     Raises:
-        InputError: If the file is missing, damaged or of another shape.
+        InputError: If the file is missing or damaged, or has another shape.
     """
     header = b"\x00\x00\x08" + bytes([len(shape)]) + b"".join(n.to_bytes(4, "big") for n in shape)
     size = len(header) + math.prod(shape)
     packed, plain = folder / f"{stem}.gz", folder / stem
     path = packed if packed.exists() else plain
     if not path.exists():
-        raise InputError(f"{folder}: expected the file {stem}.gz or {stem}, got neither")
+        raise InputError(f"{folder}: neither {stem}.gz nor {stem} found")
     with opened(path) as stream:
         if path == packed:
             with gzip.GzipFile(fileobj=stream) as unpacked:
@@ -150,13 +149,13 @@ def read_cifar(folder: Path, names: Sequence[str], count: int = 10_000) -> dict[
                 contents[name] = _read_exactly(stream, size, str(unpacked))
     if missing := [n for n in names if n not in contents]:
         if not archive.exists():
-            raise InputError(f"{folder}: expected {CIFAR10_FOLDER}/{missing[0]} or {CIFAR10_ARCHIVE}, got neither")
+            raise InputError(f"{folder}: neither {CIFAR10_FOLDER}/{missing[0]} nor {CIFAR10_ARCHIVE} found")
         contents |= _read_archive(archive, missing, size)
     return {n: np.frombuffer(contents[n], np.uint8).reshape(count, 3073) for n in names}
 
 
 def _read_archive(archive: Path, names: Sequence[str], size: int) -> dict[str, bytes]:
-    """Members of the archive, in one pass, which a packed archive allows once at a bearable price."""
+    """Members of the archive, read in one pass, since seeking in a compressed archive is slow."""
     wanted, contents = {f"{CIFAR10_FOLDER}/{n}": n for n in names}, {}
     try:
         with opened(archive) as stream, gzip.GzipFile(fileobj=stream) as unpacked:
@@ -175,12 +174,12 @@ def _read_archive(archive: Path, names: Sequence[str], size: int) -> dict[str, b
             raise
         raise InputError(f"{archive}: expected a .tar.gz, got a damaged file ({first_line(e)})") from None
     if missing := [n for n in names if n not in contents]:
-        raise InputError(f"{archive}: expected the member {CIFAR10_FOLDER}/{missing[0]}, got a file without it")
+        raise InputError(f"{archive}: the member {CIFAR10_FOLDER}/{missing[0]} is missing")
     return contents
 
 
 class _Bounded:
-    """A stream that refuses to be read, or skipped over, further than CIFAR10 goes: a bomb is not worth unpacking."""
+    """A stream that raises beyond the size of CIFAR10, so that a compression bomb is not unpacked."""
 
     block, end = 2**25, 2**28
 

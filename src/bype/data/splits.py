@@ -12,7 +12,7 @@ from bype.core.errors import InputError
 from bype.data.checks import as_float32, channel_first, check_labels, check_values, warn_of_likely_mistakes
 from bype.data.images import Dataset, Images
 
-SPLIT_SEED = 0  # of the 80/10/10 split, whatever seed a run has: all runs see the same test items
+SPLIT_SEED = 0  # independent of the seed of a run, so that all runs have the same test set
 
 
 def from_arrays(images: Any, labels: Any = None, *, name: str = "arrays", levels: int = 256) -> Dataset:
@@ -21,11 +21,11 @@ def from_arrays(images: Any, labels: Any = None, *, name: str = "arrays", levels
     Args:
         images: Shape (n, d), (n, h, w) or (n, c, h, w); uint8, or floats in [0, 1].
         labels: Shape (n,), integers from 0 to 65,535, or None.
-        name: What to call the set.
+        name: The name of the set.
         levels: The number of values a uint8 pixel can take.
 
     Raises:
-        InputError: If a shape or dtype does not fit, there are fewer than 10 images, or a float is not in [0, 1].
+        InputError: If a shape or dtype is not supported, there are fewer than 10 images, or a float is not in [0, 1].
     """
     pixels = channel_first(_as_array(images, f"{name}: images"), name)
     _, high = check_values(pixels, name, levels)
@@ -54,16 +54,16 @@ def split(
     files: Sequence[str] = (),
     classes: Sequence[str] = (),
 ) -> Dataset:
-    """A seeded split: one `part`-th of the images validates, another one tests.
+    """A seeded split: one `part`-th of the images for validation, another for testing.
 
     Args:
         pixels: Shape (n, c, h, w), uint8 or floats in [0, 1].
         labels: Shape (n,), int64, or None.
-        name: What to call the set.
+        name: The name of the set.
         levels: The number of values a uint8 pixel can take.
         part: 10 for 80/10/10, 15 for 26:2:2.
-        mapped: Leave the pixels where they are, in a mapped file, instead of copying them into memory.
-        files: The file of each image, if each has one.
+        mapped: Keep the pixels in their mapped file instead of copying them into memory.
+        files: The file of each image, if the set was read from files.
         classes: The names of the labels, if they have any.
     """
     order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(SPLIT_SEED))
@@ -72,7 +72,7 @@ def split(
     shared = None
     if mapped:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it cannot be written to, which nobody does
+            warnings.simplefilter("ignore")  # the array is read-only, and nothing writes to it
             shared = torch.from_numpy(pixels)
 
     def take(start: int, stop: int | None) -> Images:
@@ -97,7 +97,7 @@ def from_file_arrays(
     files: Sequence[str] = (),
     classes: Sequence[str] = (),
 ) -> Dataset:
-    """A data set from the arrays of a file, checked; one whose pixels are all the same is refused."""
+    """A data set from the arrays of a file, after checks; one with the same value in every pixel is rejected."""
     pixels = channel_first(images, name)
     targets = None if labels is None else check_labels(labels, len(pixels), name)
     low, high = check_values(pixels, name, 256)

@@ -38,6 +38,10 @@ EARLY = {
 }
 
 
+#: Messages of what has no expected value.
+STATES = ("cannot be read: ", "cyclic link to a parent folder", "broken symbolic link", "data_batch_1.bin is missing")
+
+
 def test_hostile_files_are_refused_in_one_line_soon_and_cheaply(run_cli, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("BYPE_DATA", raising=False)
@@ -56,8 +60,7 @@ def test_hostile_files_are_refused_in_one_line_soon_and_cheaply(run_cli, tmp_pat
         assert out == "", what
         assert err.count("\n") == 1, (what, err)
         assert err.startswith("bype: "), (what, err)
-        assert "expected" in err, (what, err)
-        assert "got" in err, (what, err)
+        assert ("expected" in err and "got" in err) or any(state in err for state in STATES), (what, err)
         assert EARLY.get(what, "") in err, (what, err)
     assert cases.keys() >= EARLY.keys()
     assert set(tmp_path.iterdir()) == before, "a refused file leaves nothing behind"

@@ -91,9 +91,9 @@ def test_the_time_left_is_of_the_scoring_under_way(capsys, monkeypatch):
             now[0] = at
             show(done, total)
     assert capsys.readouterr().err.splitlines() == [
-        "run  5/10 items  40 s left",
-        "run  4/10 items  60 s left",
-        "run  35/50 items  120 s left",
+        "run  5/10 examples  40 s left",
+        "run  4/10 examples  60 s left",
+        "run  35/50 examples  120 s left",
     ]
 
 

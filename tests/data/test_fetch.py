@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import signal
 import threading
 
 import numpy as np
@@ -108,6 +109,20 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._good(start) if self.path == "/mnist/file.gz" else self._gone(start)
 
 
+@pytest.fixture(autouse=True)
+def limit():
+    """No test here may hang: a fault in the conditions that end a download shows as a failure."""
+
+    def late(number, frame):
+        raise AssertionError("the download did not end within 20 s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setattr(fetch, "PAUSE", 0.001)
@@ -144,6 +159,12 @@ def test_a_file_arrives_whole_and_is_asked_for_from_where_it_broke_off(server, t
     assert [p.name for p in target.parent.iterdir()] == ["file.gz"]
     _get(server, tmp_path / "new", way)
     assert len(server.asked) == len(ranges), "a file that is there is not fetched again"
+
+
+def test_wrong_bytes_of_the_right_size_are_fetched_again(server, tmp_path):
+    (tmp_path / "file.gz").write_bytes(bytes(len(CONTENT)))
+    assert _get(server, tmp_path, "good").read_bytes() == CONTENT
+    assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize(
@@ -188,7 +209,7 @@ def test_a_file_that_another_process_fetches_is_left_to_it(server, tmp_path):
 
     with (tmp_path / ".file.gz.part").open("ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(RunExistsError, match="is fetching"):
+        with pytest.raises(RunExistsError, match="another process is downloading this file"):
             _get(server, tmp_path, "good")
     assert server.asked == []
 
@@ -216,7 +237,7 @@ def test_sets_that_are_not_fetched_say_what_to_do(run_cli, tmp_path, monkeypatch
     monkeypatch.setenv("HOME", str(tmp_path))
     code, out, err = run_cli("data", "fetch", "celeba")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "img_align_celeba.zip of https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html" in err
+    assert "get img_align_celeba.zip from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html" in err
     assert str(tmp_path / "data" / "celeba" / "img_align_celeba.zip") in err
     assert run_cli("data", "fetch", "digits")[0] == 0
     assert "expected one of digits" in run_cli("data", "fetch", "minst")[2]

@@ -10,13 +10,19 @@ import torch
 from PIL import Image
 
 import processes
-from bype.cli.app import Stopped
+from bype.cli.commands import COMMANDS, Stopped, import_command
 from bype.core.errors import InputError
 
 SMALL = ["--components", 20, "--exemplars", 30, "--latent-dim", 6, "--hidden-dim", 24, "--warmup", 2, "--device", "cpu"]
 
 
-@pytest.mark.parametrize("args", [["--help"], ["train", "--help"], ["--version"], ["train", "--nonsense"]])
+@pytest.mark.parametrize(
+    "args",
+    [
+        [], ["--help"], ["--version"], ["--nonsense"], ["nonsense"], ["data", "--help"], ["data", "nonsense"],
+        ["train", "--help"], ["train", "--nonsense"],
+    ],
+)  # fmt: skip
 def test_nothing_heavy_is_imported_to_help(args):
     code = (
         "import sys; sys.argv = ['bype', *sys.argv[1:]]\n"
@@ -27,6 +33,24 @@ def test_nothing_heavy_is_imported_to_help(args):
     )
     out = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "[]"
+
+
+def test_every_command_of_the_table_has_a_help(run_cli):
+    code, listed, _ = run_cli("--help")
+    assert code == 0
+    for name, command in COMMANDS.items():
+        code, out, err = run_cli(*name.split(), "--help")
+        assert code == 0, err
+        assert f"Usage: bype {name} [OPTIONS]" in out
+        assert import_command(name).name == name.split()[-1]
+        group = listed if " " not in name else run_cli(name.split()[0], "--help")[1]
+        assert f"  {name.split()[-1]} " in group
+        assert f" {command.summary}\n" in group, "not cut"
+
+
+def test_a_command_mistyped_is_suggested(run_cli):
+    assert run_cli("trian")[2] == "bype: No such command 'trian'. Did you mean 'train'? (see `bype --help`)\n"
+    assert run_cli("data", "lst")[2] == "bype: No such command 'lst'. Did you mean 'list'? (see `bype data --help`)\n"
 
 
 def test_module_and_lazy_names():
@@ -56,8 +80,8 @@ def test_module_and_lazy_names():
         ),
         (["train", "digits", "--resize", "8"], 2, "--resize: expected a folder or zip of images to resize, got digits"),
         (["train", "a.zip", "--resize", "8x"], 2, "--resize: expected pixels of a side or HxW"),
-        (["train", "a.npy"], 2, "a.npy: expected a file or folder, got none there"),
-        (["data", "check", "a.npz"], 2, "a.npz: expected a file or folder, got none there"),
+        (["train", "a.npy"], 2, "a.npy: no such file or folder"),
+        (["data", "check", "a.npz"], 2, "a.npz: no such file or folder"),
         (["data", "fetch", "minst"], 2, "got 'minst'"),
         (["train", "digits", "--epochs", "0"], 2, "--epochs: expected at least 1, got 0"),
         (
@@ -71,7 +95,7 @@ def test_module_and_lazy_names():
             "--protocol: an option of table1 only, got 'paper' with step-two",
         ),
         (["reproduce", "trunk", "--budget", "5h3"], 2, "--budget: expected a time like 90s"),
-        (["evaluate", "RUN", "--with", "all", "--k", "3"], 2, "--k: expected it without --with"),
+        (["evaluate", "RUN", "--with", "all", "--k", "3"], 2, "--k: cannot be combined with --with"),
         (["train", "digits", "--epochs", "many"], 2, "got 'many'"),
         (["evaluate", "RUN", "--samples=none"], 2, "got 'none'"),
         (["evaluate", "RUN", "--samples", "0"], 2, "got '0'"),
@@ -88,8 +112,8 @@ def test_module_and_lazy_names():
         (["evaluate", "RUN", "--device", "tpu"], 2, "--device: expected one of auto, cpu, cuda, got 'tpu'"),
         (["sample", "RUN", "--out", "x.gif"], 2, "ends in .png or .npz"),
         (["sample", "RUN", "--out", "x.png", "--component", "20"], 2, "a component from 0 to 19, but got 20"),
-        (["sample", "RUN", "--out", "x.png", "--like", "179"], 2, "a test item from 0 to 178"),
-        (["sample", "RUN", "--out", "x.png", "--like", "none.png"], 2, "none.png: expected an image file"),
+        (["sample", "RUN", "--out", "x.png", "--like", "179"], 2, "a test index from 0 to 178"),
+        (["sample", "RUN", "--out", "x.png", "--like", "none.png"], 2, "none.png: cannot be read: No such file"),
         (["sample", "RUN", "--out", "x.png", "--like", "1", "--plates"], 2, "got more"),
         (["sample", "STANDARD", "--out", "x.png", "--plates"], 2, "a prior made of points, but got StandardPrior"),
         (["sample", "STANDARD", "--out", "x.png", "--component", "0"], 2, "StandardPrior has none"),
@@ -99,12 +123,12 @@ def test_module_and_lazy_names():
         (
             ["interpolate", "RUN", "--out", "x.png", "--between", "0", "179"],
             2,
-            "a test item, from 0 to 178, got 0 and 179",
+            "expected test images from 0 to 178, got 0 and 179",
         ),
         (
             ["interpolate", "RUN", "--out", "x.png", "--points", "--between", "20", "0"],
             2,
-            "a point of the prior, from 0 to 19, got 20 and 0",
+            "expected points of the prior from 0 to 19, got 20 and 0",
         ),
         (["interpolate", "STANDARD", "--out", "x.png", "--points"], 2, "a prior made of points, got StandardPrior"),
         (["interpolate", "RUN", "--out", "x.png", "--steps", "1"], 2, "--steps"),
@@ -114,7 +138,7 @@ def test_module_and_lazy_names():
             "--arch: expected one of vae, hvae, convhvae, celeba, got 'resnet'",
         ),
         (["train", "digits", "--reencode", "2"], 2, "reencode: expected above 0 and at most 1, got 2.0"),
-        (["train", "digits", "--out", "RUN"], 4, "already contains a run"),
+        (["train", "digits", "--out", "RUN"], 4, "already contains a run; use --resume to continue it"),
         (
             ["train", "digits", "--out", "RUN", "--resume", "--lr", "1"],
             2,
@@ -272,9 +296,9 @@ def test_like_takes_a_picture_of_the_data_s_size(cli_json, run_cli, trained, tmp
         (tmp_path / "not.png", "expected a PNG, JPEG, WebP or BMP image"),
         (tmp_path / "deep.png", "expected 8 bits a channel, got the mode I;16"),
         (tmp_path / "folder", "expected a file, got a folder"),
-        (tmp_path / "none.png", "expected an image file, got No such file or directory"),
-        ("999", "expected a file or a test item from 0 to 178, got 999"),
-        ("²", "expected an image file, got No such file"),
+        (tmp_path / "none.png", "none.png: cannot be read: No such file or directory"),
+        ("999", "expected a file or a test index from 0 to 178, got 999"),
+        ("²", "cannot be read: No such file"),
     ):
         code, _, err = run_cli("sample", trained["bype"], "--out", tmp_path / "y.png", "--like", like)
         assert (code, message in err, err.count("\n")) == (2, True, 1), err
@@ -363,7 +387,7 @@ def test_no_memory_is_one_line(run_cli, trained, monkeypatch, error):
 
     monkeypatch.setattr("bype.runs.checkpoints.model_from", build)
     code, _, err = run_cli("evaluate", trained["bype"])
-    assert (code, err.count("\n"), "expected enough memory" in err) == (2, 1, True), err
+    assert (code, err.count("\n"), "not enough memory for this command: " in err) == (2, 1, True), err
 
 
 def test_another_error_of_torch_is_not_taken_for_memory(run_cli, trained, monkeypatch):
@@ -430,7 +454,7 @@ def test_figures_are_recorded_though_nobody_can_be_shown_them(run_cli, trained, 
     monkeypatch.undo()
     code, _, err = run_cli("evaluate", run, "--samples", "1", "--items", "3", "--seed", "44")
     assert code == 0
-    assert "its record is of more items or samples, which stay" in err
+    assert "kept the existing metrics, computed from more examples or samples" in err
     assert json.loads((run / "evaluation.json").read_text())["scored"] == [entry]
 
 
@@ -473,8 +497,7 @@ def test_a_tilde_in_an_output_is_a_home(run_cli, trained, tmp_path, monkeypatch)
 # Imports torch once and then begins and ends as often as there are ways; prints each one's exit code.
 STREAMS = """
 import os, sys
-import rich.console, rich.table
-import bype.data.catalog
+import bype.cli.data
 from bype import cli
 from bype.core import console
 codes = {}
@@ -511,9 +534,9 @@ def test_streams_that_are_closed_or_full_end_in_a_code_of_ours():
     done = subprocess.run([sys.executable, "-c", STREAMS], **given)
     codes = {"stdout closed": 0, "stderr closed": 0, "full": 2, "broken": 1}
     assert done.stdout.splitlines()[-1] == str(codes), done.stdout + done.stderr
-    assert done.stdout.count("looked in: ") == 1, "with stderr closed"
+    assert done.stdout.count("searched: ") == 1, "with stderr closed"
     (line,) = done.stderr.splitlines()
-    assert line == "bype: a file: expected to use it, got No space left on device", "the disk's, and of no other"
+    assert line == "bype: I/O error: No space left on device", "the disk's, and of no other"
     for redirected, code in ((">&-", 0), ("2>&-", 0), ("> /dev/full", 2)):  # a Python that begins so
         command = f"{sys.executable} -m bype --version {redirected}"
         done = subprocess.run(["sh", "-c", command], **given)

@@ -1,0 +1,69 @@
+"""Shared by the commands: common options, parsing of values, printing of results."""
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bype.core.config import DEVICES, MAX_INT
+from bype.core.errors import InputError
+from bype.core.files import expand_path
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout, all else to stderr.")]
+
+
+def _device(value: str) -> str:
+    if value not in DEVICES:
+        raise InputError(f"--device: expected one of {', '.join(DEVICES)}, got {value!r}")
+    return value
+
+
+Device = Annotated[
+    str, typer.Option("--device", metavar="|".join(DEVICES), callback=_device, help="Device to compute on.")
+]
+
+
+def _seed(value: int) -> int:
+    if not 0 <= value <= MAX_INT:
+        raise InputError(f"--seed: expected a number from 0 to 2^31, got {value}")
+    return value
+
+
+Seed = Annotated[int, typer.Option("--seed", callback=_seed, help="Seed of the random numbers.")]
+DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Folder that is searched first.")]
+
+
+def parse_int(text: str) -> int | None:
+    """Parses a whole number from 0 to 2^31; returns None for any other text."""
+    return int(text) if re.fullmatch("[0-9]{1,10}", text) and int(text) <= MAX_INT else None
+
+
+def expand_user(path: Path | None) -> Path | None:
+    """Expands a leading `~`, which the shell does not do in `--out=~/x`."""
+    return None if path is None else expand_path(path)
+
+
+def _png(out: Path) -> Path:
+    out = expand_path(out)
+    if out.suffix != ".png":
+        raise InputError(f"--out: expected a name that ends in .png, got {out}")
+    return out
+
+
+PngOut = Annotated[Path, typer.Option("--out", metavar="FILE.png", callback=_png, help="The output file.")]
+
+
+def print_json(value: Any) -> None:
+    """Prints the JSON object of a command."""
+    print(json.dumps(value, allow_nan=False))
+
+
+def print_written(out: Path, count: int, as_json: bool) -> None:
+    """Prints how many images were written."""
+    if as_json:
+        print_json({"out": str(out), "n": count})
+    else:
+        print(f"{out}: {count} images")
