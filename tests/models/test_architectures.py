@@ -414,7 +414,7 @@ def test_a_run_with_reencode_resumes_bit_identically(bars, tmp_path):
             fit(config, cut, on_epoch=stop_after_one)
         fit(config, cut, resume=True)
         assert bytes_of(cut) == bytes_of(whole)
-        assert Run(cut).load_model(bype.load(bars)).reencode == 0.5
+        assert Run(cut).checkpoints.load_model(bype.load(bars)).reencode == 0.5
 
 
 @pytest.mark.parametrize("fraction", [0, 1.5, -1])
