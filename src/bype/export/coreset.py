@@ -58,8 +58,8 @@ def export_coreset(model: VAE, data: Dataset, out: Path) -> dict[str, object]:
     """Writes a pseudocoreset as points.npy, weights.csv and gallery.png.
 
     points.npy is float32 (M, c, h, w). weights.csv has one line per point, in order of decreasing weight: the row in
-    points.npy (`point`), w_m (`weight`), the mixing weight w_m/N (`share`), and the nearest training example: its label
-    (`nearest_label`), its row in the training set (`nearest_item`), its Euclidean distance (`distance`), and its file
+    points.npy (`point`), w_m (`weight`), the mixing weight w_m/N (`share`), and the nearest training example: its class or
+    label (`nearest_label`), its row in the training set (`nearest_item`), its Euclidean distance (`distance`), and its file
     or its row in the user's array (`source`).
 
     Args:
@@ -92,7 +92,7 @@ def export_coreset(model: VAE, data: Dataset, out: Path) -> dict[str, object]:
     table = csv.writer(lines, lineterminator="\n")
     table.writerow(COLUMNS)
     for m in order:
-        label = "" if images.labels is None else int(images.labels[items[m]])
+        label = "" if images.labels is None else data.label_name(int(images.labels[items[m]]))
         weight = weights[m].item()
         share, item, distance = weight / prior.n_data, int(items[m]), distances[m].item()
         source = data.source("train", item)
