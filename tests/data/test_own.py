@@ -197,8 +197,6 @@ def test_transparent_is_white_and_every_usual_mode_is_read():
     assert decode(_one(Image.new("1", (3, 2), 1), format="PNG"), "here").tolist() == np.full((1, 1, 2, 3), 255).tolist()
     cmyk = Image.new("CMYK", (8, 8), (0, 0, 0, 255))
     assert decode(_one(cmyk, format="JPEG"), "here").max() < 10
-    with pytest.raises(InputError, match=r"8 bits a channel, got the mode I;16"):
-        decode(_one(Image.fromarray(np.zeros((3, 3), np.uint16)), format="PNG"), "here")
 
 
 @pytest.mark.parametrize("resize", [None, "5x7"])
@@ -262,11 +260,13 @@ def test_splits_and_strays_are_no_classes(tmp_path):
         bype.load(tmp_path / "a")
     _photos(tmp_path / "b")
     Image.fromarray(_images(6, 9, 3)).save(tmp_path / "b" / "stray.png")
-    with pytest.raises(InputError, match=r"got stray\.png next to the folder cats"):
+    with pytest.raises(InputError, match=r"stray\.png: expected all images in class subfolders or none"):
         bype.load(tmp_path / "b")
     _photos(tmp_path / "c")
     (tmp_path / "c" / "cats" / "x.tif").write_bytes(b"II*")
-    with pytest.raises(InputError, match=r"PNG, JPEG, WebP or BMP images, got cats/x\.tif"):
+    with pytest.raises(
+        InputError, match=r"cats/x\.tif: expected a PNG, JPEG, WebP, BMP or PNM image, got a \.tif file"
+    ):
         bype.load(tmp_path / "c")
 
 
@@ -371,7 +371,7 @@ def test_every_item_of_a_set_of_one_s_own_can_be_traced(cli_json, tmp_path):
     with (tmp_path / "out" / "weights.csv").open() as f:
         for line in csv.DictReader(f):
             assert line["source"] == pets.source("train", int(line["nearest_item"]))
-            assert line["source"].startswith(pets.classes[int(line["nearest_label"])])
+            assert line["source"].startswith(line["nearest_label"] + "/"), "the class by its name, not by its place"
     assert cli_json("data", "check", tmp_path / "pets")["sets"][0]["class_names"] == ["cats", "dogs"]
 
 

@@ -37,25 +37,36 @@ def archive(stream: IO[bytes], where: str) -> zipfile.ZipFile:
         raise InputError(f"{where}: expected a zip, got a damaged file ({first_line(e)})") from None
     seen = set()
     for info in packed.infolist():
-        parts = info.filename.replace("\\", "/").split("/")
-        if (
-            not info.filename
-            or info.filename.startswith(("/", "\\"))
-            or ".." in parts
-            or ":" in parts[0]
-            or "\0" in info.filename
-        ):
-            raise InputError(f"{where}: expected names inside the archive, got {info.filename!r}")
-        if info.filename in seen:
-            raise InputError(f"{where}: expected each name once, got {info.filename!r} twice")
+        stored = info.orig_filename  # zipfile ends `filename` at a zero byte
+        parts = stored.replace("\\", "/").split("/")
+        if not info.filename or not parts[0] or ".." in parts or ":" in parts[0] or "\0" in stored:
+            raise InputError(f"{where}: expected names inside the archive, got {stored!r}")
+        if (name := member_name(info)) in seen:
+            raise InputError(f"{where}: expected each name once, got {name!r} twice")
         if info.flag_bits & 1:
             raise InputError(f"{where}: expected an archive without a password, got {info.filename!r} encrypted")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise InputError(
                 f"{where}: expected members stored or deflated, got another compression of {info.filename!r}"
             )
-        seen.add(info.filename)
+        seen.add(name)
     return packed
+
+
+def normal_name(name: str) -> str:
+    """A name inside a folder or an archive with slashes between its parts, also if it was written with backslashes.
+
+    >>> normal_name("cats\\\\1.png"), normal_name("./cats//1.png")
+    ('cats/1.png', 'cats/1.png')
+    """
+    text = name.replace("\\", "/")
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    return "/".join(parts) + ("/" if text.endswith("/") else "")
+
+
+def member_name(info: zipfile.ZipInfo) -> str:
+    """The name of a member, as `normal_name` writes it; it ends in a slash if the member is a folder."""
+    return normal_name(info.filename)
 
 
 def check_bombs(members: Sequence[zipfile.ZipInfo], where: str) -> None:

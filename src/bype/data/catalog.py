@@ -81,8 +81,10 @@ def read_like(path: str | Path, data: Dataset, *, resize: int | str | Sequence[i
         InputError: If it is not an image, or its size differs from the set's.
     """
     fit = published.aligned_face if data.name == "celeba" else None
-    values = load_image_file(expand_path(path), data.shape, None if resize is None else parse_size(resize), fit=fit)
-    return scale(torch.from_numpy(values.copy()), 256).to(data.train.pixels.device)
+    wide = data.levels is None and bool(data.files)
+    size = None if resize is None else parse_size(resize)
+    values = load_image_file(expand_path(path), data.shape, size, fit=fit, wide=wide)
+    return scale(torch.from_numpy(values.copy()), None if wide else 256).to(data.train.pixels.device)
 
 
 def load(

@@ -112,7 +112,8 @@ class Dataset:
         validation: The images for early stopping.
         test: The images for evaluation.
         files: The file of each image, indexed by `origin`, if the set was read from files.
-        classes: The name of each label, if the set was read from class folders.
+        classes: The name of each label, if the labels have names: of class folders, or labels that were text.
+        skipped: The number of bad files that were left out.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Dataset:
     test: Images
     files: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    skipped: int = 0
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -156,6 +158,10 @@ class Dataset:
             return ""
         row = int(origin[item])
         return self.files[row] if self.files else str(row)
+
+    def label_name(self, label: int) -> str:
+        """The name of a label's class, or the label itself if the classes have no names."""
+        return self.classes[label] if self.classes else str(label)
 
     def to(self, device: torch.device | str) -> "Dataset":
         """The same set on another device."""

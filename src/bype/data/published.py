@@ -15,13 +15,14 @@ from torch import Tensor
 
 from bype.core.errors import InputError, first_line
 from bype.data.archives import opened
-from bype.data.image_files import decode, image_files
+from bype.data.image_files import BadFiles, decode, image_files
 from bype.data.images import Dataset, Images
 from bype.data.splits import from_arrays, split
 
 CIFAR10_FOLDER, CIFAR10_ARCHIVE = "cifar-10-batches-bin", "cifar-10-binary.tar.gz"
 CIFAR10_TRAINING, CIFAR10_TEST = [f"data_batch_{i}.bin" for i in range(1, 6)], "test_batch.bin"
-CELEBA_FILES = ("img_align_celeba.zip", "img_align_celeba", "*.zip", "*.jpg", "*.png")
+CELEBA_LOOSE = tuple(f"*.{suffix}" for suffix in ("jpg", "JPG", "jpeg", "JPEG", "png", "PNG", "webp"))
+CELEBA_FILES = ("img_align_celeba.zip", "img_align_celeba", "*.zip", *CELEBA_LOOSE)
 DAMAGE = (EOFError, zlib.error, OSError)  # errors of reading a damaged file
 
 
@@ -59,19 +60,23 @@ def cifar10(folder: Path) -> Dataset:
     return _hold_out("cifar10", part(CIFAR10_TRAINING), part([CIFAR10_TEST]))
 
 
-def celeba(folder: Path) -> Dataset:
+def celeba(folder: Path, *, skip_bad: bool = False) -> Dataset:
     """Aligned faces at 64x64, from a folder or a zip, in a seeded 26:2:2 split."""
-    with image_files(celeba_files(folder)) as files:
+    bad = BadFiles(str(folder), skip=skip_bad)
+    with image_files(celeba_files(folder), bad) as files:
         if len(files) < 15:
             raise InputError(f"{folder}: expected at least 15 faces, got {len(files)}")
-        pixels = decode(files, str(folder), fit=aligned_face, colour=True)
-        return split(pixels, None, "celeba", 256, part=15, files=list(files))
+        pixels = decode(files, str(folder), fit=aligned_face, colour=True, bad=bad)
+    if len(pixels) < 15:
+        raise InputError(f"{folder}: expected at least 15 faces, got {len(pixels)} and {len(bad)} bad files")
+    kept = [file for file in files if file not in bad]
+    return split(pixels, None, "celeba", 256, part=15, files=kept, skipped=len(bad))
 
 
 def celeba_files(folder: Path) -> Path:
     """The folder or zip in ROOT/celeba that contains the faces."""
     named = [folder / name for name in CELEBA_FILES[:2] if (folder / name).exists()]
-    loose = any(next(folder.glob(pattern), None) for pattern in ("*.jpg", "*.png"))
+    loose = any(next(folder.glob(pattern), None) for pattern in CELEBA_LOOSE)
     return named[0] if named else folder if loose else next(iter(sorted(folder.glob("*.zip"))), folder)
 
 

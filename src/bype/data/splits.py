@@ -52,6 +52,7 @@ def split(
     mapped: bool = False,
     files: Sequence[str] = (),
     classes: Sequence[str] = (),
+    skipped: int = 0,
 ) -> Dataset:
     """A seeded split: one `part`-th of the images for validation, another for testing.
 
@@ -64,6 +65,7 @@ def split(
         mapped: Keep the pixels in their mapped file instead of copying them into memory.
         files: The file of each image, if the set was read from files.
         classes: The names of the labels, if they have any.
+        skipped: The number of bad files that were left out.
     """
     order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(SPLIT_SEED))
     held = len(pixels) // part
@@ -84,7 +86,7 @@ def split(
         return Images(torch.from_numpy(as_float32(taken) if stored is None else taken), targets, stored, origin=rows)
 
     parts = {which: take(*b) for which, b in bounds.items()}
-    return Dataset(name, **parts, files=tuple(files), classes=tuple(classes))
+    return Dataset(name, **parts, files=tuple(files), classes=tuple(classes), skipped=skipped)
 
 
 def from_file_arrays(
@@ -95,6 +97,7 @@ def from_file_arrays(
     mapped: bool = False,
     files: Sequence[str] = (),
     classes: Sequence[str] = (),
+    skipped: int = 0,
 ) -> Dataset:
     """A data set from the arrays of a file, after checks; one with the same value in every pixel is rejected."""
     pixels = channel_first(images, name)
@@ -104,4 +107,4 @@ def from_file_arrays(
         raise InputError(f"{name}: expected images that differ, got the value {low:g} in every pixel")
     if not files:
         warn_of_likely_mistakes(pixels, high, 256, name)
-    return split(pixels, targets, name, 256, mapped=mapped, files=files, classes=classes)
+    return split(pixels, targets, name, 256, mapped=mapped, files=files, classes=classes, skipped=skipped)

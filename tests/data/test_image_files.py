@@ -1,0 +1,225 @@
+"""Folders and zips of images: which files are read, how their names are taken, and what is said of bad ones."""
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import bype
+from bype.core.errors import InputError
+
+
+def _pixels(seed, *shape):
+    return np.random.default_rng(seed).integers(0, 256, shape or (6, 9), dtype=np.uint8)
+
+
+def _encoded(seed=0, format="PNG", array=None, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(_pixels(seed, 6, 9, 3) if array is None else array).save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def _folder(path, files):
+    for name, content in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content)
+    return path
+
+
+def _zip(path, files):
+    with zipfile.ZipFile(path, "w") as packed:
+        for name, content in files.items():
+            packed.writestr(name, content)
+    return path
+
+
+def _both(tmp_path, files):
+    """A folder and a zip with these files."""
+    return _folder(tmp_path / "set", files), _zip(tmp_path / "set.zip", files)
+
+
+def _count(data):
+    return sum(map(len, data.splits.values()))
+
+
+# Which files are images
+
+SUFFIXES = {
+    "JPEG": ("jpg", "jpeg", "jpe", "jfif", "jif", "JPG", "Jfif", "jpg_large", ""),
+    "PNG": ("png", "apng", "PNG", "gif", "txt", ""),  # by content, whatever the suffix
+    "WEBP": ("webp", "WEBP", "img"),
+    "BMP": ("bmp", "dib", "BMP", ""),
+    "DIB": ("dib",),
+    "PPM": ("ppm", "pnm", "pgm", "PNM", "netpbm"),
+}
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_every_image_is_read_whatever_its_suffix(tmp_path, kind):
+    files = {f"{i:02}": _encoded(i) for i in range(10)}
+    for form, suffixes in SUFFIXES.items():
+        for i, suffix in enumerate(suffixes):
+            files[f"{form}-{i}" + (f".{suffix}" if suffix else "")] = _encoded(i, form)
+    others = {"readme.txt": b"BM is not an image", "notes": b"P1 comes first", "Thumbs.db": b"\xd0\xcf", "empty": b""}
+    found = bype.load(_both(tmp_path, files | others)[kind == "zip"])
+    assert sorted(found.files) == sorted(files), "each image once, and nothing else"
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+@pytest.mark.parametrize(
+    ("name", "content", "got"),
+    [
+        ("a.GIF", b"GIF89a" + bytes(20), "a GIF file"),
+        ("a", b"GIF89a" + bytes(20), "a GIF file"),
+        ("a.txt", b"II*\x00" + bytes(20), "a TIFF file"),
+        ("a.png", b"\x00\x00\x00\x18ftypheic" + bytes(20), "a HEIF or AVIF file"),
+        ("a.svg", b"<svg/>", "a .svg file"),
+        ("a.jfif", b"", "an empty file"),
+        ("a.jpe", b"text", "another file"),
+    ],
+)
+def test_an_image_that_is_not_read_is_named(tmp_path, kind, name, content, got):
+    path = _both(tmp_path, {f"{i}.png": _encoded(i) for i in range(12)} | {name: content})[kind == "zip"]
+    with pytest.raises(InputError, match=f"{name}: expected a PNG, JPEG, WebP, BMP or PNM image, got {got}"):
+        bype.load(path)
+
+
+def test_the_first_frame_of_an_animation_is_used_and_said(tmp_path, caplog):
+    frames = [Image.fromarray(_pixels(i, 6, 9, 3)) for i in range(2)]
+    files = {f"{i}.png": _encoded(i) for i in range(10)}
+    for form, suffix in (("PNG", "apng"), ("WEBP", "webp")):
+        buffer = io.BytesIO()
+        frames[0].save(buffer, form, save_all=True, append_images=frames[1:])
+        files[f"a.{suffix}"] = buffer.getvalue()
+    assert _count(bype.load(_folder(tmp_path, files))) == 12
+    assert "the first frame of 2 animated images is used: a.apng, a.webp" in caplog.text
+
+
+# Names
+
+CLASSES = {f"{c}/{i}.png": _encoded(i) for c in ("cats", "dogs") for i in range(10)}
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        lambda name: name.replace("/", "\\"),
+        lambda name: "pets\\" + name.replace("/", "\\"),
+        lambda name: "pets\\" + name,
+        lambda name: "./" + name,
+        lambda name: name.replace("/", "//"),
+        lambda name: name.replace("png", "PNG"),
+    ],
+    ids=["backslashes", "a folder with backslashes", "both", "a dot", "two slashes", "upper case"],
+)
+def test_names_of_members_mean_the_same_however_they_are_written(tmp_path, rename):
+    expected = bype.load(_zip(tmp_path / "a.zip", CLASSES))
+    found = bype.load(_zip(tmp_path / "b.zip", {rename(n): c for n, c in CLASSES.items()} | {"empty\\": b""}))
+    assert found.classes == ("cats", "dogs")
+    assert found.checksum() == expected.checksum()
+
+
+def test_a_folder_of_files_whose_names_hold_backslashes_has_their_classes(tmp_path):
+    found = bype.load(_folder(tmp_path / "a", {n.replace("/", "\\"): c for n, c in CLASSES.items()}))
+    assert found.checksum() == bype.load(_zip(tmp_path / "a.zip", CLASSES)).checksum()
+    assert (tmp_path / "a" / found.source("train", 0)).exists(), "the file is named as it is called"
+
+
+def _raw_names(path, files):
+    """A zip with these names as they are; the module would end them at a zero byte."""
+    _zip(path, {n.replace("\0", "\x01"): c for n, c in files.items()})
+    path.write_bytes(path.read_bytes().replace(b"\x01.png", b"\0.png"))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("train\\{}.png test\\{}.png", "expected class subfolders, got the splits test, train"),
+        ("TRAIN\\{}.png Test/{}.png", "expected class subfolders, got the splits TRAIN, Test"),
+        ("cats\\{}.png {}.png", "expected all images in class subfolders or none"),
+        ("..\\{}.png x{}.png", "expected names inside the archive"),
+        ("a/..\\..\\{}.png x{}.png", "expected names inside the archive"),
+        ("\\{}.png x{}.png", "expected names inside the archive"),
+        ("\\\\server\\{}.png x{}.png", "expected names inside the archive"),
+        ("/tmp/{}.png x{}.png", "expected names inside the archive"),
+        ("C:\\{}.png x{}.png", "expected names inside the archive"),
+        ("c:/{}.png x{}.png", "expected names inside the archive"),
+        ("C:{}.png x{}.png", "expected names inside the archive"),
+        ("a{}\0.png b{}\0.png", "expected names inside the archive"),
+        ("a/{}.png a\\{}.png", "expected each name once"),
+        ("a/{}.png a/./{}.png", "expected each name once"),
+    ],
+)
+def test_names_of_members_are_refused_however_they_are_written(tmp_path, name, message):
+    files = {pattern.format(i): _encoded(i) for pattern in name.split() for i in range(10)}
+    with pytest.raises(InputError, match=message):
+        bype.load(_raw_names(tmp_path / "a.zip", files))
+
+
+# Labels
+
+
+def test_a_label_is_shown_by_its_name(tmp_path, cli_json):
+    files = {f"{c}/{i}.png": _encoded(i + 20 * n) for n, c in enumerate(("1", "2", "10")) for i in range(12)}
+    small = ["--components", 5, "--latent-dim", 3, "--hidden-dim", 8, "--warmup", 1, "--epochs", 1, "--device", "cpu"]
+    run = cli_json("train", _folder(tmp_path / "set", files), *small, "--out", tmp_path / "run")["run"]
+    cli_json("coreset", run, "--out", tmp_path / "out")
+    _, *lines = (tmp_path / "out" / "weights.csv").read_text().splitlines()
+    shown = {(line.split(",")[3], line.split(",")[-1].partition("/")[0]) for line in lines}
+    assert all(label == folder for label, folder in shown), shown
+    assert len(lines) == 5
+
+
+# Bad files
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Twelve good images and some bad ones, by what is wrong with them."""
+    folder = _folder(tmp_path / "mixed", {f"{i:02}.png": _encoded(i) for i in range(12)})
+    bad = {
+        "cut.png": _encoded(0, array=_pixels(0, 90, 90))[:2000],
+        "empty.jpg": b"",
+        "text.bmp": b"text",
+        "x.gif": b"GIF89a",
+    }
+    _folder(folder, bad)
+    (folder / "gone.png").symlink_to("nowhere.png")
+    return folder, {*bad, "gone.png"}
+
+
+def test_a_broken_link_is_called_one(tmp_path):
+    folder = _folder(tmp_path / "a", {f"{i:02}.png": _encoded(i) for i in range(12)})
+    for name in ("gone.png", "class", "data.txt"):
+        (folder / name).symlink_to("nowhere")
+        with pytest.raises(InputError, match=f"{name}: broken symbolic link to nowhere"):
+            bype.load(folder)
+        (folder / name).unlink()
+    (folder / "loop.png").symlink_to("loop.png")
+    with pytest.raises(InputError, match=r"loop\.png: .*(symbolic link|cannot be read)"):
+        bype.load(folder)
+
+
+def test_all_bad_files_are_named_at_once(mixed):
+    folder, bad = mixed
+    with pytest.raises(InputError) as error:
+        bype.load(folder)
+    text = str(error.value)
+    assert f"{len(bad)} of {12 + len(bad)} image files cannot be used" in text
+    assert "--skip-bad leaves bad files out" in text
+    assert all(f"{name} (" in text for name in bad), text
+    assert "\n" not in text
+    for i in range(30):
+        (folder / f"more-{i:02}.jpg").write_bytes(b"text")
+    with pytest.raises(InputError, match=f"and {30 + len(bad) - 20} more; --skip-bad") as error:
+        bype.load(folder)
+    assert str(error.value).count(".jpg (") + str(error.value).count(".png (") <= 20
+
+
+def test_strays_next_to_classes_are_named_at_once(tmp_path):
+    folder = _folder(tmp_path / "a", CLASSES | {"a.png": _encoded(), "b.png": _encoded()})
+    with pytest.raises(InputError, match=r"2 of 22 image files cannot be used: a\.png \(.*\), b\.png \("):
+        bype.load(folder)
