@@ -64,8 +64,13 @@ def test_arrays_become_channel_first(shape, expected):
         (np.full((12, 4), np.nan), None, r"floats in \[0, 1\]"),
         (np.full((12, 4), 1.5), None, r"floats in \[0, 1\]"),
         (np.zeros((12, 4), np.int32), None, "uint8 or floats"),
-        (np.zeros((12, 4), np.uint8), np.zeros(11, int), "12 integer labels"),
-        (np.zeros((12, 4), np.uint8), np.zeros(12), "12 integer labels"),
+        (np.zeros((12, 4), np.uint8), np.zeros(11, int), "12 labels, whole numbers or text"),
+        (np.zeros((12, 4), np.uint8), np.full(12, 0.5), r"12 labels, whole numbers or text, got 0\.5 in row 0"),
+        (np.zeros((12, 4), np.uint8), np.full(12, np.nan), "whole numbers or text, got nan in row 0"),
+        (np.zeros((12, 4), np.uint8), np.eye(12), r"pass labels\.argmax\(1\)"),
+        (np.zeros((12, 4), np.uint8), ["a"] * 11 + [3], "all whole numbers or all text"),
+        (np.zeros((12, 4), np.uint8), np.array([None] * 12), "all whole numbers or all text, got 'None'"),
+        (np.zeros((12, 4), np.uint8), np.array([b"\xff"] * 12), "text in UTF-8"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(images, labels, message):

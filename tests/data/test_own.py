@@ -109,8 +109,8 @@ def test_a_npz_has_images_and_perhaps_labels(tmp_path):
     assert bype.load(tmp_path / "a.npz").checksum() == expected
     np.savez(tmp_path / "a.npz", images)
     assert bype.load(tmp_path / "a.npz").checksum() == bype.from_arrays(images).checksum()
-    np.savez(tmp_path / "a.npz", x=images, y=images)
-    with pytest.raises(InputError, match="one array beside 'labels', got x, y"):
+    np.savez(tmp_path / "a.npz", a=images, b=images)
+    with pytest.raises(InputError, match="one array beside 'labels', got a, b; use --images-key NAME"):
         bype.load(tmp_path / "a.npz")
 
 

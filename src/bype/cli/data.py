@@ -59,17 +59,24 @@ def data_fetch(
 def data_check(
     name: Annotated[str | None, typer.Argument(metavar="[SET]", help="A name or path [default: all found].")] = None,
     resize: Annotated[str | None, typer.Option("--resize", metavar="HxW", help="As for train.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="As for train.")] = False,
+    images_key: Annotated[str | None, typer.Option("--images-key", metavar="NAME", help="As for train.")] = None,
+    labels_key: Annotated[str | None, typer.Option("--labels-key", metavar="NAME", help="As for train.")] = None,
+    shape: Annotated[str | None, typer.Option("--shape", metavar="HxW", help="As for train.")] = None,
     data_dir: DataDir = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Read data sets as `train` would, verify the checksums of published files, and print a summary."""
     names = [n for n, known in catalog.PUBLISHED.items() if not known.files or catalog.find(n, data_dir)]
+    reading = {
+        "resize": resize, "skip_bad": skip_bad, "images_key": images_key, "labels_key": labels_key, "shape": shape
+    }  # fmt: skip
     rows: list[dict[str, Any]] = []
     damaged: list[InputError] = []
     for n in names if name is None else [name]:
         try:
-            found, compared = fetch.check(n, data_dir, resize=resize)
+            found, compared = fetch.check(n, data_dir, **reading)
         except InputError as e:  # the other sets are still checked
             damaged.append(e)
             continue
@@ -100,5 +107,6 @@ def _row(name: str, data: Dataset, compared: int) -> dict[str, Any]:
         "classes": 0 if labels is None else len(labels.unique()),
         "class_names": list(data.classes),
         "compared": compared,
+        "skipped": data.skipped,
         "sum": data.checksum(),
     }

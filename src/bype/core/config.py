@@ -23,6 +23,9 @@ MAX_INT = 2**31
 # Options by name, as keyword arguments or as JSON: their types differ.
 Options = dict[str, Any]
 
+#: The options that define how a data set is read.
+READING = ("resize", "skip_bad", "images_key", "labels_key", "shape")
+
 T = TypeVar("T")
 
 
@@ -63,6 +66,10 @@ class Config:
 
     set: str = option(cast(str, dataclasses.MISSING), "Name of a data set, or path to your own.")  # required
     resize: str | None = option(None, "Resize the images of a folder or zip to this size: pixels, or HxW.")
+    skip_bad: bool = option(False, "Leave out the bad files of a folder or zip instead of stopping.")
+    images_key: str | None = option(None, "Name of the array of images in a .npz [default: found by its name].")
+    labels_key: str | None = option(None, "Name of the array of labels in a .npz; '' reads no labels.")
+    shape: str | None = option(None, "Size HxW of the images in the rows of an array (n, d).")
     arch: str = model("vae", "Architecture of the networks.", choices=ARCHS)
     prior: str = model("bype", "Prior p(z).", choices=PRIORS)
     likelihood: str = model("mse", "Likelihood p(x|z).", choices=LIKELIHOODS)
@@ -104,9 +111,10 @@ class Config:
         for name in ("set", "data_dir"):
             if isinstance(value := getattr(self, name), Path):
                 object.__setattr__(self, name, str(value))
-        if self.resize is not None:
-            h, w = parse_size(self.resize)
-            object.__setattr__(self, "resize", f"{h}" if h == w else f"{h}x{w}")
+        for name in ("resize", "shape"):
+            if (value := getattr(self, name)) is not None:
+                h, w = parse_size(value, f"--{name}")
+                object.__setattr__(self, name, f"{h}" if h == w else f"{h}x{w}")
         for f in dataclasses.fields(self):
             _check(f, getattr(self, f.name))
 
@@ -115,6 +123,11 @@ class Config:
         """SET-ARCH-PRIOR[-STRATEGY]-sSEED, with SET as `dataset_stem` returns it."""
         parts = [dataset_stem(self.set), self.arch, self.prior, *([self.coreset] if self.prior == "bype" else [])]
         return "-".join([*parts, f"s{self.seed}"])
+
+    @property
+    def reading(self) -> Options:
+        """The options that define how the data set is read: keyword arguments of `bype.load`."""
+        return {name: getattr(self, name) for name in READING}
 
     def unused(self) -> list[str]:
         """The names of the options that the chosen networks, prior and strategy do not use."""
@@ -169,8 +182,12 @@ def dataset_stem(set_: str) -> str:
     return path.stem if path.suffix.lower() in (".npy", ".npz", ".zip") else path.name
 
 
-def parse_size(size: str | int | Sequence[int]) -> tuple[int, int]:
+def parse_size(size: str | int | Sequence[int], option: str = "--resize") -> tuple[int, int]:
     """Parses an image size, `64`, `48x64` or a pair of numbers, to height and width in pixels.
+
+    Args:
+        size: The size.
+        option: The option's name, for errors.
 
     Raises:
         InputError: If the format is another, or a side is not between 1 and 4096.
@@ -182,7 +199,7 @@ def parse_size(size: str | int | Sequence[int]) -> tuple[int, int]:
     match = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", text, re.ASCII)
     sides = [int(s) for s in match.groups(match[1])] if match else [0, 0]
     if not all(1 <= s <= 4096 for s in sides):
-        raise InputError(f"--resize: expected a number of pixels or HxW, each from 1 to 4096, got {size!r}")
+        raise InputError(f"{option}: expected a number of pixels or HxW, each from 1 to 4096, got {size!r}")
     return sides[0], sides[1]
 
 

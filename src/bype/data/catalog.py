@@ -1,7 +1,7 @@
 """Data sets by name or path: the published sets, and the user's own files."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from bype.core.config import parse_size
 from bype.core.errors import InputError
 from bype.core.files import expand_path
 from bype.data import published
-from bype.data.arrays import load_npy, load_npz
+from bype.data.arrays import load_npy, load_npz, npz_names
 from bype.data.image_files import load_image_file, load_image_files
 from bype.data.images import Dataset, scale
 
@@ -22,12 +22,12 @@ from bype.data.images import Dataset, scale
 class PublishedSet:
     """A published set: its reader, a summary, and its files."""
 
-    load: Callable[[Any], Dataset]
+    load: Callable[..., Dataset]
     summary: str
     files: tuple[str, ...] = ()  # one of these identifies the folder; none if the set is part of an installed package
 
 
-_IDX = ("train-images-idx3-ubyte.gz", "train-images-idx3-ubyte")
+_IDX = published.idx_names("train-images-idx3-ubyte")
 PUBLISHED = {
     "digits": PublishedSet(published.digits, "1,797 digits of 8x8, 17 levels, included in scikit-learn"),
     "mnist": PublishedSet(published.idx_set("mnist"), "70,000 digits of 28x28", _IDX),
@@ -40,6 +40,22 @@ PUBLISHED = {
     "celeba": PublishedSet(published.celeba, "aligned faces, 3x64x64; must be supplied by you", published.CELEBA_FILES),
 }
 
+#: The kinds of data sets that an option of `load` applies to, and what an error says of them.
+APPLIES_TO = {
+    "resize": ("images",),
+    "skip_bad": ("images", "celeba"),
+    "images_key": (".npz",),
+    "labels_key": (".npz",),
+    "shape": (".npy", ".npz"),
+}
+PURPOSE = {
+    "resize": "a folder or zip of images to resize",
+    "skip_bad": "a folder or zip of images",
+    "images_key": "a .npz",
+    "labels_key": "a .npz",
+    "shape": "a .npy or .npz with one row for each image",
+}
+
 
 def roots(data_dir: str | Path | None = None) -> list[Path]:
     """The folders searched for data sets, in order: `data_dir`, $BYPE_DATA, ~/.cache/bype."""
@@ -48,11 +64,20 @@ def roots(data_dir: str | Path | None = None) -> list[Path]:
 
 
 def find(name: str, data_dir: str | Path | None = None) -> Path | None:
-    """The first folder ROOT/NAME that contains the set, or None."""
+    """The first folder that contains the set, or None: ROOT/NAME, or where torchvision puts it below ROOT."""
     for root in roots(data_dir):
-        if any(next((root / name).glob(f), None) for f in PUBLISHED[name].files):
-            return root / name
+        for folder in _places(name, root):
+            if any(next(folder.glob(f), None) for f in PUBLISHED[name].files):
+                return folder
     return None
+
+
+def _places(name: str, root: Path) -> list[Path]:
+    places = [root / name]
+    if name in published.TORCHVISION:
+        own = published.TORCHVISION[name]
+        places += [root / name / "raw", root / own / "raw", root / name / own / "raw"]
+    return [*places, root] if name == "cifar10" else places
 
 
 def is_image_collection(name: str) -> bool:
@@ -87,8 +112,25 @@ def read_like(path: str | Path, data: Dataset, *, resize: int | str | Sequence[i
     return scale(torch.from_numpy(values.copy()), None if wide else 256).to(data.train.pixels.device)
 
 
+def applicable(name: str, reading: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the options of `load` that apply to a data set, such as another one than they were given for."""
+    kind, keys = _kind(name), ("images_key", "labels_key")
+    options = {option: value for option, value in reading.items() if kind in APPLIES_TO[option]}
+    if any(options.get(key) for key in keys):
+        names = npz_names(expand_path(name))
+        return {option: value for option, value in options.items() if option not in keys or not value or value in names}
+    return options
+
+
 def load(
-    name: str | Path, data_dir: str | Path | None = None, *, resize: int | str | Sequence[int] | None = None
+    name: str | Path,
+    data_dir: str | Path | None = None,
+    *,
+    resize: int | str | Sequence[int] | None = None,
+    skip_bad: bool = False,
+    images_key: str | None = None,
+    labels_key: str | None = None,
+    shape: int | str | Sequence[int] | None = None,
 ) -> Dataset:
     """Reads a published set by its name, or the user's own by its path.
 
@@ -97,42 +139,84 @@ def load(
             of images.
         data_dir: The folder searched first for a published set.
         resize: The size to resize the images of a folder or zip to: pixels of a side, `HxW`, or (h, w).
+        skip_bad: Leave out the bad files of a folder or zip, instead of raising an error that names them.
+        images_key: The name of the array of images in a `.npz`, where it is not unambiguous.
+        labels_key: The name of its array of labels; "" reads no labels.
+        shape: The size of the images in the rows of an array (n, d): `HxW` or (h, w), where d = c h w.
 
     Raises:
-        InputError: If the name is unknown, the set is not found, or one of its files is damaged.
+        InputError: If the name is unknown, the set is not found, one of its files is damaged, or an option does not
+            apply to it.
 
     >>> load("digits").shape
     (1, 8, 8)
     """
     text = str(name)
-    if resize is not None and not is_image_collection(text):
-        raise InputError(f"--resize: expected a folder or zip of images to resize, got {text}")
+    given = {"resize": resize, "skip_bad": skip_bad, "images_key": images_key, "labels_key": labels_key, "shape": shape}
+    reading = {option: value for option, value in given.items() if value not in (None, False)}
+    kind = _kind(text)
+    for option in reading:
+        if kind not in APPLIES_TO[option]:
+            flag = f"--{option.replace('_', '-')}"
+            raise InputError(f"{flag}: expected {PURPOSE[option]}, got {text}")
     known = PUBLISHED.get(text)
     if known is None:
-        return _load_own(text, resize)
+        return _load_own(text, reading)
     if not known.files:
         return known.load(None)
     folder = find(text, data_dir)
     if folder is None:
-        places = ", ".join(str(r / text) for r in roots(data_dir))
-        raise InputError(
-            f"data set {text}: {known.files[0]} not found in any of {places}; "
-            f"`bype data fetch {text}` {'downloads it' if text != 'celeba' else 'explains how to get it'}"
-        )
-    return known.load(folder)
+        raise InputError(_not_found(text, data_dir))
+    return known.load(folder, skip_bad=skip_bad) if skip_bad else known.load(folder)
 
 
-def _load_own(name: str, resize: int | str | Sequence[int] | None) -> Dataset:
+def _kind(name: str) -> str:
+    """The kind of data set that a name or path means: a published set's name, `images`, a suffix, or "" if unknown."""
+    if name in PUBLISHED:
+        return name
+    return "images" if is_image_collection(name) else expand_path(name).suffix.lower()
+
+
+def _not_found(name: str, data_dir: str | Path | None) -> str:
+    places = ", ".join(str(r / name) for r in roots(data_dir))
+    advice = f"`bype data fetch {name}` {'downloads it' if name != 'celeba' else 'explains how to get it'}"
+    for root in roots(data_dir) if name == "cifar10" else ():
+        for folder in (root / name, root):
+            for packed in published.CIFAR10_PICKLED:
+                if (folder / packed).exists():
+                    return f"data set {name}: {_PICKLED.format(folder / packed)}"
+    return f"data set {name}: {PUBLISHED[name].files[0]} not found in any of {places}; {advice}"
+
+
+#: The Python version of CIFAR-10.
+_PICKLED = (
+    "expected the binary version, got {}, the Python version, whose pickle files can run code and are never read; "
+    "`bype data fetch cifar10` downloads the binary version"
+)
+
+
+def _load_own(name: str, reading: Mapping[str, Any]) -> Dataset:
     path = expand_path(name)
     suffix = path.suffix.lower()
     try:
         there, is_folder = path.exists(), path.is_dir()
     except (OSError, ValueError) as e:  # the name is too long or contains a zero byte
         raise InputError(f"data set: expected a name or a path, got {name[:100]!r} ({e})") from None
+    sizes = {option: parse_size(reading[option], f"--{option}") for option in ("resize", "shape") if option in reading}
+    if there:
+        _refuse_published_files(path, name)
     if is_folder or (there and suffix == ".zip"):
-        return load_image_files(path, name, None if resize is None else parse_size(resize))
-    if there and suffix in (".npy", ".npz"):
-        return load_npy(path, name) if suffix == ".npy" else load_npz(path, name)
+        return load_image_files(path, name, sizes.get("resize"), skip_bad=reading.get("skip_bad", False))
+    if there and suffix == ".npy":
+        return load_npy(path, name, shape=sizes.get("shape"))
+    if there and suffix == ".npz":
+        return load_npz(
+            path,
+            name,
+            images_key=reading.get("images_key"),
+            labels_key=reading.get("labels_key"),
+            shape=sizes.get("shape"),
+        )
     if there:
         raise InputError(f"{name}: expected a .npy, a .npz, or a folder or .zip of images, got another file")
     if path.is_symlink():
@@ -140,3 +224,28 @@ def _load_own(name: str, resize: int | str | Sequence[int] | None) -> Dataset:
     if suffix in (".npy", ".npz", ".zip") or "/" in name or "\\" in name:
         raise InputError(f"{name}: no such file or folder")
     raise InputError(f"data set: expected one of {', '.join(PUBLISHED)}, or a path, got {name!r}")
+
+
+def _refuse_published_files(path: Path, name: str) -> None:
+    """Explains how to read a published set whose files or folder were given as a path."""
+    if any(part in published.CIFAR10_PICKLED for part in (path.name, path.parent.name)):
+        raise InputError(f"{name}: {_PICKLED.format(path.name)}")
+    if not path.is_dir():
+        if published.is_idx(path):
+            raise InputError(
+                f"{name}: expected a data set, got one IDX file of it; move the set's files to DIR/mnist or "
+                "DIR/fashion-mnist, and pass mnist or fashion-mnist with --data-dir DIR"
+            )
+        return
+    for folder in (path.absolute(), path.absolute() / "raw"):
+        if published.idx_path(folder, "train-images-idx3-ubyte") is None:
+            continue
+        advice = "move the files to DIR/mnist or DIR/fashion-mnist, and pass mnist or fashion-mnist with --data-dir DIR"
+        for set_ in published.TORCHVISION:
+            for root in list(folder.parents)[:3]:
+                if folder in _places(set_, root):
+                    advice = f"pass {set_} with --data-dir {root}"
+        raise InputError(f"{name}: expected a folder of images, got the IDX files of a published set; {advice}")
+    for packed in published.CIFAR10_PICKLED:
+        if (path / packed).exists():
+            raise InputError(f"{name}: {_PICKLED.format(packed)}")

@@ -17,7 +17,7 @@ from bype.core.errors import InputError, RunExistsError
 from bype.data.archives import opened
 from bype.data.catalog import PUBLISHED, find, load, roots
 from bype.data.images import Dataset
-from bype.data.published import CIFAR10_ARCHIVE, CIFAR10_FOLDER, celeba_files
+from bype.data.published import CIFAR10_ARCHIVE, CIFAR10_FOLDER, celeba_files, idx_path
 
 ATTEMPTS = 5  # consecutive attempts without new bytes, after which a download fails
 TIMEOUT = 30.0  # seconds without a byte
@@ -305,13 +305,13 @@ def file_sha256(path: Path) -> str:
     return total.hexdigest()
 
 
-def check(name: str, data_dir: str | Path | None = None, *, resize: str | None = None) -> tuple[Dataset, list[str]]:
+def check(name: str, data_dir: str | Path | None = None, **reading: Any) -> tuple[Dataset, list[str]]:
     """Reads a set, and verifies the SHA-256 of the files of a published one.
 
     Args:
         name: A published set's name, or a path as `load` takes it.
         data_dir: The folder searched first.
-        resize: As `load` takes it.
+        reading: Other options of `load`.
 
     Returns:
         The set, and the files that were verified.
@@ -321,7 +321,7 @@ def check(name: str, data_dir: str | Path | None = None, *, resize: str | None =
     """
     folder = find(name, data_dir) if name in FILES else None
     compared = [] if folder is None else _compare(name, folder)
-    return load(name, data_dir, resize=resize), compared
+    return load(name, data_dir, **reading), compared
 
 
 def _compare(name: str, folder: Path) -> list[str]:
@@ -331,9 +331,8 @@ def _compare(name: str, folder: Path) -> list[str]:
     else:
         wanted = {}
         for file in FILES[name]:
-            plain = folder / file.name.removesuffix(".gz")
-            packed = folder / file.name
-            wanted[packed if packed.exists() else plain] = file.sha256 if packed.exists() else file.content
+            path = idx_path(folder, file.name.removesuffix(".gz")) or folder / file.name
+            wanted[path] = file.content if path.suffix != ".gz" else file.sha256
     for path, expected in wanted.items():
         got = file_sha256(path)
         if got != expected:

@@ -23,6 +23,11 @@ CIFAR10_FOLDER, CIFAR10_ARCHIVE = "cifar-10-batches-bin", "cifar-10-binary.tar.g
 CIFAR10_TRAINING, CIFAR10_TEST = [f"data_batch_{i}.bin" for i in range(1, 6)], "test_batch.bin"
 CELEBA_LOOSE = tuple(f"*.{suffix}" for suffix in ("jpg", "JPG", "jpeg", "JPEG", "png", "PNG", "webp"))
 CELEBA_FILES = ("img_align_celeba.zip", "img_align_celeba", "*.zip", *CELEBA_LOOSE)
+#: The Python version of CIFAR-10, whose files are pickles: unpacked, and as archive.
+CIFAR10_PICKLED = ("cifar-10-batches-py", "cifar-10-python.tar.gz")
+#: The folders of torchvision's classes, which hold the IDX files in `raw`.
+TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
+IDX_MAGIC = b"\x00\x00\x08"  # of uint8
 DAMAGE = (EOFError, zlib.error, OSError)  # errors of reading a damaged file
 
 
@@ -115,20 +120,43 @@ def _read_exactly(stream: IO[bytes], size: int, where: str) -> bytes:
     return content
 
 
+def idx_names(stem: str) -> tuple[str, ...]:
+    """The names under which an IDX file is distributed: gzipped or not, with a hyphen or a dot before `idx`."""
+    dotted = stem.replace("-idx", ".idx")
+    return (f"{stem}.gz", stem, f"{dotted}.gz", dotted)
+
+
+def idx_path(folder: Path, stem: str) -> Path | None:
+    """The IDX file of this name in a folder, or in a folder of the file's own name; None if there is none."""
+    for name in idx_names(stem):
+        for path in (folder / name, folder / name / name):
+            if path.exists() and not path.is_dir():
+                return path
+    return None
+
+
+def is_idx(path: Path) -> bool:
+    """Whether a file is an IDX file of uint8, gzipped or not, by its name and its first bytes."""
+    if "idx" not in path.name or not path.is_file():
+        return False
+    with opened(path) as stream:
+        head = stream.read(4)
+    return head[:3] == IDX_MAGIC or path.suffix == ".gz"
+
+
 def read_idx(folder: Path, stem: str, shape: tuple[int, ...]) -> np.ndarray:
     """The array of an IDX file of uint8, gzipped or not, which must have the given shape.
 
     Raises:
         InputError: If the file is missing or damaged, or has another shape.
     """
-    header = b"\x00\x00\x08" + bytes([len(shape)]) + b"".join(n.to_bytes(4, "big") for n in shape)
+    header = IDX_MAGIC + bytes([len(shape)]) + b"".join(n.to_bytes(4, "big") for n in shape)
     size = len(header) + math.prod(shape)
-    packed, plain = folder / f"{stem}.gz", folder / stem
-    path = packed if packed.exists() else plain
-    if not path.exists():
+    path = idx_path(folder, stem)
+    if path is None:
         raise InputError(f"{folder}: neither {stem}.gz nor {stem} found")
     with opened(path) as stream:
-        if path == packed:
+        if path.suffix == ".gz":
             with gzip.GzipFile(fileobj=stream) as unpacked:
                 content = _read_exactly(unpacked, size, str(path))  # type: ignore[arg-type]
         else:

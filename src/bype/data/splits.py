@@ -1,45 +1,60 @@
 """Seeded splits of the user's own arrays."""
 
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bype.core.config import parse_size
 from bype.core.errors import InputError
+from bype.data.arraylike import as_array
 from bype.data.checks import as_float32, channel_first, check_labels, check_values, warn_of_likely_mistakes
 from bype.data.images import Dataset, Images
+
+log = logging.getLogger("bype")
 
 SPLIT_SEED = 0  # independent of the seed of a run, so that all runs have the same test set
 
 
-def from_arrays(images: object, labels: object = None, *, name: str = "arrays", levels: int = 256) -> Dataset:
-    """A data set from the user's own arrays or tensors, in a seeded 80/10/10 split.
+def from_arrays(
+    images: object,
+    labels: object = None,
+    *,
+    name: str = "arrays",
+    levels: int = 256,
+    shape: int | str | Sequence[int] | None = None,
+    channels_last: bool = False,
+) -> Dataset:
+    """A data set from the user's own arrays, tensors or data frames, in a seeded 80/10/10 split.
 
     Args:
         images: Shape (n, d), (n, h, w) or (n, c, h, w); uint8, or floats in [0, 1].
-        labels: Shape (n,), integers from 0 to 65,535, or None.
+        labels: Shape (n,) or (n, 1): whole numbers from 0 to 65,535, or text, which names the classes; or None.
         name: The name of the set.
         levels: The number of values a uint8 pixel can take.
+        shape: The size of the images in the rows of an array (n, d), `HxW` or (h, w), where d = c h w.
+        channels_last: The images are (n, h, w, c).
 
     Raises:
-        InputError: If a shape or dtype is not supported, there are fewer than 10 images, or a float is not in [0, 1].
+        InputError: If a shape or dtype is not supported, there are fewer than 10 images, or a float is not in [0, 1];
+            or if an array is masked or sparse.
+
+    >>> from_arrays([[0.0, 0.5, 0.5, 1.0]] * 10, ["cat", "dog"] * 5, shape="2x2").classes
+    ('cat', 'dog')
     """
-    pixels = channel_first(_as_array(images, f"{name}: images"), name)
+    size = None if shape is None else parse_size(shape, "shape")
+    values = as_array(images, f"{name}: images")
+    pixels = channel_first(values, name, shape=size, channels_last=channels_last)
     _, high = check_values(pixels, name, levels)
-    warn_of_likely_mistakes(pixels, high, levels, name)
-    targets = None if labels is None else check_labels(_as_array(labels, f"{name}: labels"), len(pixels), name)
-    return split(pixels, targets, name, levels)
-
-
-def _as_array(values: object, where: str) -> np.ndarray:
-    if isinstance(values, Tensor):
-        values = values.detach().cpu()
-    try:
-        return np.asarray(values)
-    except (ValueError, TypeError, RuntimeError, OverflowError) as e:  # ragged lists, dtypes that numpy lacks
-        raise InputError(f"{where}: expected an array, got {type(values).__name__} ({e})") from None
+    if not channels_last:
+        warn_of_likely_mistakes(pixels, high, levels, name)
+    if labels is None:
+        return split(pixels, None, name, levels)
+    targets, classes = check_labels(as_array(labels, f"{name}: labels"), len(pixels), name)
+    return split(pixels, targets, name, levels, classes=classes)
 
 
 def split(
@@ -79,14 +94,20 @@ def split(
     def take(start: int, stop: int | None) -> Images:
         rows = order[start:stop]
         targets = None if labels is None else torch.from_numpy(labels[rows.numpy()])
-        stored = None if pixels.dtype.kind == "f" else levels
         if shared is not None:
-            return Images(shared, targets, stored, rows, origin=rows)
-        taken = np.ascontiguousarray(pixels[rows.numpy()])
-        return Images(torch.from_numpy(as_float32(taken) if stored is None else taken), targets, stored, origin=rows)
+            return Images(shared, targets, None if pixels.dtype.kind == "f" else levels, rows, origin=rows)
+        return _images(pixels, rows, targets, levels)
 
     parts = {which: take(*b) for which, b in bounds.items()}
     return Dataset(name, **parts, files=tuple(files), classes=tuple(classes), skipped=skipped)
+
+
+def _images(pixels: np.ndarray, rows: Tensor, labels: Tensor | None, levels: int) -> Images:
+    """The images in these rows of an array, copied."""
+    taken = np.ascontiguousarray(pixels[rows.numpy()])
+    if pixels.dtype.kind == "f":
+        return Images(torch.from_numpy(as_float32(taken)), labels, None, origin=rows)
+    return Images(torch.from_numpy(taken), labels, levels, origin=rows)
 
 
 def from_file_arrays(
@@ -98,13 +119,93 @@ def from_file_arrays(
     files: Sequence[str] = (),
     classes: Sequence[str] = (),
     skipped: int = 0,
+    shape: tuple[int, int] | None = None,
 ) -> Dataset:
     """A data set from the arrays of a file, after checks; one with the same value in every pixel is rejected."""
-    pixels = channel_first(images, name)
-    targets = None if labels is None else check_labels(labels, len(pixels), name)
+    pixels = channel_first(images, name, shape=shape)
+    targets = None
+    if labels is not None:
+        targets, names = check_labels(labels, len(pixels), name)
+        classes = classes or names
     low, high = check_values(pixels, name, 256)
-    if low == high:
-        raise InputError(f"{name}: expected images that differ, got the value {low:g} in every pixel")
+    _check_not_constant(low, high, name)
     if not files:
         warn_of_likely_mistakes(pixels, high, 256, name)
     return split(pixels, targets, name, 256, mapped=mapped, files=files, classes=classes, skipped=skipped)
+
+
+def _check_not_constant(low: float, high: float, name: str) -> None:
+    if low == high:
+        raise InputError(f"{name}: expected images that differ, got the value {low:g} in every pixel")
+
+
+def from_split_arrays(
+    images: Mapping[str, np.ndarray],
+    labels: Mapping[str, np.ndarray],
+    name: str,
+    *,
+    shape: tuple[int, int] | None = None,
+) -> Dataset:
+    """A data set in the splits of a file; each that is missing is a seeded tenth of the training images.
+
+    Args:
+        images: The images of `train` and at least one of `validation` and `test`. Arrays (n, h, w, c) of 1, 3 or 4
+            channels are recognised by their shape.
+        labels: The labels of the same splits, or of none.
+        name: The name of the set.
+        shape: Height and width of the images in the rows of an array (n, d).
+    """
+    parts: dict[str, np.ndarray] = {}
+    low, high = np.inf, -np.inf
+    for which, values in images.items():
+        last = values.ndim == 4 and values.shape[-1] in (1, 3, 4) and values.shape[1] not in (1, 3, 4)
+        parts[which] = channel_first(values, f"{name}: {which}", shape=shape, channels_last=last)
+        least, greatest = check_values(parts[which], f"{name}: {which}", 256)
+        low, high = min(low, least), max(high, greatest)
+    _check_not_constant(low, high, name)
+    first = parts["train"]
+    for which, part in parts.items():
+        if part.shape[1:] != first.shape[1:] or (part.dtype.kind == "f") != (first.dtype.kind == "f"):
+            raise InputError(
+                f"{name}: expected images of one shape and kind, got {first.dtype} {first.shape} in train and "
+                f"{part.dtype} {part.shape} in {which}"
+            )
+    warn_of_likely_mistakes(first, high, 256, name)
+    targets, classes = _split_labels(parts, labels, name)
+    order = torch.randperm(len(first), generator=torch.Generator().manual_seed(SPLIT_SEED))
+    held, stop = len(first) // 10, len(first)
+    rows = {which: torch.arange(len(part)) for which, part in parts.items()}
+    for which in ("test", "validation"):
+        if which not in parts:
+            rows[which] = order[stop - held : stop]
+            stop -= held
+    if stop < len(first):
+        rows["train"] = order[:stop]
+
+    def take(which: str) -> Images:
+        source = which if which in parts else "train"
+        chosen = None if source not in targets else torch.from_numpy(targets[source])[rows[which]]
+        return _images(parts[source], rows[which], chosen, 256)
+
+    return Dataset(name, take("train"), take("validation"), take("test"), classes=classes)
+
+
+def _split_labels(
+    parts: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], name: str
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """The labels of each split as int64, and the names of the classes, which all splits share."""
+    if not labels:
+        return {}, ()
+    if missing := [which for which in parts if which not in labels]:
+        log.warning("%s: the labels are not read, since %s has none", name, missing[0])
+        return {}, ()
+    for which, part in parts.items():
+        if labels[which].shape not in ((len(part),), (len(part), 1)):
+            check_labels(labels[which], len(part), f"{name}: {which}")  # raises
+    kinds = {labels[which].dtype.kind in "OSTU" for which in parts}
+    if len(kinds) > 1:
+        raise InputError(f"{name}: expected labels that are numbers or text in all splits, got both")
+    sizes = np.cumsum([len(part) for part in parts.values()])
+    together = np.concatenate([labels[which].reshape(-1) for which in parts])
+    numbers, classes = check_labels(together, int(sizes[-1]), name)
+    return dict(zip(parts, np.split(numbers, sizes[:-1]), strict=True)), classes

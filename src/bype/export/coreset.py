@@ -58,9 +58,9 @@ def export_coreset(model: VAE, data: Dataset, out: Path) -> dict[str, object]:
     """Writes a pseudocoreset as points.npy, weights.csv and gallery.png.
 
     points.npy is float32 (M, c, h, w). weights.csv has one line per point, in order of decreasing weight: the row in
-    points.npy (`point`), w_m (`weight`), the mixing weight w_m/N (`share`), and the nearest training example: its class or
-    label (`nearest_label`), its row in the training set (`nearest_item`), its Euclidean distance (`distance`), and its file
-    or its row in the user's array (`source`).
+    points.npy (`point`), w_m (`weight`), the mixing weight w_m/N (`share`), and the nearest training example: its
+    label, or the name of its class if the set has names (`nearest_label`), its row in the training set
+    (`nearest_item`), its Euclidean distance (`distance`), and its file or its row in the user's array (`source`).
 
     Args:
         model: A model with a pseudocoreset prior.

@@ -8,7 +8,7 @@ import torch
 from bype.core.config import Config
 from bype.core.errors import InputError
 from bype.core.files import expand_path, resolve_path
-from bype.data.catalog import PUBLISHED, is_image_collection, load
+from bype.data.catalog import PUBLISHED, applicable, load
 from bype.data.images import Dataset
 from bype.runs.record import ConfigFile, lock_folder
 
@@ -31,8 +31,7 @@ class RunDataset:
         """
         config, record = self._file.config, self._file.record
         if name is not None and not self.is_own(name):
-            resize = config.resize if is_image_collection(str(name)) else None
-            return load(str(name), config.data_dir, resize=resize).to(device)
+            return load(str(name), config.data_dir, **applicable(str(name), config.reading)).to(device)
         path = record.get("set_path")
         place = path if isinstance(path, str) and os.path.exists(path) else config.set
         if isinstance(path, str) and not os.path.exists(expand_path(place)):
@@ -40,7 +39,7 @@ class RunDataset:
                 f"{path}: not found, {self._folder} was trained on it; if it has moved, "
                 f"`bype train NEW_PATH --out {self._folder} --resume` updates the location"
             )
-        data = load(place, config.data_dir, resize=config.resize)
+        data = load(place, config.data_dir, **config.reading)
         self._check(data, place)
         return replace(data, name=config.set).to(device)
 
@@ -70,7 +69,7 @@ class RunDataset:
             return None
         if name != own.set and (name in PUBLISHED or own.set in PUBLISHED):
             raise InputError(f"--resume {self._folder}: expected SET {own.set}, the run's own, got {name}")
-        self._check(load(name, root or own.data_dir, resize=own.resize), name)
+        self._check(load(name, root or own.data_dir, **own.reading), name)
         moved = record.copy()
         if root is not None:
             moved["options"] = record["options"] | {"data_dir": resolve_path(root)}

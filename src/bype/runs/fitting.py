@@ -89,7 +89,7 @@ def fit(
         _check_options(run, config)
         run.dataset.follow(config)
     device = resolve_device(config.device)
-    data = run.dataset.load(device) if existed else load(config.set, config.data_dir, resize=config.resize).to(device)
+    data = run.dataset.load(device) if existed else load(config.set, config.data_dir, **config.reading).to(device)
     model = model_from(config, data)
     trainer = trainer_from(config, model, data)
     with run.lock():
