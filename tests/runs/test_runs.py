@@ -453,7 +453,7 @@ def test_every_option_arrives(tmp_path, monkeypatch):
         "precision": "bf16", "deterministic": True, "seed": 6,
     }  # fmt: skip
     strategy_options = {"coreset_steps": 12, "coreset_lr": 0.03, "coreset_samples": 13, "coreset_z1": 14}
-    place = {"set": "digits", "resize": None, "data_dir": None, "device": "cpu"}
+    place = {"set": "digits", "data_dir": None, "device": "cpu", **Config("digits").reading}
     config = Config(**(place | model_options | trainer_options | strategy_options))
     assert {f.name for f in fields(Config)} == {*place, *model_options, *trainer_options, *strategy_options}
     defaults = Config("digits").to_dict()
