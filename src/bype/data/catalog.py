@@ -12,6 +12,7 @@ from torch import Tensor
 from bype.core.config import parse_size
 from bype.core.errors import InputError
 from bype.core.files import expand_path
+from bype.core.torch_state import fixed_torch_state
 from bype.data import published
 from bype.data.arrays import load_npy, load_npz
 from bype.data.image_files import load_image_file, load_image_files
@@ -85,6 +86,7 @@ def read_like(path: str | Path, data: Dataset, *, resize: int | str | Sequence[i
     return scale(torch.from_numpy(values.copy()), 256).to(data.train.pixels.device)
 
 
+@fixed_torch_state()
 def load(
     name: str | Path, data_dir: str | Path | None = None, *, resize: int | str | Sequence[int] | None = None
 ) -> Dataset:

@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from bype.core.errors import InputError
+from bype.core.torch_state import fixed_torch_state
 from bype.data.checks import as_float32, channel_first, check_labels, check_values, warn_of_likely_mistakes
 from bype.data.images import Dataset, Images
 
 SPLIT_SEED = 0  # independent of the seed of a run, so that all runs have the same test set
 
 
+@fixed_torch_state()
 def from_arrays(images: object, labels: object = None, *, name: str = "arrays", levels: int = 256) -> Dataset:
     """A data set from the user's own arrays or tensors, in a seeded 80/10/10 split.
 

@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from bype.core.errors import InputError
-from bype.core.precision import flush_denormals, product_precision
+from bype.core.precision import flush_denormals
 from bype.core.seeds import Stream
+from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Images
 from bype.models.objectives import iwae
 from bype.models.observing import model_inputs
@@ -40,8 +41,7 @@ class PartialScores(Protocol):
         """Writes recorded scores that are not written yet."""
 
 
-@torch.no_grad()
-@product_precision(tf32=False)
+@fixed_torch_state(grad=False)
 def log_likelihood(
     model: VAE,
     images: Images,

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from bype.core.errors import InputError
-from bype.core.precision import product_precision
 from bype.core.seeds import Stream
+from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Dataset, Images
 from bype.evaluation.divergences import prior_divergences
 from bype.evaluation.latents import active_units, latents
@@ -67,8 +67,7 @@ def likelihood_metrics(model: VAE, log_p: Tensor, data: Dataset, suffix: str = "
     return metrics
 
 
-@torch.no_grad()
-@product_precision(tf32=False)
+@fixed_torch_state(grad=False)
 def evaluate(
     model: VAE,
     data: Dataset,
@@ -128,8 +127,7 @@ def evaluate(
     return metrics
 
 
-@torch.no_grad()
-@product_precision(tf32=False)
+@fixed_torch_state(grad=False)
 def evaluate_under(
     model: VAE,
     data: Dataset,

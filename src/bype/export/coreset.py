@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bype.core.errors import InputError, RunExistsError
 from bype.core.files import write, write_text
+from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Dataset, Images
 from bype.models.vae import VAE
 from bype.viz import images as pictures
@@ -18,7 +19,7 @@ FILES = ("points.npy", "weights.csv", "gallery.png")
 COLUMNS = ("point", "weight", "share", "nearest_label", "nearest_item", "distance", "source")
 
 
-@torch.no_grad()
+@fixed_torch_state(grad=False)
 def nearest_items(points: Tensor, images: Images) -> tuple[Tensor, Tensor]:
     """The training example nearest to each point, by Euclidean distance over the pixels.
 

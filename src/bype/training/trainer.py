@@ -5,16 +5,17 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from numbers import Integral, Real
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from bype.core.config import MAX_INT, PRECISIONS
+from bype.core.config import PRECISIONS
 from bype.core.errors import InputError
-from bype.core.precision import deterministic_algorithms, flush_denormals, product_precision
+from bype.core.numbers import real, whole
+from bype.core.precision import deterministic_algorithms, flush_denormals
 from bype.core.seeds import Stream
+from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Dataset
 from bype.models.objectives import kl_by_level
 from bype.models.vae import VAE
@@ -83,19 +84,23 @@ class Trainer:
         except ValueError as e:
             raise InputError(f"{data.name}: {e}") from None
         _check_precision(precision, self.device)
-        _check_whole(1, epochs=epochs, patience=patience, batch_size=batch_size, coreset_interval=coreset_interval)
-        _check_whole(0, warmup=warmup, seed=seed)
-        _check_rate(lr)
-        self.epochs, self.warmup, self.patience, self.batch_size = epochs, warmup, patience, batch_size
-        self.coreset_interval, self.precision, self.deterministic, self.seed = (
-            coreset_interval, precision, deterministic, seed,
-        )  # fmt: skip
+        self.epochs, self.warmup = whole("epochs", epochs, 1), whole("warmup", warmup)
+        self.patience, self.batch_size = whole("patience", patience, 1), whole("batch_size", batch_size, 1)
+        self.coreset_interval, self.seed = whole("coreset_interval", coreset_interval, 1), whole("seed", seed)
+        self.precision, self.deterministic = precision, deterministic
+        lr = real("lr", lr, 0)
         self.strategy = resolve_strategy(model.prior, strategy)
         self.strategy.graph = graph
         self.optimizer = NormalizedAdam(parameter_groups(model), lr=lr)
-        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.generator = torch.Generator(self.device).manual_seed(self.seed)
         self.steps = LocalSteps(
-            model, data.train, self.optimizer, self.generator, batch_size=batch_size, precision=precision, graph=graph
+            model,
+            data.train,
+            self.optimizer,
+            self.generator,
+            batch_size=self.batch_size,
+            precision=precision,
+            graph=graph,
         )
         self.epoch = 0
         self.skipped_in_a_row = 0  # consecutive skipped steps at the end of the last epoch
@@ -127,7 +132,7 @@ class Trainer:
                 the validation loss, U or w is not finite.
         """
         same_bits = deterministic_algorithms() if self.deterministic else nullcontext()
-        with flush_denormals(), product_precision(tf32=False), same_bits:
+        with fixed_torch_state(grad=True), flush_denormals(), same_bits:
             return self._run_epoch()
 
     def _run_epoch(self) -> EpochInfo:
@@ -258,17 +263,6 @@ def _check_precision(precision: str, device: torch.device) -> None:
         raise InputError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
     if precision == "tf32" and device.type != "cuda":
         raise InputError(f"precision tf32: expected a CUDA device, got {device.type}")
-
-
-def _check_whole(low: int, **values: object) -> None:
-    for name, value in values.items():
-        if not isinstance(value, Integral) or isinstance(value, bool) or not low <= int(value) <= MAX_INT:
-            raise InputError(f"{name}: expected a whole number from {low} to 2^31, got {value!r}")
-
-
-def _check_rate(lr: object) -> None:
-    if not isinstance(lr, Real) or isinstance(lr, bool) or not 0 <= float(lr) < math.inf:
-        raise InputError(f"lr: expected a number of at least 0, got {lr!r}")
 
 
 def train(
