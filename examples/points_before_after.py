@@ -22,9 +22,9 @@ def main() -> None:
     parser.add_argument("out", metavar="OUT.png")
     options = parser.parse_args()
     runs = [Run(path) for path in options.runs]
-    data = runs[0].load_data()
-    rows = [model_from(runs[0].config(), data).prior.pseudo_inputs.detach()[:SHOWN]]
-    rows += [run.load_model(data).prior.pseudo_inputs.detach()[:SHOWN] for run in runs]
+    data = runs[0].dataset.load()
+    rows = [model_from(runs[0].config, data).prior.pseudo_inputs.detach()[:SHOWN]]
+    rows += [run.checkpoints.load_model(data).prior.pseudo_inputs.detach()[:SHOWN] for run in runs]
     pictures.save_png(pictures.grid(torch.cat(rows), SHOWN), Path(options.out))
 
 

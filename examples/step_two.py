@@ -44,10 +44,10 @@ def main() -> None:
     parser.add_argument("run", metavar="RUN")
     parser.add_argument("out", metavar="OUT", type=Path)
     options = parser.parse_args()
-    run, out = Run(options.run), options.out
+    out = options.out
     out.mkdir(parents=True, exist_ok=True)
-    data = run.load_data()
-    start = run.load_model(data)
+    loaded = Run.open(options.run).load("cpu")
+    data, start = loaded.data, loaded.model
     before = start.prior.pseudo_inputs.clone()
     strategies = [(f"paper, {steps} steps at {lr:g}", Algorithm2(steps, lr)) for steps, lr in SETTINGS]
     strategies += [("published, one pass", ReferenceCode())]

@@ -277,7 +277,7 @@ def check_a_run_saved_in_a_thread_resumes(device):
         with contextlib.suppress(_Stopped):
             bype.fit(config, part, on_epoch=stop)
         bype.fit(config, part, resume=True)
-        ours, theirs = ([line["val_loss"] for line in bype.Run(run).metrics()] for run in (part, whole))
+        ours, theirs = ([line["val_loss"] for line in bype.Run(run).metrics.read()] for run in (part, whole))
     worst = max(abs(a - b) / abs(b) for a, b in zip(ours, theirs, strict=True))
     assert worst < 1e-4, (ours, theirs)
     return {"worst": worst}

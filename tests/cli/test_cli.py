@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import processes
-from bype.cli.commands import COMMANDS, import_command
+from bype.cli.commands import COMMANDS, Stopped, import_command
 from bype.core.errors import InputError
 
 SMALL = ["--components", 20, "--exemplars", 30, "--latent-dim", 6, "--hidden-dim", 24, "--warmup", 2, "--device", "cpu"]
@@ -105,7 +105,7 @@ def test_module_and_lazy_names():
         (["train", "digits", "--components", "5000"], 2, "between 1 and the 1439 training items"),
         (["train", "digits", "--nonsense"], 2, "No such option: --nonsense"),
         (["nonsense"], 2, "No such command 'nonsense'"),
-        (["evaluate", "no/such/run"], 2, "expected a run folder with a config.json, got none"),
+        (["evaluate", "no/such/run"], 2, "not a run folder, it has no config.json"),
         (["evaluate", "RUN", "--k", "3,x"], 2, "--k: expected whole numbers"),
         (["evaluate", "RUN", "--k", "0"], 2, "k: expected numbers from 1 to"),
         (["evaluate", "RUN", "--split", "dev"], 2, "split: expected train, validation, test or all, got 'dev'"),
@@ -117,7 +117,7 @@ def test_module_and_lazy_names():
         (["sample", "RUN", "--out", "x.png", "--like", "1", "--plates"], 2, "got more"),
         (["sample", "STANDARD", "--out", "x.png", "--plates"], 2, "a prior made of points, but got StandardPrior"),
         (["sample", "STANDARD", "--out", "x.png", "--component", "0"], 2, "StandardPrior has none"),
-        (["sample", "RUN", "--out", "/proc/none/x.png"], 2, "expected to write it"),
+        (["sample", "RUN", "--out", "/proc/none/x.png"], 2, "cannot be written"),
         (["reconstruct", "RUN", "--out", "x.npz"], 2, "ends in .png"),
         (["interpolate", "RUN", "--out", "x.npz"], 2, "ends in .png"),
         (
@@ -255,8 +255,8 @@ def test_interpolation_goes_from_one_item_to_the_other(cli_json, trained, tmp_pa
     from bype.runs.run import Run
 
     run, out = Run(trained["bype"]), tmp_path / "x.png"
-    data = run.load_data()
-    model = run.load_model(data)
+    loaded = run.load("cpu")
+    data, model = loaded.data, loaded.model
     tile = 12 * 8 + 2
 
     def tiles(*options):
@@ -320,7 +320,7 @@ def test_many_samples_are_decoded_in_parts(trained, monkeypatch):
     from bype.runs.run import Run
 
     run = Run(trained["bype"])
-    model = run.load_model(run.load_data())
+    model = run.load("cpu").model
     whole = model.sample(50, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr("bype.models.vae.DECODED_AT_ONCE", 7)
     parts = model.sample(50, generator=torch.Generator().manual_seed(0))
@@ -362,11 +362,11 @@ def test_figures_are_shown_even_where_they_cannot_be_written(run_cli, trained, t
     shutil.copytree(trained["standard"], run)
     (run / "evaluation.json").write_text("{")
     code, out, err = run_cli("evaluate", run, "--samples", 2, "--items", 5)
-    assert (code, out, "evaluation.json: expected a JSON file" in err) == (2, "", True), "a damaged record, at once"
+    assert (code, out, "evaluation.json: cannot be read as JSON" in err) == (2, "", True), "a damaged record, at once"
     (run / "evaluation.json").unlink()
 
     def full(*args):
-        raise InputError("evaluation.json: expected to write it, got No space left on device")
+        raise InputError("evaluation.json: cannot be written (No space left on device)")
 
     monkeypatch.setattr("bype.runs.evaluations.write_json", full)
     code, out, err = run_cli("evaluate", run, "--samples", 2, "--items", 5)
@@ -385,7 +385,7 @@ def test_no_memory_is_one_line(run_cli, trained, monkeypatch, error):
     def build(*args, **options):
         raise error
 
-    monkeypatch.setattr("bype.runs.run.model_from", build)
+    monkeypatch.setattr("bype.runs.checkpoints.model_from", build)
     code, _, err = run_cli("evaluate", trained["bype"])
     assert (code, err.count("\n"), "not enough memory for this command: " in err) == (2, 1, True), err
 
@@ -394,7 +394,7 @@ def test_another_error_of_torch_is_not_taken_for_memory(run_cli, trained, monkey
     def build(*args, **options):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr("bype.runs.run.model_from", build)
+    monkeypatch.setattr("bype.runs.checkpoints.model_from", build)
     with pytest.raises(RuntimeError, match="shapes"):
         run_cli("evaluate", trained["bype"])
 
@@ -410,7 +410,7 @@ def test_a_demo_at_work_is_left_alone(run_cli, tmp_path):
     for held in (Run(tmp_path / "vamp").lock(), locked(tmp_path)):  # in training, and while it scores or draws
         with held:
             code, _, err = run_cli("demo", "--out", tmp_path)
-        assert (code, "in use by a" in err) == (4, True), err
+        assert (code, "in use by another process" in err) == (4, True), err
     assert all((tmp_path / prior / "config.json").exists() for prior in ("standard", "vamp"))
 
 
@@ -555,13 +555,21 @@ def test_a_set_that_is_damaged_keeps_no_other_from_being_checked(run_cli, tmp_pa
     assert "mnist" in err
 
 
-def test_stopped_before_an_epoch_was_saved_promises_nothing(monkeypatch, run_cli):
-    import bype.cli.entry
-    import bype.runs.saving
-    import bype.runs.scoring
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt, 130), (lambda: Stopped(143), 143)])
+def test_a_command_stopped_outside_an_epoch_promises_what_is_saved_and_no_more(
+    tmp_path, monkeypatch, run_cli, when, stop, code
+):
+    def stopped(*args, **options):
+        raise stop()
 
-    monkeypatch.setattr(bype.runs.saving, "_saved", False)
-    monkeypatch.setattr(bype.runs.scoring, "_kept", set())
-    assert bype.cli.entry._what_is_kept() == "stopped"
-    monkeypatch.setattr(bype.runs.saving, "_saved", True)
-    assert bype.cli.entry._what_is_kept() == "stopped; the last finished epoch is saved"
+    place = {"before": "bype.runs.fitting.load", "after": "bype.cli.train.print_json"}[when]
+    monkeypatch.setattr(place, stopped)
+    got, out, err = run_cli("train", "digits", *SMALL, "--epochs", 1, "--out", tmp_path / "run", "--json")
+    said = {"before": "bype: stopped", "after": "bype: stopped; the last finished epoch is saved"}[when]
+    assert (got, out, err.splitlines()[-1]) == (code, "", said)
+    monkeypatch.undo()
+    if when == "after":  # resumed, nothing is left to train: this process has saved nothing
+        monkeypatch.setattr(place, stopped)
+        got, _, err = run_cli("train", "digits", "--out", tmp_path / "run", "--resume", "--json")
+        assert (got, err.splitlines()[-1]) == (code, "bype: stopped")

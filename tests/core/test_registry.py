@@ -103,7 +103,7 @@ def test_a_strategy_from_outside_moves_the_points_every_k_epochs(cli_json, tmp_p
     run = tmp_path / "run"
     options = ("--coreset", "shake", "--coreset-interval", 1, "--coreset-lr", 0.25, "--components", 6)
     cli_json("train", "digits", *SMALL, *options, "--out", run)
-    lines = bype.Run(run).metrics() if callable(bype.Run(run).metrics) else bype.Run(run).metrics.read()
+    lines = bype.Run(run).metrics.read()
     assert [line["shaken"] for line in lines] == [1.0, 2.0]
     assert all(line["coreset_mean_distance"] > 0 for line in lines)
     unused = bype.Config("digits", coreset="shake").unused()

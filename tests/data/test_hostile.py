@@ -199,14 +199,14 @@ def _formats(folder, run):
     from bype.runs.run import Run
 
     def config(path):
-        Run(path.parent).config()
+        Run.open(path.parent)
 
     def checkpoint(path):
         read_tensors(path)
 
     def model(path):
-        model.data = getattr(model, "data", None) or Run(run).load_data()
-        Run(path.parent).load_model(model.data)
+        model.data = getattr(model, "data", None) or Run(run).dataset.load()
+        Run(path.parent).checkpoints.load_model(model.data)
 
     npz = io.BytesIO()
     np.savez(npz, images=pixels(12, 3, 3), labels=np.arange(12))

@@ -115,8 +115,8 @@ def test_a_cell_whose_epochs_are_not_all_recorded_is_refused(tmp_path, damage):
 def test_a_refit_of_that_name_that_is_another_is_refused(tmp_path):
     cell = Cell("trial", config(prior="standard", epochs=1), "short", samples=None, refit=True)
     run = campaign.fit(cell.config, tmp_path / "runs" / cell.id).run
-    data = run.load_data()
-    Evaluations(run).save_refit("all", bype.refit(run.load_model(data), data, points=10), method="points", seed=0)
+    loaded = run.load("cpu")
+    Evaluations(loaded).save_refit("all", bype.refit(loaded.model, loaded.data, points=10), method="points", seed=0)
     with pytest.raises(
         InputError, match=r"'all' to have the 1439 training examples as components, got \{.*'components': 10"
     ):
@@ -127,8 +127,8 @@ def test_a_cell_scored_in_full_says_what_every_fifth_item_gives(tmp_path):
     (cell,) = trial("standard", epochs=1)
     figures = campaign.run_cell(cell, tmp_path / "ledger", tmp_path / "runs")["figures"]
     run = Run(tmp_path / "runs" / cell.id)
-    data = run.load_data()
-    log_p = log_likelihood(run.load_model(data), data.test, 5).double()
+    loaded = run.load("cpu")
+    log_p = log_likelihood(loaded.model, loaded.data.test, 5).double()
     assert figures["nll_paper"] == pytest.approx(-log_p.mean().item())
     assert figures["nll_paper_fifth"] == pytest.approx(-log_p[::5].mean().item())
     assert (figures["nll_paper_every"], figures["nll_paper_items"]) == (1, 179)
@@ -198,7 +198,7 @@ def test_a_cell_that_cannot_be_run_keeps_no_other_from_it(tmp_path, monkeypatch,
     assert set(report.not_started) == {cells[2].id, elsewhere.id}
     said = capsys.readouterr().err
     assert f"{cells[1].id}  failed: epoch 1: expected a finite validation loss" in said
-    assert "expected a free run folder, got one in use" in said
+    assert f"{cells[2].id}: in use by another process" in said
     assert "cifar10: data set not found; skipping its cells" in said
     with pytest.raises(InputError, match=r"data set cifar10: .* not found"):
         campaign.run_cells([elsewhere], tmp_path / "ledger", tmp_path / "runs")
@@ -474,7 +474,7 @@ def test_a_ledger_that_cannot_be_written_is_refused_before_anything_is_trained(t
     folder.mkdir(mode=0o555)
     if os.access(folder, os.W_OK):
         folder = Path("/proc/self/ledger")  # where root cannot write either
-    with pytest.raises(InputError, match="expected to write it"):
+    with pytest.raises(InputError, match="cannot be written"):
         campaign.run_cells(trial("standard", epochs=1), folder, tmp_path / "r")
     assert not (tmp_path / "r").exists()
 

@@ -50,9 +50,8 @@ def main() -> None:
             folder.mkdir(parents=True)
             for name in ("config.json", "best.safetensors"):
                 (folder / name).write_bytes((Path(scratch) / prior / name).read_bytes())
-        run = Run(folder)
-        data = run.load_data()
-        (folder / "figures.json").write_text(json.dumps(figures(run.load_model(data), data), indent=1) + "\n")
+        loaded = Run.open(folder).load("cpu")
+        (folder / "figures.json").write_text(json.dumps(figures(loaded.model, loaded.data), indent=1) + "\n")
 
 
 if __name__ == "__main__":

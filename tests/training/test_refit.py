@@ -207,13 +207,14 @@ def test_metrics_of_a_refit_that_is_replaced_are_dropped(trained, tmp_path):
 
     shutil.copytree(trained["bype"], tmp_path / "run")
     run = Run(tmp_path / "run")
-    data, results = run.load_data(), Evaluations(run)
-    prior = refit(run.load_model(data), data, points=20)
+    loaded = run.load("cpu")
+    results = Evaluations(loaded)
+    prior = refit(loaded.model, loaded.data, points=20)
     results.save_refit("few", prior, method="points", seed=0)
-    results.add_figures({"split": "test", "seed": 0, "nll_nats": 1.0, "nll_nats@few": 2.0})
+    results.add({"split": "test", "seed": 0, "nll_nats": 1.0, "nll_nats@few": 2.0})
     (run.path / "refit-few.json").unlink()
     results.save_refit("few", prior, method="points", seed=0)
-    assert results.figures() == [{"split": "test", "seed": 0, "nll_nats": 1.0}]
+    assert results.read() == [{"split": "test", "seed": 0, "nll_nats": 1.0}]
 
 
 def test_coreset_as_files(cli_json, run_cli, trained, tmp_path):

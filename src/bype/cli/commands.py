@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from bype.core.version import __version__
@@ -57,6 +57,24 @@ def _deferred(name: str) -> type[TyperCommand]:
     return Deferred
 
 
+class Stopped(BaseException):
+    """SIGINT or SIGTERM has stopped a command, which exits with this code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class _Root(TyperGroup):
+    """All commands. A KeyboardInterrupt leaves them as `Stopped`: typer would drop it, and the notes on it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as e:
+            raise Stopped(130) from e
+
+
 def _version(show: bool) -> None:
     if show:
         print(f"bype {__version__}")
@@ -72,7 +90,8 @@ def _callback(
 
 
 def _make_app() -> typer.Typer:
-    root = typer.Typer(callback=_callback, help="Variational autoencoders whose prior is built from data.", **PLAIN)
+    summary = "Variational autoencoders whose prior is built from data."
+    root = typer.Typer(cls=_Root, callback=_callback, help=summary, **PLAIN)
     groups = {"": root, "data": typer.Typer(help="List, download and check data sets.")}
     for name, command in COMMANDS.items():
         group, _, own = name.rpartition(" ")

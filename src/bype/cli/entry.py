@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 import typer
 
-from bype.cli.commands import app
-from bype.core.errors import BypeError, first_line
+from bype.cli.commands import Stopped, app
+from bype.core.errors import BypeError, first_line, kept_notes
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     # The name of typer's usage error depends on its version; it is a base class of BadParameter in all of them.
     usage_error: type[Exception] = typer.BadParameter.__mro__[2]
     try:
-        # typer catches an interrupt and returns its code; commands return None.
+        # typer catches an interrupt before a command starts, and returns its code; commands return None.
         if app(args=sys.argv[1:] or ["--help"], prog_name="bype", standalone_mode=False) == 130:
             raise KeyboardInterrupt
         sys.stdout.flush()  # only this detects a broken pipe or a full disk
@@ -32,10 +32,10 @@ def main() -> None:
         _fail(str(e), e.exit_code)
     except usage_error as e:
         _fail(f"{_usage(e)} (see `bype {' '.join(_command(e))}--help`)", 2)
-    except (KeyboardInterrupt, typer.Abort):
-        _fail(_what_is_kept(), 130)
-    except _Stopped:
-        _fail(_what_is_kept(), 143)
+    except (KeyboardInterrupt, typer.Abort) as e:
+        _fail(_stopped(e), 130)
+    except Stopped as e:
+        _fail(_stopped(e), e.code)
     except MemoryError as e:
         _fail(f"not enough memory for this command: {str(e) or 'allocation failed'}", 2)
     except RuntimeError as e:  # torch has no error class for memory on a CPU
@@ -56,21 +56,13 @@ def _give_up_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class _Stopped(BaseException):
-    """SIGTERM."""
-
-
 def _stop(number: int, frame: types.FrameType | None) -> NoReturn:
-    raise _Stopped
+    raise Stopped(143)
 
 
-def _what_is_kept() -> str:
-    kept = {
-        "bype.runs.saving": "the last finished epoch is saved",
-        "bype.runs.scoring": "partial scores are saved; run the same command again to continue",
-    }
-    told = [text for name, text in kept.items() if name in sys.modules and sys.modules[name].saved()]
-    return "; ".join(["stopped", *told])
+def _stopped(error: BaseException) -> str:
+    """The last line of an interrupted command: what was saved is noted on the exception."""
+    return "; ".join(["stopped", *kept_notes(error)])
 
 
 def _usage(error: Any) -> str:

@@ -6,11 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from bype.cli.loading import load_run
 from bype.cli.options import Device, Json, RunPath, Seed, parse_int, print_json
 from bype.core import console
 from bype.core.config import MAX_INT
-from bype.core.errors import InputError
+from bype.core.errors import InputError, notes_kept
 from bype.evaluation import metrics
 from bype.runs.evaluations import Evaluations
 from bype.runs.run import Run
@@ -48,26 +47,30 @@ def evaluate(
     if ks is not None and with_ is not None:
         raise InputError("--k: cannot be combined with --with; the neighbours do not depend on the prior")
 
-    results = Evaluations(Run(run))
-    results.figures()  # a damaged record is rejected before the evaluation starts
-    place, own, model = load_run(run, device)
-    data = own if set_ is None or place.is_set(set_) else place.load_data(own.train.pixels.device, set_)
+    loaded = Run.open(run).load(device)
+    own, model, dataset = loaded.data, loaded.model, loaded.run.dataset
+    evaluations = Evaluations(loaded)
+    evaluations.read()  # a damaged record is rejected before the evaluation starts
+    data = own if set_ is None or dataset.is_own(set_) else dataset.load(own.train.pixels.device, set_)
     if with_ is None:
         score = partial(metrics.evaluate, ks=ks, trained_on=data is own)
     else:
-        score = partial(metrics.evaluate_under, prior=results.load_refit(with_, own), name=with_)
-    scoring = results.scoring(split, samples=samples, items=items, seed=seed, refit=with_) if data is own else None
+        score = partial(metrics.evaluate_under, prior=evaluations.refits.load(with_, own), name=with_)
+    scoring = None
+    if data is own:
+        scoring = evaluations.partial_scores(split, samples=samples, items=items, seed=seed, refit=with_)
     options: dict[str, Any] = {"split": split, "n_samples": samples, "n_items": items, "seed": seed, "scoring": scoring}
-    with console.items(str(run)) as progress:
-        values = score(model, data, **options, progress=progress)
-    what = {"set": data.name, "split": split, "seed": seed}
-    try:
-        _show(run, what, values, as_json=as_json)
-    finally:  # recorded even if printing fails, and printed even if recording fails
-        if data is own and not results.add_figures({**what, **values}):
-            console.report(f"{run}: kept the existing metrics, computed from more examples or samples")
-        if scoring is not None:
-            scoring.remove()
+    with notes_kept([] if scoring is None else [scoring]):
+        with console.items(str(run)) as progress:
+            values = score(model, data, **options, progress=progress)
+        what: dict[str, Any] = {"set": data.name, "split": split, "seed": seed}
+        try:
+            _show(run, what, values, as_json=as_json)
+        finally:  # recorded even if printing fails, and printed even if recording fails
+            if data is own and not evaluations.add({**what, **values}):
+                console.report(f"{run}: kept the existing metrics, computed from more examples or samples")
+            if scoring is not None:
+                scoring.remove()
 
 
 def _show(run: Path, what: dict[str, Any], values: dict[str, Any], *, as_json: bool) -> None:
@@ -96,13 +99,13 @@ def refit(
     if points != "all" and count is None:
         raise InputError(f"--points: expected all or a number, got {points!r:.60}")
 
-    results = Evaluations(Run(run))
-    results.check_refit_name(name)
-    _, data, model = load_run(run, device)
+    loaded = Run.open(run).load(device)
+    evaluations = Evaluations(loaded)
+    evaluations.refits.check_name(name)
     prior = refitting.refit(
-        model, data, points=count, em=em, seed=seed, report=lambda line: console.report(f"{name}: {line}")
+        loaded.model, loaded.data, points=count, em=em, seed=seed, report=lambda line: console.report(f"{name}: {line}")
     )
-    record = results.save_refit(name, prior, method="em" if em is not None else "points", seed=seed)
+    record = evaluations.save_refit(name, prior, method="em" if em is not None else "points", seed=seed)
     if as_json:
         print_json({"run": str(run), **record})
     else:

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from bype.cli.loading import load_run
 from bype.cli.options import Device, Json, RunPath, expand_user, print_json
 from bype.export.coreset import export_coreset
+from bype.runs.run import Run
 
 
 def coreset(
@@ -17,8 +17,8 @@ def coreset(
     as_json: Json = False,
 ) -> None:
     """Export a run's pseudocoreset as plain files: points.npy, weights.csv, gallery.png."""
-    _, data, model = load_run(run, device)
-    result = export_coreset(model, data, out)
+    loaded = Run.open(run).load(device)
+    result = export_coreset(loaded.model, loaded.data, out)
     if as_json:
         print_json(result)
     else:

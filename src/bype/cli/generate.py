@@ -7,7 +7,6 @@ import torch
 import typer
 from torch import Tensor
 
-from bype.cli.loading import load_run
 from bype.cli.options import Device, Json, PngOut, RunPath, Seed, expand_user, parse_int, print_written
 from bype.core.config import MAX_INT
 from bype.core.errors import InputError
@@ -16,6 +15,7 @@ from bype.data.images import Dataset
 from bype.export.samples import save_samples
 from bype.models import generation
 from bype.models.observing import model_inputs
+from bype.runs.run import Run
 from bype.viz import charts, images
 
 
@@ -49,7 +49,8 @@ def sample(
     if out.suffix not in (".png", ".npz"):
         raise InputError(f"--out: expected a name that ends in .png or .npz, got {out}")
 
-    place, data, model = load_run(run, device, with_)
+    loaded = Run.open(run).load(device, with_)
+    data, model = loaded.data, loaded.model
     generator = _generator(seed, data.train.pixels.device)
     if plates:
         try:
@@ -62,7 +63,7 @@ def sample(
             save_samples(out, plate.images.flatten(0, 1), plate.components.repeat_interleave(plate.images.shape[1]))
         count = plate.images.shape[:2].numel()
     else:
-        image = None if like is None else _image(like, data, place.config().resize)
+        image = None if like is None else _image(like, data, loaded.run.config.resize)
         try:
             drawn = model.sample(n or 64, component=component, like=image, generator=generator)
         except ValueError as e:
@@ -97,7 +98,8 @@ def reconstruct(
     as_json: Json = False,
 ) -> None:
     """Plot test images, each with its reconstruction below."""
-    _, data, model = load_run(run, device)
+    loaded = Run.open(run).load(device)
+    data, model = loaded.data, loaded.model
     x = torch.cat(list(model_inputs(model, data.test.first(n), seed=0)))
     images.save_png(images.pairs(x, model.reconstruct(x)), out)
     print_written(out, len(x), as_json)
@@ -120,7 +122,8 @@ def interpolate(
     as_json: Json = False,
 ) -> None:
     """Plot images along the straight line in z from one image to another (Figure 2)."""
-    _, data, model = load_run(run, device)
+    loaded = Run.open(run).load(device)
+    data, model = loaded.data, loaded.model
     where = data.test.pixels.device
     if points:
         components = getattr(model.prior(model.encoder), "n_components", 0)

@@ -4,13 +4,17 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bype.cli.options import Json, print_json
 from bype.core import console
 from bype.core.config import Config, flag_name
+from bype.core.errors import notes_kept
+
+if TYPE_CHECKING:
+    from bype.runs.fitting import TrainedRun
 
 
 def with_config(command: Callable[..., None]) -> Callable[..., None]:
@@ -67,12 +71,18 @@ def train(
     if resume and run.exists:
         # Options not given keep the run's values; `fit` rejects values that differ from them.
         given = {f.name for f in dataclasses.fields(Config) if _was_given(ctx, f.name)}
-        recorded = run.config()
+        recorded = run.config
         config = dataclasses.replace(recorded, **{name: getattr(config, name) for name in given})
-        if place := run.follow_data(config):
+        if place := run.dataset.follow(config):
             console.report(f"{path}: updated the location of its data to {place}")
-    with epochs(str(path), config.epochs) as show:
-        trained = fit(config, path, resume=resume, on_epoch=show)
+    kept: list[TrainedRun] = []  # noted on a signal after training
+    with notes_kept(kept):
+        with epochs(str(path), config.epochs) as show:
+            kept.append(fit(config, run, resume=resume, on_epoch=show))
+        _show(path, kept[0], as_json=as_json)
+
+
+def _show(path: Path, trained: "TrainedRun", *, as_json: bool) -> None:
     trainer = trained.trainer
     if trained.was_finished:
         console.report(f"{path}: already finished after {trainer.epoch} epochs")

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: each is written beside its place, flushed to disk, then moved."""
+"""Paths, locks, and atomic file writes: temporary file, fsync, rename."""
 
 import json
 import os
@@ -8,19 +8,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bype.core.errors import InputError, RunExistsError
+from bype.core.errors import InputError, RunExistsError, first_line
 
 
 def expand_path(name: str | Path) -> Path:
-    """A path, its `~` or `~user` as that home where there is one; `Path.expanduser` raises where there is none."""
+    """A path with `~` or `~user` expanded; unchanged if there is no such home, where `Path.expanduser` raises."""
     return Path(os.path.expanduser(name))
 
 
+def resolve_path(name: str | Path) -> str:
+    """A path as text, absolute, with `~` expanded and symbolic links followed."""
+    return str(expand_path(name).resolve())
+
+
 def write(path: Path, fill: Callable[[Path], None]) -> None:
-    """Lets `fill` write a temporary file in the same folder, flushes it and moves it to `path`.
+    """Lets `fill` write a temporary file in the same folder, flushes it to disk and renames it to `path`.
 
     Raises:
-        InputError: If the folder cannot be written or the disk is full; what was at `path` is then still there.
+        InputError: If the folder cannot be written or the disk is full; the file at `path`, if any, is then unchanged.
     """
     temporary = None
     try:
@@ -35,7 +40,7 @@ def write(path: Path, fill: Callable[[Path], None]) -> None:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as e:
-        raise InputError(f"{path}: expected to write it, got {e.strerror or e}") from None
+        raise InputError(f"{path}: cannot be written ({e.strerror or e})") from None
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -43,22 +48,22 @@ def write(path: Path, fill: Callable[[Path], None]) -> None:
 
 @contextmanager
 def locked(path: Path, busy: str | None = None) -> Iterator[None]:
-    """Holds a file, made if need be, or a folder for this process; the system lets go of it when the process ends.
+    """Locks a file, created if necessary, or a folder for this process; the lock is released when the process ends.
 
     Args:
         path: The file or folder.
-        busy: What to refuse with where another process holds it; None waits for it.
+        busy: The message of the error that is raised if another process holds the lock; None waits for the lock.
 
     Raises:
-        RunExistsError: If another process holds it, in the words of `busy`.
-        InputError: If it cannot be opened.
+        RunExistsError: If another process holds the lock.
+        InputError: If the file or folder cannot be opened.
     """
     import fcntl
 
     try:
         handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as e:
-        raise InputError(f"{path}: expected to write it, got {e.strerror}") from None
+        raise InputError(f"{path}: cannot be written ({e.strerror})") from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
@@ -70,19 +75,19 @@ def locked(path: Path, busy: str | None = None) -> Iterator[None]:
 
 
 def is_partial(path: Path) -> bool:
-    """Whether a file is one that `write` had not finished when its process was killed."""
+    """Whether this is a temporary file of `write`, left behind if its process was killed."""
     return path.name.startswith(".") and path.name.endswith(".part")
 
 
 def remove_partial(folder: Path) -> None:
-    """Removes what killed processes left unfinished; only for who holds the folder's lock."""
+    """Removes the temporary files of killed processes. The caller must hold the folder's lock."""
     for path in folder.iterdir():
         if is_partial(path):
             path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole."""
+    """Writes a text file atomically."""
 
     def fill(temporary: Path) -> None:
         temporary.write_text(text, encoding="utf-8")
@@ -90,8 +95,8 @@ def write_text(path: Path, text: str) -> None:
     write(path, fill)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file whole; a NaN or infinity is refused, for JSON has none."""
+def write_json(path: Path, value: object) -> None:
+    """Writes a JSON file atomically; NaN and infinity, which JSON lacks, raise a ValueError."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
@@ -99,19 +104,19 @@ def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object.
 
     Raises:
-        InputError: If the file is missing or holds no JSON object.
+        InputError: If the file cannot be read or its content is not a JSON object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as e:
-        raise InputError(f"{path}: expected a JSON file, got {_reason(e)}") from None
+        raise InputError(f"{path}: cannot be read as JSON ({_reason(e)})") from None
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected a JSON object, got {type(value).__name__}")
     return value
 
 
 def _reason(e: Exception) -> str:
-    return (e.strerror if isinstance(e, OSError) else None) or type(e).__name__ + f" ({e})"
+    return (e.strerror if isinstance(e, OSError) else None) or first_line(e)
 
 
 def _umask() -> int:

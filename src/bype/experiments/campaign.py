@@ -9,7 +9,7 @@ from typing import NamedTuple, ParamSpec
 
 from bype.core import console
 from bype.core.devices import device_model, versions
-from bype.core.errors import InputError, RunExistsError, TrainingError
+from bype.core.errors import InputError, RunExistsError, TrainingError, notes_kept
 from bype.core.files import locked, write_text
 from bype.data.catalog import PUBLISHED, find, load
 from bype.experiments import ledger
@@ -19,6 +19,7 @@ from bype.experiments.records import CellRecord, EpochMetrics, cell_record, sett
 from bype.experiments.scores import score, training_metrics
 from bype.runs.fitting import TrainedRun, fit
 from bype.runs.run import Run
+from bype.runs.scoring import PartialScores
 from bype.training.trackers.terminal import epochs
 
 P = ParamSpec("P")
@@ -194,26 +195,27 @@ def _run_cell(
 
     with epochs(cell.id, cell.config.epochs) as show:
         trained = fit(cell.config, runs_folder / cell.id, resume=True, on_epoch=within(show))
-    lines = _epoch_metrics(trained)
-    with console.items(cell.id) as show_items:
-        scored, kept = score(cell, trained, within(show_items), check)
-    metrics = training_metrics(lines) | scored
-    # Training may have been interrupted: the epochs' own times are summed.
-    training = sum(m["seconds"] + m["seconds_validation"] + m.get("seconds_coreset", 0.0) for m in lines)
-    record = cell_record(
-        cell.experiment,
-        cell.config,
-        cell.protocol,
-        epochs=lines,
-        metrics=metrics,
-        versions=versions(),
-        device=device_model(trained.data.train.pixels.device),
-        seconds=training + metrics["seconds_evaluation"],
-    )
-    ledger.write_cell(ledger_folder, record, cell.id)
-    for part in kept:
-        part.remove()
-    return record
+    parts: list[PartialScores] = []
+    with notes_kept(parts), notes_kept([trained]):
+        lines = _epoch_metrics(trained)
+        with console.items(cell.id) as show_items:
+            metrics = training_metrics(lines) | score(cell, trained, within(show_items), check, parts)
+        # Training may have been interrupted: the epochs' own times are summed.
+        training = sum(m["seconds"] + m["seconds_validation"] + m.get("seconds_coreset", 0.0) for m in lines)
+        record = cell_record(
+            cell.experiment,
+            cell.config,
+            cell.protocol,
+            epochs=lines,
+            metrics=metrics,
+            versions=versions(),
+            device=device_model(trained.data.train.pixels.device),
+            seconds=training + metrics["seconds_evaluation"],
+        )
+        ledger.write_cell(ledger_folder, record, cell.id)
+        for part in parts:
+            part.remove()
+        return record
 
 
 def _epoch_metrics(trained: TrainedRun) -> list[EpochMetrics]:
@@ -222,7 +224,7 @@ def _epoch_metrics(trained: TrainedRun) -> list[EpochMetrics]:
     Raises:
         InputError: If an epoch or one of the needed metrics is missing.
     """
-    lines, n_epochs = trained.run.metrics(), trained.trainer.epoch
+    lines, n_epochs = trained.run.metrics.read(), trained.trainer.epoch
     needed = ("val_loss", "seconds", "seconds_validation")
     complete = all(isinstance(line.get(key), int | float) for line in lines for key in needed)
     if [line["epoch"] for line in lines] != list(range(1, n_epochs + 1)) or not complete:

@@ -57,7 +57,7 @@ def _run_demo(out: Path, device: str) -> list[DemoRow]:
         with epochs(f"{prior:9}", EPOCHS) as show:
             trained = fit(config, out / prior, on_epoch=show)
         metrics = evaluate(trained.trainer.model, trained.data, n_samples=SAMPLES)
-        seconds = statistics.median(line["seconds"] for line in trained.run.metrics())
+        seconds = statistics.median(line["seconds"] for line in trained.run.metrics.read())
         rows.append(
             {
                 "prior": prior,
@@ -118,5 +118,5 @@ def draw(out: Path, runs: dict[str, TrainedRun]) -> None:
     pictures.save_png(charts.plates(plates(model, 16, generator=generator)), out / "plates.png")
     x = data.test.first(32).scaled()
     pictures.save_png(pictures.pairs(x, model.reconstruct(x)), out / "reconstructions.png")
-    metrics = {prior: trained.run.metrics() for prior, trained in runs.items()}
+    metrics = {prior: trained.run.metrics.read() for prior, trained in runs.items()}
     pictures.save_png(charts.curves(metrics, "nats"), out / "curves.png")

@@ -82,7 +82,7 @@ class Estimator:
             known = [d["figures"]["epochs"] for d in of_protocol]
             epochs = min(cell.config.epochs, statistics.median(known) if known else ASSUMED_EPOCHS)
         run = Run(self.runs_folder / cell.id)
-        epochs_left = 0 if run.finished else max(0.0, epochs - len(run.metrics()))
+        epochs_left = 0 if run.checkpoints.finished else max(0.0, epochs - len(run.metrics.read()))
         left = epochs_left * epoch + max(0.0, evaluation - seconds_spent(run.path))
         return Estimate(left, "ledger" if same else "measured")
 

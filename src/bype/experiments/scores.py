@@ -22,25 +22,25 @@ MANY_COMPONENTS = 10_000
 
 
 def score(
-    cell: Cell, trained: TrainedRun, progress: Progress, check: Callable[[str], None]
-) -> tuple[dict[str, float], list[PartialScores]]:
-    """The metrics of a cell's evaluation, and the partial scores to remove once they are recorded.
+    cell: Cell, trained: TrainedRun, progress: Progress, check: Callable[[str], None], parts: list[PartialScores]
+) -> dict[str, float]:
+    """The metrics of a cell's evaluation.
 
     Args:
         cell: The cell.
         trained: Its run, with the networks of the best epoch.
         progress: Called during scoring; an exception it raises ends the scoring, and the next call continues it.
         check: Called during the refit, with its progress messages.
+        parts: A list to which partial scores are added: they are to be removed once the metrics are recorded.
     """
     model, data, start = trained.trainer.model, trained.data, time.perf_counter()
     evaluations = Evaluations(trained.run)
-    parts: list[PartialScores] = []
     earlier = 0.0  # seconds of the refit in an earlier call
 
     def partial_scores(
         samples: int, items: int | None = None, every: int = 1, refit: str | None = None
     ) -> PartialScores:
-        parts.append(evaluations.scoring("test", samples=samples, items=items, every=every, refit=refit))
+        parts.append(evaluations.partial_scores("test", samples=samples, items=items, every=every, refit=refit))
         return parts[-1]
 
     part = partial_scores(SHORT_SAMPLES, SHORT_ITEMS)
@@ -69,14 +69,14 @@ def score(
             part = partial_scores(samples, refit="all")
             metrics |= evaluate_under(model, data, prior, "all", n_samples=samples, scoring=part, progress=progress)
     metrics["seconds_evaluation"] = time.perf_counter() - start + earlier + sum(part.earlier for part in parts)
-    return metrics, parts
+    return metrics
 
 
 def _refit_at_all(
     evaluations: Evaluations, model: VAE, data: Dataset, check: Callable[[str], None]
 ) -> tuple[FittedMixture, float]:
     """The run's refit to all training examples, and the seconds that an earlier call spent on it."""
-    if (record := evaluations.refit_record("all")) is not None:
+    if (record := evaluations.refits.record("all")) is not None:
         made = {key: record.get(key) for key in ("method", "components", "seed")}
         if made != {"method": "points", "components": len(data.train), "seed": 0}:
             raise InputError(
@@ -84,7 +84,7 @@ def _refit_at_all(
                 f"components, got {made}; remove it"
             )
         seconds = record.get("seconds")
-        return evaluations.load_refit("all", data), seconds if isinstance(seconds, float) else 0.0
+        return evaluations.refits.load("all", data), seconds if isinstance(seconds, float) else 0.0
     start = time.perf_counter()
     prior = refit(model, data, report=check)
     evaluations.save_refit("all", prior, method="points", seed=0, seconds=time.perf_counter() - start)

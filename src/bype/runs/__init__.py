@@ -1,12 +1,13 @@
-"""Run folders: training into one, and what is recorded in one."""
+"""Run folders: training into one, loading its model, and recording evaluations and refits."""
 
 from bype.runs.evaluations import Evaluations
 from bype.runs.fitting import TrainedRun, fit
-from bype.runs.run import Run
+from bype.runs.run import LoadedRun, Run
 from bype.runs.scoring import PartialScores
 
 __all__ = [
     "Evaluations",
+    "LoadedRun",
     "PartialScores",
     "Run",
     "TrainedRun",

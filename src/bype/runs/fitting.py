@@ -1,4 +1,4 @@
-"""Training into a run folder, each epoch saved as it ends."""
+"""Training into a run folder; each epoch is saved as it ends."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -6,14 +6,14 @@ from pathlib import Path
 
 from bype.core.config import Config, flag_name
 from bype.core.devices import resolve_device
-from bype.core.errors import InputError, RunExistsError
-from bype.core.files import remove_partial
+from bype.core.errors import InputError, RunExistsError, notes_kept
+from bype.core.files import is_partial, remove_partial
 from bype.core.names import STRATEGIES
 from bype.data.catalog import load
 from bype.data.images import Dataset
 from bype.models.build import model_from
 from bype.models.vae import VAE
-from bype.runs.run import Run
+from bype.runs.run import Run, create_run
 from bype.runs.saving import SAVES_IN_THREAD, Writer
 from bype.training.epoch import EpochInfo
 from bype.training.trainer import Trainer
@@ -26,15 +26,18 @@ def trainer_from(config: Config, model: VAE, data: Dataset) -> Trainer:
 
 
 class TrainedRun:
-    """What `fit` returns: the run, its data, the model at its best epoch, and whether anything was left to train."""
+    """Returned by `fit`: the run, its data, the trainer with the best epoch's model, whether it was finished before.
 
-    def __init__(self, run: Run, data: Dataset, trainer: Trainer, *, was_finished: bool) -> None:
-        self.run, self.data, self.trainer, self.was_finished = run, data, trainer, was_finished
+    `kept` is for a note on a later interrupt (`errors.notes_kept`); None if no epoch was left to train.
+    """
+
+    def __init__(self, run: Run, data: Dataset, trainer: Trainer, *, was_finished: bool, kept: str | None) -> None:
+        self.run, self.data, self.trainer, self.was_finished, self.kept = run, data, trainer, was_finished, kept
 
 
 def _check_options(run: Run, config: Config) -> None:
-    """Refuses options that are not the run's own; those that it does not use, or that say where, may differ."""
-    own = run.config()
+    """Checks that the options are the run's own, but for those that it does not use and those that name a place."""
+    own = run.config
     free = {"device", "data_dir", "set", *own.unused()}
     for f in fields(Config):
         recorded, given = getattr(own, f.name), getattr(config, f.name)
@@ -43,56 +46,69 @@ def _check_options(run: Run, config: Config) -> None:
             raise InputError(f"--resume {run.path}: expected {own_value}, the run's own, got {given}")
 
 
+def _check_empty(folder: Path) -> None:
+    """Checks that a folder is empty apart from leftovers of a run that was killed before it wrote its config."""
+    try:
+        others = [p for p in folder.iterdir() if p.name != "lock" and not is_partial(p)]
+    except OSError as e:
+        raise InputError(f"{folder}: cannot be read as a folder ({e.strerror})") from None
+    if others:
+        raise RunExistsError(f"{folder}: contains files that are not of a run; choose an empty or a new folder")
+
+
 def fit(
     config: Config,
-    path: str | Path,
+    path: str | Path | Run,
     *,
     resume: bool = False,
     on_epoch: Callable[[EpochInfo, Trainer], None] | None = None,
 ) -> TrainedRun:
-    """Trains into a run folder, saving each epoch as it ends; on a GPU while the next one is computed.
+    """Trains into a run folder and saves each epoch as it ends; on a GPU while the next one is computed.
+
+    If training is interrupted after epochs were saved, the exception has a note that says so (`errors.kept_notes`).
 
     Args:
-        config: The options; with `resume` they must be those of the run, but for `device`, those that the run does not
-            use, and `data_dir` and the path of a set, which may say that the same data lie elsewhere now.
+        config: The options. With `resume` they must be those of the run, except for `device`, options that the run does
+            not use, and `data_dir` and the path of a data set, which may be a new location of the same data.
         path: The run folder.
-        resume: Go on from the folder's last checkpoint, if it has one.
-        on_epoch: Called after each epoch; when this function ends, in whatever way, that epoch is saved.
+        resume: Continue from the folder's last checkpoint, if it has one.
+        on_epoch: Called after each epoch; however this function ends, that epoch is saved.
 
     Raises:
-        RunExistsError: If the folder holds a run and `resume` is not set, or another process holds it.
-        InputError: If an option or the data is not usable, or an option is not the run's own.
+        RunExistsError: If the folder contains a run and `resume` is not set, or another process holds its lock.
+        InputError: If an option or the data cannot be used, or an option is not the run's own.
         TrainingError: If values stop being finite.
     """
-    run = Run(path)
+    run = path if isinstance(path, Run) else Run(path)
     existed = run.exists
     if existed and not resume:
         raise RunExistsError(f"{run.path}: already contains a run; use --resume to continue it, or another --out")
-    if run.path.exists() and not existed and not run.is_blank():
-        raise RunExistsError(f"{run.path}: expected an empty or new folder, got one with files that are no run")
+    if run.path.exists() and not existed:
+        _check_empty(run.path)
     if existed:
         _check_options(run, config)
-        run.follow_data(config)
+        run.dataset.follow(config)
     device = resolve_device(config.device)
-    data = run.load_data(device) if existed else load(config.set, config.data_dir, resize=config.resize).to(device)
+    data = run.dataset.load(device) if existed else load(config.set, config.data_dir, resize=config.resize).to(device)
     model = model_from(config, data)
     trainer = trainer_from(config, model, data)
     with run.lock():
         if run.exists and not existed:
-            raise RunExistsError(f"{run.path}: expected no run there, got one that another process has just made")
+            raise RunExistsError(f"{run.path}: another process has just created a run there")
         remove_partial(run.path)
         if not existed:
-            run.create(config, data, "nats" if model.decoder.likelihood.normalised else "paper")
-        if run.has_checkpoint:
-            run.restore(trainer)
-            run.cut_metrics(trainer.epoch)
+            create_run(run, config, data, "nats" if model.decoder.likelihood.normalised else "paper")
+        if run.checkpoints.exists:
+            run.checkpoints.restore(trainer)
+            run.metrics.cut(trainer.epoch)
         elif existed:
-            run.cut_metrics(0)
+            run.metrics.cut(0)
         was_finished = trainer.finished
-        with Writer(run, in_thread=device.type in SAVES_IN_THREAD) as writer:
+        writer = Writer(run, in_thread=device.type in SAVES_IN_THREAD)
+        with notes_kept([writer]), writer:
             for info in trainer:
                 writer.write(info, trainer.snapshot())
                 if on_epoch is not None:
                     on_epoch(info, trainer)
-    trainer.load_best()
-    return TrainedRun(run, data, trainer, was_finished=was_finished)
+            trainer.load_best()
+    return TrainedRun(run, data, trainer, was_finished=was_finished, kept=writer.kept)

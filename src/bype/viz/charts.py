@@ -1,7 +1,7 @@
 """Charts: plates of Figure 1, loss curves, differences from the paper."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -30,7 +30,7 @@ def plates(samples: Plates) -> Image.Image:
     return _figure_image(figure)
 
 
-def curves(metrics: Mapping[str, Sequence[Mapping[str, float]]], unit: str) -> Image.Image:
+def curves(metrics: Mapping[str, Sequence[Mapping[str, Any]]], unit: str) -> Image.Image:
     """Validation loss, training reconstruction and training KL term by epoch, one line per run.
 
     Args:

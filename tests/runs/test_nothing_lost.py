@@ -20,6 +20,7 @@ from bype.core.config import Config
 from bype.core.errors import InputError
 from bype.core.files import is_partial
 from bype.core.tensors import read_tensors
+from bype.runs.checkpoints import Checkpoints
 from bype.runs.fitting import fit
 from bype.runs.run import Run
 from bype.runs.saving import Writer as _Writer
@@ -41,7 +42,7 @@ def images(tmp_path_factory):
 
 def contents(folder):
     """All that must be equal: checkpoints to the byte, metrics but for times."""
-    lines = [{k: v for k, v in line.items() if not k.startswith("seconds")} for line in Run(folder).metrics()]
+    lines = [{k: v for k, v in line.items() if not k.startswith("seconds")} for line in Run(folder).metrics.read()]
     files = {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix == ".safetensors" or p.name == "last.json"}
     return files | {"metrics": lines}
 
@@ -61,21 +62,21 @@ def test_stopped_after_every_epoch_it_ends_bit_equal(tmp_path, images, prior, co
     for epoch in range(1, 6):
         with pytest.raises(_Stop):
             fit(config, tmp_path / "cut", resume=True, on_epoch=_stop)
-        assert len(Run(tmp_path / "cut").metrics()) == epoch
+        assert len(Run(tmp_path / "cut").metrics.read()) == epoch
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
 
 def _save_in_a_thread(monkeypatch):
     """As beside a GPU: epochs are written in a thread, and here later than the next epoch began."""
     monkeypatch.setattr("bype.runs.fitting.SAVES_IN_THREAD", ("cpu",))
-    save = Run.save
+    save = Checkpoints.save
 
-    def late(run, epoch):
+    def late(checkpoints, epoch):
         assert threading.current_thread() is not threading.main_thread()
         time.sleep(0.05)
-        save(run, epoch)
+        save(checkpoints, epoch)
 
-    monkeypatch.setattr(Run, "save", late)
+    monkeypatch.setattr(Checkpoints, "save", late)
 
 
 @pytest.mark.parametrize(("prior", "coreset"), [("vamp", "none"), ("bype", "paper"), ("bype", "elbo")])
@@ -87,7 +88,7 @@ def test_saved_in_a_thread_the_files_are_the_same(tmp_path, images, monkeypatch,
     for epoch in range(1, 6):
         with pytest.raises(_Stop):
             fit(config, tmp_path / "cut", resume=True, on_epoch=_stop)
-        assert len(Run(tmp_path / "cut").metrics()) == epoch, "what was under way is written before fit ends"
+        assert len(Run(tmp_path / "cut").metrics.read()) == epoch, "what was under way is written before fit ends"
     assert contents(tmp_path / "thread") == contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
 
@@ -104,26 +105,26 @@ def test_a_signal_while_the_thread_is_waited_for_loses_no_epoch(tmp_path, images
     monkeypatch.setattr(_Writer, "_wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit(Config(str(images), epochs=9, **OPTIONS), tmp_path / "run")
-    assert Run(tmp_path / "run").metrics()[-1]["epoch"] == _epoch(tmp_path / "run") == 3
+    assert Run(tmp_path / "run").metrics.read()[-1]["epoch"] == _epoch(tmp_path / "run") == 3
 
 
 def test_what_goes_wrong_in_the_thread_ends_the_run(tmp_path, images, monkeypatch):
     config, seen = Config(str(images), epochs=9, **OPTIONS), []
     fit(config, tmp_path / "whole")
     _save_in_a_thread(monkeypatch)
-    save = Run.save
+    save = Checkpoints.save
 
-    def full(run, epoch):
+    def full(checkpoints, epoch):
         if epoch.counters["epoch"] == 3:
-            raise InputError("last.safetensors: expected to write it, got No space left on device")
-        save(run, epoch)
+            raise InputError("last.safetensors: cannot be written (No space left on device)")
+        save(checkpoints, epoch)
 
-    monkeypatch.setattr(Run, "save", full)
+    monkeypatch.setattr(Checkpoints, "save", full)
     with pytest.raises(InputError, match="No space left"):
         fit(config, tmp_path / "run", on_epoch=lambda info, trainer: seen.append(info.epoch))
     assert seen == [1, 2, 3], "it ends when the next epoch is to be saved"
-    assert Run(tmp_path / "run").metrics()[-1]["epoch"] == 3
-    monkeypatch.setattr(Run, "save", save)
+    assert Run(tmp_path / "run").metrics.read()[-1]["epoch"] == 3
+    monkeypatch.setattr(Checkpoints, "save", save)
     fit(config, tmp_path / "run", resume=True)
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
 
@@ -144,7 +145,7 @@ def test_a_run_records_what_it_depends_on(tmp_path, images):
     assert record["versions"].keys() >= {"bype", "python", "torch", "numpy"}
     assert record["versions"]["torch"] == torch.__version__
     assert "thread" in record["device"]
-    assert record["data_sum"] == Run(tmp_path / "run").load_data().checksum()
+    assert record["data_sum"] == Run(tmp_path / "run").dataset.load().checksum()
     assert record["set_path"] == str(images.resolve())
     assert record["options"]["seed"] == 0
 
@@ -292,7 +293,7 @@ def test_a_hundred_kills_lose_nothing(tmp_path, images, fork, start):
 def test_a_signal_ends_a_run_that_goes_on_bit_equal(tmp_path, images, start, number, code):
     run, epochs = tmp_path / "run", 10_000
     process = start(_train, *_args(images, run, epochs))
-    _wait(lambda: len(Run(run).metrics()) >= 3)
+    _wait(lambda: len(Run(run).metrics.read()) >= 3)
     os.kill(process.pid, number)
     process.join(30)
     assert process.exitcode == code
@@ -323,7 +324,7 @@ def test_a_full_disk_ends_a_run_that_goes_on_bit_equal(tmp_path, images, start):
     process.join(30)
     (line,) = (tmp_path / "log").read_text().splitlines()
     assert process.exitcode == 2, line
-    assert line.startswith(f"bype: {run}/last.safetensors: expected to write it, got File too large"), line
+    assert line.startswith(f"bype: {run}/last.safetensors: cannot be written (File too large)"), line
     after = contents(run)
     assert after["last.safetensors"] == before["last.safetensors"]
     assert not any(is_partial(p) for p in run.iterdir())
@@ -349,7 +350,7 @@ def test_a_folder_that_cannot_be_written_is_refused_and_left_as_it_is(images, tm
             process.join(30)
             line = (tmp_path / "log").read_text().splitlines()[-1]
             assert process.exitcode == 2, line
-            assert line == f"bype: {out}/lock: expected to write it, got Permission denied"
+            assert line == f"bype: {out}/lock: cannot be written (Permission denied)"
         assert contents(folder / "run") == before
     finally:
         (folder / "run").chmod(0o755)
@@ -359,16 +360,16 @@ def test_a_folder_that_cannot_be_written_is_refused_and_left_as_it_is(images, tm
 def test_a_second_process_is_refused_and_a_dead_one_s_lock_taken_over(tmp_path, images, start, run_cli):
     run = tmp_path / "run"
     process = start(_train, *_args(images, run, 10_000))
-    _wait(lambda: len(Run(run).metrics()) >= 1)
+    _wait(lambda: len(Run(run).metrics.read()) >= 1)
     code, _, err = run_cli("train", *_args(images, run, 10_000))
-    assert (code, "in use by a process" in err) == (4, True), err
+    assert (code, "in use by another process" in err) == (4, True), err
     assert process.is_alive()
     process.kill()
     process.join()
     epoch = _epoch(run)
     assert (run / "lock").exists()
     with pytest.raises(_Stop):
-        fit(Run(run).config(), run, resume=True, on_epoch=_stop)
+        fit(Run(run).config, run, resume=True, on_epoch=_stop)
     assert _epoch(run) == epoch + 1
 
 
@@ -384,9 +385,9 @@ def test_a_run_made_by_another_process_meanwhile_is_not_gone_on_with(tmp_path, i
         return plain(self)
 
     monkeypatch.setattr(Run, "lock", late)
-    with pytest.raises(RunExistsError, match="another process has just made"):
+    with pytest.raises(RunExistsError, match="another process has just created"):
         fit(config, tmp_path / "run")
-    assert Run(tmp_path / "run").config().seed == 5
+    assert Run(tmp_path / "run").config.seed == 5
 
 
 def test_killed_before_its_config_was_whole_a_run_starts_anew(tmp_path, images):
@@ -401,12 +402,12 @@ def test_killed_before_its_config_was_whole_a_run_starts_anew(tmp_path, images):
 def test_metrics_that_are_torn_or_strange_are_cut_there(tmp_path):
     for torn in (b'{"epoch": 2, "lo', b"\xff\xfe\n", b"[1]\n", b"[" * 10_000, b'{"val_loss": 1}\n'):
         (tmp_path / "metrics.jsonl").write_bytes(b'{"epoch": 1}\n' + torn)
-        assert Run(tmp_path).metrics() == [{"epoch": 1}]
+        assert Run(tmp_path).metrics.read() == [{"epoch": 1}]
 
 
 # Golden runs
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.mark.parametrize("prior", ["standard", "vamp", "exemplar", "bype"])
@@ -417,8 +418,8 @@ def test_golden_runs_load_and_give_their_figures(prior):
     finally:
         sys.path.remove(str(GOLDEN))
     run = Run(GOLDEN / prior)
-    data = run.load_data()
-    got = figures(run.load_model(data), data)
+    loaded = run.load("cpu")
+    got = figures(loaded.model, loaded.data)
     stored = json.loads((run.path / "figures.json").read_text())
     assert got.keys() == stored.keys()
     for name, values in stored.items():
@@ -438,8 +439,8 @@ def test_a_config_with_a_strange_value_is_refused_by_name(tmp_path, key, value, 
     record["options"][key] = value
     (tmp_path / "config.json").write_text(json.dumps(record))
     with pytest.raises(InputError, match=message):
-        Run(tmp_path).config()
+        Run.open(tmp_path)
     del record["options"]["resize"]
     record["options"].pop("colour", None)
     (tmp_path / "config.json").write_text(json.dumps(record))
-    assert Run(tmp_path).config().resize is None, "a config of before the option was there"
+    assert Run(tmp_path).config.resize is None, "a config of before the option was there"

@@ -9,6 +9,7 @@ import torch
 import bype
 import bype.evaluation
 from bype.core.devices import versions
+from bype.core.errors import kept_notes, notes_kept
 from bype.core.tensors import read_tensors, write_tensors
 from bype.evaluation.likelihood import log_likelihood
 from bype.evaluation.metrics import evaluate, evaluate_under
@@ -153,16 +154,31 @@ def test_the_time_of_all_pieces_is_added_up(tiny, tmp_path, monkeypatch):
     assert part.earlier == 10.0
 
 
-def test_what_this_process_kept_is_known_until_it_is_removed(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(bype.runs.scoring, "_kept", set())
+def test_what_was_kept_is_noted_on_the_exception_until_it_is_removed(tiny, tmp_path):
+    model, text = model_for(tiny), "partial scores are saved; run the same command again to continue"
     (tmp_path / "file").write_text("")
-    log_likelihood(model_for(tiny), tiny.test, 5, scoring=PartialScores(tmp_path / "file" / "part", {}))
-    assert not bype.runs.scoring.saved(), "it could not be written"
-    part = PartialScores(tmp_path / "part", {})
-    log_likelihood(model_for(tiny), tiny.test, 5, scoring=part)
-    assert bype.runs.scoring.saved()
-    part.remove()
-    assert not bype.runs.scoring.saved()
+
+    @notes_kept(parts := [])
+    def stopped(remove=False):
+        log_likelihood(model, tiny.test, 5, scoring=parts[0])
+        if remove:
+            parts[0].remove()
+        raise Stopped
+
+    def notes(part, **options):
+        parts[:] = [part]
+        with pytest.raises(Stopped) as error:
+            stopped(**options)
+        return kept_notes(error.value)
+
+    assert notes(PartialScores(tmp_path / "file" / "part", {})) == [], "it could not be written"
+    assert notes(PartialScores(tmp_path / "part", {})) == [text], "nothing is under way any more, and it is kept"
+    assert notes(PartialScores(tmp_path / "part", {})) == [], "this process has written none of it"
+    (tmp_path / "part").unlink()
+    assert notes(PartialScores(tmp_path / "part", {}), remove=True) == []
+    with pytest.raises(Stopped) as error, notes_kept([part := PartialScores(tmp_path / "part", {})]):
+        log_likelihood(model, tiny.test, 5, scoring=part, progress=stop_after(4))
+    assert kept_notes(error.value) == [text]
 
 
 @pytest.fixture
@@ -173,23 +189,23 @@ def run(trained, tmp_path):
 
 def test_a_run_s_scorings_have_a_file_each(run):
     given = [{}, {"items": 9}, {"every": 5}, {"seed": 1}, {"samples": 6}, {"split": "validation"}]
-    paths = {bype.Evaluations(run).scoring(**({"split": "test", "samples": 5} | what)).path for what in given}
+    paths = {bype.Evaluations(run).partial_scores(**({"split": "test", "samples": 5} | what)).path for what in given}
     assert len(paths) == len(given)
 
 
 @pytest.mark.parametrize("change", ["networks", "versions", "every", "refit", None])
 def test_a_run_s_scoring_is_of_its_networks_versions_items_and_refit(run, batches, monkeypatch, change):
     """Kept under one name, it is gone on with if nothing has changed, and begun anew if anything has."""
-    data = run.load_data()
-    model, results = run.load_model(data), bype.Evaluations(run)
+    data = run.dataset.load()
+    model, results = run.checkpoints.load_model(data), bype.Evaluations(run)
     results.save_refit("q", bype.refit(model, data, points=20), method="points", seed=0)
 
     def score(every=1):
         results = bype.Evaluations(run)
-        part = results.scoring("test", samples=30, refit="q", every=every)
+        part = results.partial_scores("test", samples=30, refit="q", every=every)
         part.path = run.path / "scoring-one.safetensors"
         batches.clear()
-        prior = results.load_refit("q", data)(model.encoder)
+        prior = results.refits.load("q", data)(model.encoder)
         log_likelihood(model, data.test.first(8), 30, prior=prior, scoring=part)
         return sum(batches)
 
@@ -211,24 +227,24 @@ def test_a_run_s_scoring_is_of_its_networks_versions_items_and_refit(run, batche
 
 def test_a_shorter_look_leaves_a_longer_scoring_be(cli_json, run):
     results = bype.Evaluations(run)
-    data = run.load_data()
-    part = results.scoring("test", samples=30)
+    data = run.dataset.load()
+    part = results.partial_scores("test", samples=30)
     with pytest.raises(Stopped):
-        log_likelihood(run.load_model(data), data.test, 30, scoring=part, progress=stop_after(12))
+        log_likelihood(run.checkpoints.load_model(data), data.test, 30, scoring=part, progress=stop_after(12))
     before = part.path.read_bytes()
     cli_json("evaluate", run.path, "--samples", 30, "--items", 5)
     assert part.path.read_bytes() == before
 
 
 def test_parts_of_earlier_networks_are_removed(run):
-    results, data = bype.Evaluations(run), run.load_data()
+    results, data = bype.Evaluations(run), run.dataset.load()
     own, stale = (
-        results.scoring("test", samples=3),
+        results.partial_scores("test", samples=3),
         PartialScores(run.path / "scoring-old.safetensors", {"networks": {}}),
     )
     for part in (own, stale):
-        log_likelihood(run.load_model(data), data.test.first(4), 3, scoring=part)
-    results.add_figures({"split": "test", "seed": 0})
+        log_likelihood(run.checkpoints.load_model(data), data.test.first(4), 3, scoring=part)
+    results.add({"split": "test", "seed": 0})
     assert own.path.exists()
     assert not stale.path.exists()
 
@@ -245,7 +261,6 @@ def test_evaluate_hands_it_on(tiny, tmp_path, batches):
 
 
 def test_an_interrupted_command_goes_on_and_leaves_nothing(cli_json, run_cli, trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("bype.runs.scoring._kept", set())
     run, expected = tmp_path / "run", tmp_path / "expected"
     for folder in (run, expected):
         shutil.copytree(trained["bype"], folder)

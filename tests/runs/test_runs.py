@@ -39,7 +39,7 @@ def checkpoint_bytes(folder):
 
 
 def metrics_without_times(run):
-    return [{k: v for k, v in line.items() if not k.startswith("seconds")} for line in run.metrics()]
+    return [{k: v for k, v in line.items() if not k.startswith("seconds")} for line in run.metrics.read()]
 
 
 def test_a_run_folder_holds_what_the_contract_says(trained):
@@ -54,8 +54,8 @@ def test_a_run_folder_holds_what_the_contract_says(trained):
     assert record["unused"] == [
         "coreset_interval", "coreset_steps", "coreset_lr", "coreset_samples", "coreset_z1", "exemplars", "retrieve",
     ]  # fmt: skip
-    assert Config.from_dict(record["options"], "here") == run.config()
-    lines = run.metrics()
+    assert Config.from_dict(record["options"], "here") == run.config
+    lines = run.metrics.read()
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     wanted = {"epoch", "beta", "loss", "reconstruction", "kl", "val_loss", "best", "seconds", "skipped_steps"}
     assert all(wanted <= line.keys() for line in lines)
@@ -88,8 +88,8 @@ def test_lines_beyond_the_checkpoint_are_run_again(tmp_path, trained):
     run = Run(tmp_path / "run")
     with (run.path / "metrics.jsonl").open("a") as f:
         f.write('{"epoch": 4, "val_loss": 1.0}\n{"epoch": 5, "val_')
-    fit(run.config(), run.path, resume=True)
-    assert [line["epoch"] for line in run.metrics()] == [1, 2, 3]
+    fit(run.config, run.path, resume=True)
+    assert [line["epoch"] for line in run.metrics.read()] == [1, 2, 3]
 
 
 def test_a_finished_run_is_left_alone(tmp_path, trained):
@@ -102,7 +102,7 @@ def test_an_existing_run_is_refused_without_resume(trained, tmp_path):
     with pytest.raises(RunExistsError, match="--resume"):
         fit(config(), trained["bype"])
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(RunExistsError, match="no run"):
+    with pytest.raises(RunExistsError, match="not of a run"):
         fit(config(), tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
@@ -143,7 +143,7 @@ def test_a_signal_ends_a_run_that_can_go_on(tmp_path, start, number, code, whole
     process = _of_python(command, tmp_path) if whole else start(processes.command, *command)
     try:
         deadline = time.monotonic() + 120
-        while len(Run(tmp_path / "run").metrics()) < 3 and time.monotonic() < deadline:
+        while len(Run(tmp_path / "run").metrics.read()) < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
         os.kill(process.pid, number)
         if whole:
@@ -162,12 +162,12 @@ def test_a_signal_ends_a_run_that_can_go_on(tmp_path, start, number, code, whole
 def test_a_model_loads_as_it_was_scored(trained):
     for folder in trained.values():
         run = Run(folder)
-        data = run.load_data()
-        model = run.load_model(data)
+        data = run.dataset.load()
+        model = run.checkpoints.load_model(data)
         from bype.core.seeds import Stream
         from bype.training.validation import validation_bound
 
-        best = min(line["val_loss"] for line in run.metrics())
+        best = min(line["val_loss"] for line in run.metrics.read())
         assert -validation_bound(model, data.validation, Stream.VALIDATION) == best
 
 
@@ -181,8 +181,8 @@ def test_a_model_loads_as_it_was_scored(trained):
         (lambda r: r["options"].update(epochs=True), "'epochs' to be int"),
         (lambda r: r["options"].update(prior="gauss"), "expected one of standard, vamp"),
         (lambda r: r["options"].update(lr=-1.0), "--lr: expected above 0"),
-        (lambda r: r.pop("data_sum"), "'options' and 'data_sum'"),
-        (lambda r: r.update(data_sum="0" * 64), "other values"),
+        (lambda r: r.pop("data_sum"), r"'options' \(an object\) and 'data_sum' \(a string\) are required"),
+        (lambda r: r.update(data_sum="0" * 64), "digits: the values differ from the data that"),
     ],
 )
 def test_a_config_that_is_not_ours_is_refused_by_name(tmp_path, trained, change, message):
@@ -190,7 +190,7 @@ def test_a_config_that_is_not_ours_is_refused_by_name(tmp_path, trained, change,
     change(record)
     (tmp_path / "config.json").write_text(json.dumps(record))
     with pytest.raises(InputError, match=message):
-        Run(tmp_path).load_data()
+        Run(tmp_path).dataset.load()
 
 
 def test_damaged_checkpoints_are_refused(tmp_path):
@@ -365,31 +365,33 @@ def test_two_at_once_lose_no_figures(tmp_path):
     results = Evaluations(run)
 
     def add(seed):
-        results.add_figures({"split": "test", "seed": seed, "nll_nats": 1.0})
+        results.add({"split": "test", "seed": seed, "nll_nats": 1.0})
 
     threads = [threading.Thread(target=add, args=(seed,)) for seed in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [e["seed"] for e in results.figures()] == sorted(range(12), key=str)
+    assert [e["seed"] for e in results.read()] == sorted(range(12), key=str)
 
 
 def test_what_was_made_for_earlier_networks_is_not_recorded(tmp_path):
     run = Run(tmp_path / "run")
     data = fit(config(epochs=1), run.path).data
     results = Evaluations(run)
-    prior = bype.refit(run.load_model(data), data, points=20)
+    prior = bype.refit(run.checkpoints.load_model(data), data, points=20)
     record = json.loads((run.path / "config.json").read_text())
     record["options"]["epochs"] = 3
     (run.path / "config.json").write_text(json.dumps(record))
     fit(config(epochs=3), run.path, resume=True)
-    assert run.networks()["epoch"] > 1
-    with pytest.raises(InputError, match="expected the networks of epoch 1, which this was made for, got later ones"):
+    assert run.checkpoints.networks()["epoch"] > 1
+    with pytest.raises(
+        InputError, match=r"expected the networks of epoch 1, which were loaded, got those of epoch [23]"
+    ):
         results.save_refit("all", prior, method="points", seed=0)
     with pytest.raises(InputError, match="nothing is recorded"):
-        results.add_figures({"split": "test", "seed": 0})
-    assert not Evaluations(run).has_refit("all")
+        results.add({"split": "test", "seed": 0})
+    assert not Evaluations(run).refits.record("all")
 
 
 def test_a_set_is_the_run_s_own_by_its_place_not_its_name(tmp_path, monkeypatch):
@@ -401,16 +403,18 @@ def test_a_set_is_the_run_s_own_by_its_place_not_its_name(tmp_path, monkeypatch)
     fit(Config("set.npy", **(SMALL | {"n_components": 5, "epochs": 1})), "run")
     monkeypatch.chdir(tmp_path / "b")
     run = Run("../a/run")
-    assert not run.is_set("set.npy")
-    assert run.is_set("../a/set.npy")
-    assert run.load_data(name="set.npy").checksum() == bype.load("set.npy").checksum() != run.load_data().checksum()
+    assert not run.dataset.is_own("set.npy")
+    assert run.dataset.is_own("../a/set.npy")
+    assert (
+        run.dataset.load(name="set.npy").checksum() == bype.load("set.npy").checksum() != run.dataset.load().checksum()
+    )
     config = Config("set.npy", **(SMALL | {"n_components": 5, "epochs": 1}))
-    with pytest.raises(InputError, match=r"set\.npy: expected the data that .* was trained on, got other values"):
+    with pytest.raises(InputError, match=r"set\.npy: the values differ from the data that .* was trained on"):
         fit(config, run.path, resume=True)
-    assert run.is_set("../a/set.npy"), "left as it was"
+    assert Run(run.path).dataset.is_own("../a/set.npy"), "left as it was"
     (tmp_path / "a" / "set.npy").rename(tmp_path / "set.npy")
     assert fit(replace(config, set="../set.npy"), run.path, resume=True).was_finished
-    assert run.is_set("../set.npy")
+    assert Run(run.path).dataset.is_own("../set.npy")
 
 
 def test_train_tells_each_epoch_and_leaves_the_best_when_it_is_stopped(tiny):
@@ -481,8 +485,8 @@ def test_fit_ends_with_the_best_epoch_s_model(tmp_path, monkeypatch):
     losses = iter([2.0, 1.0, 3.0, 4.0])
     monkeypatch.setattr(bype.training.trainer.Trainer, "validate", lambda self: next(losses))
     done = fit(config("standard", epochs=4), tmp_path / "run")
-    best = done.run.load_model(done.data).state_dict()
-    assert done.run.networks()["epoch"] == 2
+    best = done.run.checkpoints.load_model(done.data).state_dict()
+    assert done.run.checkpoints.networks()["epoch"] == 2
     assert all(torch.equal(value, best[name]) for name, value in done.trainer.model.state_dict().items())
     last = read_tensors(tmp_path / "run" / "last.safetensors")[0]
     assert not all(torch.equal(value, last[f"model.{name}"]) for name, value in best.items())
@@ -507,7 +511,7 @@ def test_figures_of_more_samples_are_not_replaced_by_those_of_fewer(tmp_path):
 
     def add(samples, items, suffix=""):
         scored = {f"nll_nats{suffix}": float(samples), f"samples{suffix}": samples, f"items{suffix}": items}
-        return results.add_figures(what | scored)
+        return results.add(what | scored)
 
     assert add(100, 20)
     assert not add(2, 20)
@@ -516,34 +520,37 @@ def test_figures_of_more_samples_are_not_replaced_by_those_of_fewer(tmp_path):
     assert not add(2, 20, "@all")
     assert add(100, 20)
     assert not add(10**6, 19), "many samples of fewer items are fewer items"
-    (entry,) = results.figures()
+    (entry,) = results.read()
     assert (entry["nll_nats"], entry["nll_nats@all"], entry["items"]) == (100.0, 50.0, 20)
     assert add(200, 20)
-    assert results.figures()[0]["nll_nats"] == 200.0
+    assert results.read()[0]["nll_nats"] == 200.0
     # What is new beside figures that stay is added.
-    assert results.add_figures(what | {"samples": 300, "items": 20, "knn": {"3": 90.0, "5": 91.0}})
-    assert not results.add_figures(what | {"samples": 2, "items": 2, "nll_nats": 9.0, "more": 1.0, "knn": {"1": 89.0}})
-    (entry,) = results.figures()
+    assert results.add(what | {"samples": 300, "items": 20, "knn": {"3": 90.0, "5": 91.0}})
+    assert not results.add(what | {"samples": 2, "items": 2, "nll_nats": 9.0, "more": 1.0, "knn": {"1": 89.0}})
+    (entry,) = results.read()
     assert (entry["samples"], entry["nll_nats"], entry["more"]) == (300, 200.0, 1.0)
     assert entry["knn"] == {"1": 89.0, "3": 90.0, "5": 91.0}
+    results.add(what | {"samples": 300, "items": 20, "knn": {3: 92.0}})  # as `evaluate` returns it
+    assert (run.path / "evaluation.json").read_text().count('"3"') == 1, "no key stands there twice"
+    assert results.read()[0]["knn"] == {"1": 89.0, "3": 92.0, "5": 91.0}
 
 
 def test_a_figure_under_a_refit_that_is_another_by_now_is_not_recorded(tmp_path):
     run = Run(tmp_path / "run")
     data = fit(config(epochs=1), run.path).data
-    model, results = run.load_model(data), Evaluations(run)
+    model, results = run.checkpoints.load_model(data), Evaluations(run)
     results.save_refit("q", bype.refit(model, data, points=20), method="points", seed=0)
-    results.load_refit("q", data)
+    results.refits.load("q", data)
     figures = {"split": "test", "seed": 0, "nll_nats@q": 1.0}
-    assert results.add_figures(figures)
+    assert results.add(figures)
     (run.path / "refit-q.json").unlink()
     results.save_refit("q", bype.refit(model, data, points=21), method="points", seed=0)
-    with pytest.raises(InputError, match="expected the refit that this was scored under, got another by now"):
-        results.add_figures(figures)
+    with pytest.raises(InputError, match=r"refit-q\.safetensors: replaced after it was loaded; nothing is recorded"):
+        results.add(figures)
     (run.path / "refit-q.safetensors").unlink()
-    with pytest.raises(InputError, match="got another by now; nothing is recorded"):
-        results.add_figures(figures)
-    assert results.figures() == [{"split": "test", "seed": 0}]
+    with pytest.raises(InputError, match="replaced after it was loaded; nothing is recorded"):
+        results.add(figures)
+    assert results.read() == [{"split": "test", "seed": 0}]
 
 
 def test_a_damaged_line_amid_the_metrics_is_named_and_nothing_is_cut_off(tmp_path):
@@ -553,11 +560,13 @@ def test_a_damaged_line_amid_the_metrics_is_named_and_nothing_is_cut_off(tmp_pat
     first, second, third = where.read_text().splitlines()
     where.write_text(f"{first}\n{second[:40]}\n{third}\n")
     before = where.read_text()
-    with pytest.raises(InputError, match=r"metrics\.jsonl, line 2: expected an epoch's figures, got"):
+    with pytest.raises(
+        InputError, match=r"metrics\.jsonl, line 2: expected the metrics of an epoch, got .*; fix the line"
+    ):
         fit(config(epochs=3), run.path, resume=True)
     assert where.read_text() == before
     where.write_text(f"{first}\n{second}\n{third[:40]}")
-    assert [line["epoch"] for line in run.metrics()] == [1, 2], "a last line may be torn"
+    assert [line["epoch"] for line in run.metrics.read()] == [1, 2], "a last line may be torn"
 
 
 def test_two_trainers_share_no_state():

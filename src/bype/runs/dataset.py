@@ -1,0 +1,89 @@
+"""The data set of a run: where it is stored, and whether it still has the values that the run was trained on."""
+
+import os
+from dataclasses import replace
+
+import torch
+
+from bype.core.config import Config
+from bype.core.errors import InputError
+from bype.core.files import expand_path, resolve_path
+from bype.data.catalog import PUBLISHED, is_image_collection, load
+from bype.data.images import Dataset
+from bype.runs.record import ConfigFile, lock_folder
+
+
+class RunDataset:
+    """The data set that a run was trained on.
+
+    Args:
+        file: The run's config.json.
+    """
+
+    def __init__(self, file: ConfigFile) -> None:
+        self._file, self._folder = file, file.folder
+
+    def load(self, device: torch.device | str = "cpu", name: str | None = None) -> Dataset:
+        """The run's data set, verified by its checksum; or another one by name or path.
+
+        Raises:
+            InputError: If there is no run, the data are not found, or their values differ.
+        """
+        config, record = self._file.config, self._file.record
+        if name is not None and not self.is_own(name):
+            resize = config.resize if is_image_collection(str(name)) else None
+            return load(str(name), config.data_dir, resize=resize).to(device)
+        path = record.get("set_path")
+        place = path if isinstance(path, str) and os.path.exists(path) else config.set
+        if isinstance(path, str) and not os.path.exists(expand_path(place)):
+            raise InputError(
+                f"{path}: not found, {self._folder} was trained on it; if it has moved, "
+                f"`bype train NEW_PATH --out {self._folder} --resume` updates the location"
+            )
+        data = load(place, config.data_dir, resize=config.resize)
+        self._check(data, place)
+        return replace(data, name=config.set).to(device)
+
+    def is_own(self, name: str) -> bool:
+        """Whether a data set's name, or the path of a file or folder, is the one that the run has recorded.
+
+        Raises:
+            InputError: If there is no run.
+        """
+        own, path = self._file.config.set, self._file.record.get("set_path")
+        if name in PUBLISHED or own in PUBLISHED or path is None:
+            return name == own
+        return resolve_path(name) == path
+
+    def follow(self, config: Config) -> str | None:
+        """Updates the recorded location of the data from `config`; returns the new location if it changed.
+
+        Raises:
+            InputError: If the data at the new location differ from those that the run was trained on.
+            RunExistsError: If another process holds the run's lock.
+        """
+        name, root = config.set, config.data_dir
+        own, record = self._file.config, self._file.record
+        if name not in PUBLISHED or not PUBLISHED[name].files or root is None or _same(root, own.data_dir):
+            root = None  # `data_dir` does not change where this set is stored
+        if root is None and self.is_own(name):
+            return None
+        if name != own.set and (name in PUBLISHED or own.set in PUBLISHED):
+            raise InputError(f"--resume {self._folder}: expected SET {own.set}, the run's own, got {name}")
+        self._check(load(name, root or own.data_dir, resize=own.resize), name)
+        moved = record.copy()
+        if root is not None:
+            moved["options"] = record["options"] | {"data_dir": resolve_path(root)}
+        if name not in PUBLISHED:
+            moved["set_path"] = resolve_path(name)
+        with lock_folder(self._folder):
+            self._file.write(moved)
+        return root or name
+
+    def _check(self, data: Dataset, place: str) -> None:
+        if data.checksum() != self._file.record["data_sum"]:
+            raise InputError(f"{place}: the values differ from the data that {self._folder} was trained on")
+
+
+def _same(place: str, other: str | None) -> bool:
+    return other is not None and resolve_path(place) == resolve_path(other)
