@@ -1,4 +1,4 @@
-"""Distributions over latents and pixels, as `torch.distributions` objects; every `log_prob` is in nats."""
+"""Distributions over latents and pixels, as `torch.distributions` objects. Every `log_prob` is in nats."""
 
 from bype.distributions.base import LOG_2PI
 from bype.distributions.mixtures import LOG2_E, TILES, DiagonalMixture, IsotropicMixture, NormalMixture, tiles

@@ -1,18 +1,18 @@
-"""What all distributions here are."""
+"""The base class of all distributions in this package."""
 
 import math
-from typing import Any
 
 import torch
 from torch.distributions import Distribution
+from torch.distributions.constraints import Constraint
 
 LOG_2PI = math.log(2 * math.pi)
 
 
 class Event(Distribution):
-    """What the distributions here share: no argument checks at run time, and a generator for every draw."""
+    """Base of all distributions here: arguments are not validated, and every sampling method takes a generator."""
 
-    arg_constraints: dict[str, Any] = {}  # noqa: RUF012 (torch.distributions' own interface)
+    arg_constraints: dict[str, Constraint] = {}  # noqa: RUF012 (the interface of torch.distributions)
 
     def __init__(self, batch_shape: torch.Size, event_shape: torch.Size) -> None:
         super().__init__(batch_shape, event_shape, validate_args=False)

@@ -1,4 +1,4 @@
-"""Maximum likelihood of an isotropic mixture: EM, and the choice of one scale. Tensors in, tensors out."""
+"""Maximum-likelihood fitting of an isotropic mixture: EM, and a search for its scale. Tensors in, tensors out."""
 
 import math
 from collections.abc import Callable
@@ -9,8 +9,7 @@ from torch import Tensor
 from bype.distributions.base import LOG_2PI
 from bype.distributions.mixtures import LOG2_E, tiles
 
-MAX_CANDIDATES = 40  # of sigma, before a search that finds no top gives up
-
+MAX_CANDIDATES = 40  # values of sigma after which a search that has not enclosed the maximum stops
 
 Report = Callable[[str], None]
 
@@ -24,37 +23,37 @@ def fit_em(
     tolerance: float = 1e-4,
     report: Report,
 ) -> tuple[Tensor, Tensor, float]:
-    r"""Maximum likelihood of a mixture of normals with one sigma, by EM, in tiles of z.
+    r"""Fits a mixture of normals with one sigma to samples by EM, in tiles of z.
 
     Args:
-        z: The draws, (n, D).
-        n_components: K.
-        generator: Which draws the means start at.
-        steps: EM steps at most.
-        tolerance: Stop when the mean log-likelihood rises by less, nats.
-        report: Told the log-likelihood now and then.
+        z: The samples, (n, D).
+        n_components: The number of components K.
+        generator: Chooses the samples at which the means start.
+        steps: The maximum number of EM steps.
+        tolerance: EM stops when the mean log-likelihood rises by less than this, in nats.
+        report: Called with a line of text, the log-likelihood and sigma, every tenth step.
 
     Returns:
-        Means (K, D), log-shares (K,), sigma.
+        The means (K, D), the log mixing weights (K,) and sigma.
     """
     centre = z.mean(0)
     z = z - centre
     start = torch.randperm(len(z), generator=generator, device=z.device)[:n_components]
     loc, log_weights = z[start].clone(), z.new_full((n_components,), 1 / n_components).log()
     variance = z.var(0).mean().item()
-    before = -math.inf
+    previous = -math.inf
     for step in range(1, steps + 1):
         loc, log_weights, variance, log_likelihood = em_step(z, loc, log_weights, variance)
         if step % 10 == 0:
-            report(f"EM step {step}: {log_likelihood:.4f} nats a draw, sigma {variance**0.5:.4f}")
-        if log_likelihood - before < tolerance:
+            report(f"EM step {step}: {log_likelihood:.4f} nats per sample, sigma {variance**0.5:.4f}")
+        if log_likelihood - previous < tolerance:
             break
-        before = log_likelihood
+        previous = log_likelihood
     return loc + centre, log_weights, variance**0.5
 
 
 def em_step(z: Tensor, loc: Tensor, log_weights: Tensor, variance: float) -> tuple[Tensor, Tensor, float, float]:
-    """One full step of EM; the mean log-likelihood returned is that of the parameters it was given."""
+    """One EM step; returns the new parameters and the mean log-likelihood of the old ones, in nats."""
     dim = z.shape[1]
     counts = torch.zeros(len(loc), dtype=torch.float64, device=z.device)
     sums = torch.zeros(loc.shape, dtype=torch.float64, device=z.device)
@@ -65,31 +64,31 @@ def em_step(z: Tensor, loc: Tensor, log_weights: Tensor, variance: float) -> tup
     for block in z.split(max(64, rows * components // len(loc))):
         logits = torch.addmm(constants, block, loc.T / variance)
         largest = logits.amax(1, keepdim=True)
-        shares = logits.sub_(largest).mul_(LOG2_E).exp2_()
-        totals = shares.sum(1, keepdim=True)
-        shares.div_(totals)
-        counts += shares.sum(0)
-        sums += shares.T @ block
+        responsibilities = logits.sub_(largest).mul_(LOG2_E).exp2_()
+        totals = responsibilities.sum(1, keepdim=True)
+        responsibilities.div_(totals)
+        counts += responsibilities.sum(0)
+        sums += responsibilities.T @ block
         squared = block.square().sum(1, keepdim=True)
         squares += squared.double().sum()
         total += (totals.log() + largest - 0.5 * squared / variance).double().sum()
     log_likelihood = (total / len(z)).item() - 0.5 * dim * (LOG_2PI + math.log(variance))
-    # A component that owns nothing keeps its mean and a share of zero.
-    owned = counts > 1e-10
-    new = torch.where(owned[:, None], sums / counts.clamp(min=1e-10)[:, None], loc.double())
-    spread = squares - 2 * (new * sums).sum() + (counts * new.square().sum(1)).sum()
+    # An empty component keeps its mean, with a mixing weight of zero.
+    occupied = counts > 1e-10
+    new_loc = torch.where(occupied[:, None], sums / counts.clamp(min=1e-10)[:, None], loc.double())
+    spread = squares - 2 * (new_loc * sums).sum() + (counts * new_loc.square().sum(1)).sum()
     variance = max(spread.item() / (len(z) * dim), 1e-8)
-    return new.to(z.dtype), (counts / len(z)).log().to(z.dtype), variance, log_likelihood
+    return new_loc.to(z.dtype), (counts / len(z)).log().to(z.dtype), variance, log_likelihood
 
 
 def best_scale(bounds: Callable[[Tensor], Tensor], start: float, like: Tensor, report: Report) -> float:
-    """The sigma where `bounds` is highest, to about one percent, from about a dozen evaluations of it.
+    """The sigma that maximises `bounds`, to about one percent, from about a dozen values of it.
 
     Args:
-        bounds: Maps sigmas (C,) to values (C,), with one top.
-        start: Where to look; the search goes on beyond its first range if it must.
+        bounds: Maps sigmas (C,) to values (C,), with a single maximum.
+        start: The sigma to search around; the range is extended until it encloses the maximum.
         like: A tensor of the dtype and device that `bounds` takes.
-        report: Told of progress.
+        report: Called with a line of text, the best sigma and its bound, after each evaluation.
     """
     values: dict[float, float] = {}  # by log sigma
 
@@ -97,7 +96,7 @@ def best_scale(bounds: Callable[[Tensor], Tensor], start: float, like: Tensor, r
         scales = torch.tensor(candidates, dtype=torch.float64).exp().to(like)
         values.update(zip(candidates, bounds(scales).tolist(), strict=True))
         best = max(values, key=lambda c: values[c])
-        report(f"sigma {math.exp(best):.4f}: bound {values[best]:.4f} on validation items")
+        report(f"sigma {math.exp(best):.4f}: bound {values[best]:.4f} on validation examples")
         return best
 
     step, centre = math.log(8) / 6, math.log(start) - 0.5 * math.log(2)
@@ -105,46 +104,46 @@ def best_scale(bounds: Callable[[Tensor], Tensor], start: float, like: Tensor, r
     while best in (min(values), max(values)):
         if len(values) > MAX_CANDIDATES:
             return math.exp(best)
-        side = step if best == max(values) else -step
-        best = best_of([best + i * side for i in (1, 2, 3)])
+        outward = step if best == max(values) else -step
+        best = best_of([best + i * outward for i in (1, 2, 3)])
     for _ in range(2):
         step /= 2
         best = best_of([best - step, best + step])
-    # The top of the parabola through the best and its neighbours.
+    # The maximum of the parabola through the best value and its neighbours.
     left, right = max(c for c in values if c < best), min(c for c in values if c > best)
     rise, fall = (values[best] - values[left]) / (best - left), (values[right] - values[best]) / (right - best)
-    bend = 2 * (rise - fall) / (right - left)
-    return math.exp(0.5 * (left + best) + rise / bend if bend > 0 else best)
+    curvature = 2 * (rise - fall) / (right - left)
+    return math.exp(0.5 * (left + best) + rise / curvature if curvature > 0 else best)
 
 
 def log_prob_at_scales(z: Tensor, loc: Tensor, log_weights: Tensor, scales: Tensor) -> Tensor:
-    """log p(z) of one isotropic mixture under several sigmas at once, (C, n), from one set of distances.
+    """log p(z) of an isotropic mixture for several sigmas, (C, n) in nats, from one set of distances.
 
-    A sigma smaller by sqrt(2) than the one before squares every term, which is cheaper than an exponential.
+    Dividing sigma by sqrt(2) squares every term, which is cheaper than an exponential.
     """
     centre = loc.mean(0)
-    used = log_weights > log_weights.max() - 60  # what is left out is less than 1e-26 of the density
+    used = log_weights > log_weights.max() - 60  # the others have less than 1e-26 of the largest weight
     z, loc, weights = z - centre, (loc - centre)[used], log_weights[used].exp()
     norms = loc.square().sum(1)
     order = sorted(range(len(scales)), key=lambda c: -scales[c])
-    halves = [0.5 / s**2 for s in scales.tolist()]
+    half_precisions = [0.5 / s**2 for s in scales.tolist()]
     rows, components = tiles(z.device)
     out = []
     for block in z.split(rows):
-        own = block.square().sum(1, keepdim=True)
-        sums = []  # of each tile of components, (C, rows)
+        block_norms = block.square().sum(1, keepdim=True)
+        tile_log_sums = []  # (C, rows) for each tile of components
         for m in range(0, len(loc), components):
             part = slice(m, m + components)
-            squared = torch.addmm(norms[part] + own, block, loc[part].T, alpha=-2).clamp_(min=0)
+            squared = torch.addmm(norms[part] + block_norms, block, loc[part].T, alpha=-2).clamp_(min=0)
             nearest = squared.amin(1, keepdim=True)
-            below = squared.sub_(nearest).neg_()
-            tile, terms, before = z.new_empty(len(scales), len(block)), below, 0.0
+            shifted = squared.sub_(nearest).neg_()
+            tile, terms, previous = z.new_empty(len(scales), len(block)), shifted, 0.0
             for c in order:
-                doubled = abs(halves[c] - 2 * before) < 1e-6 * halves[c]
-                terms = terms.square_() if doubled else torch.mul(below, halves[c] * LOG2_E).exp2_()
-                before = halves[c]
-                tile[c] = (terms @ weights[part]).log_() - nearest.squeeze(1) * halves[c]
-            sums.append(tile)
-        out.append(torch.stack(sums).logsumexp(0))
+                doubled = abs(half_precisions[c] - 2 * previous) < 1e-6 * half_precisions[c]
+                terms = terms.square_() if doubled else torch.mul(shifted, half_precisions[c] * LOG2_E).exp2_()
+                previous = half_precisions[c]
+                tile[c] = (terms @ weights[part]).log_() - nearest.squeeze(1) * half_precisions[c]
+            tile_log_sums.append(tile)
+        out.append(torch.stack(tile_log_sums).logsumexp(0))
     constant = z.shape[1] * (scales.log() + 0.5 * LOG_2PI)
     return torch.cat(out, 1) - constant[:, None]

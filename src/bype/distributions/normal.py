@@ -1,6 +1,6 @@
-"""A normal with a diagonal covariance, over latents z (D,)."""
+"""The normal distribution with a diagonal covariance, over latents z (D,)."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -9,11 +9,11 @@ from bype.distributions.base import LOG_2PI, Event
 
 
 class DiagonalNormal(Event):
-    r"""Normal with a diagonal covariance, :math:`\mathcal{N}(z \mid \mu, \mathrm{diag}(\sigma^2))`.
+    r"""Normal distribution with a diagonal covariance, :math:`\mathcal{N}(z \mid \mu, \mathrm{diag}(\sigma^2))`.
 
     Args:
         loc: The mean, shape (\*batch, D).
-        scale: The standard deviations, a shape that broadcasts with `loc`.
+        scale: The standard deviations, of a shape that broadcasts with `loc`.
 
     >>> import torch
     >>> DiagonalNormal(torch.zeros(2), torch.ones(2)).log_prob(torch.zeros(2)).round(decimals=4)
@@ -40,8 +40,8 @@ class DiagonalNormal(Event):
         """The entropy, nats, shape (\\*batch)."""
         return self.scale.expand_as(self.loc).log().sum(-1) + 0.5 * self.event_shape[0] * (1 + LOG_2PI)
 
-    def rsample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
-        """Reparametrised draws, shape (\\*sample_shape, \\*batch, D)."""
+    def rsample(self, sample_shape: Sequence[int] = (), *, generator: torch.Generator | None = None) -> Tensor:
+        """Reparametrised samples, shape (\\*sample_shape, \\*batch, D)."""
         shape = torch.Size(sample_shape) + self.loc.shape
         noise = torch.randn(shape, generator=generator, dtype=self.loc.dtype, device=self.loc.device)
         return torch.addcmul(self.loc, self.scale, noise)
@@ -49,15 +49,16 @@ class DiagonalNormal(Event):
     def rsample_and_log_prob(
         self, noise: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Reparametrised draws z and log N(z), from the noise itself: z is not taken apart again.
+        """Reparametrised samples z and log N(z), computed from the noise, without standardising z again.
 
         Args:
-            noise: Standard normal numbers, (\\*samples, \\*batch, D); by default drawn, one z for each of the batch.
-            generator: Where they are drawn from.
+            noise: Standard normal numbers, (\\*samples, \\*batch, D); drawn if None, one z per batch element.
+            generator: The generator of the noise.
 
         Returns:
-            z, the shape of `noise`, and its log-density, nats, that shape without its last axis. The gradient of the
-            log-density is that along z: the part through the mean and the part through z cancel.
+            z, with the shape of `noise`, and its log-density in nats, with that shape without the last axis. The
+            gradient of the log-density is the total one, with z a function of both parameters. With respect to the
+            mean it is zero, since the direct part and the part through z cancel, and none is recorded.
         """
         if noise is None:
             noise = torch.randn(self.loc.shape, generator=generator, dtype=self.loc.dtype, device=self.loc.device)
@@ -65,13 +66,13 @@ class DiagonalNormal(Event):
         log_prob = -0.5 * noise.square().sum(-1) - scale.log().sum(-1) - 0.5 * self.event_shape[0] * LOG_2PI
         return torch.addcmul(self.loc, scale, noise), log_prob
 
-    def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
-        """Draws without a gradient, shape (\\*sample_shape, \\*batch, D)."""
+    def sample(self, sample_shape: Sequence[int] = (), *, generator: torch.Generator | None = None) -> Tensor:
+        """Samples without a gradient, shape (\\*sample_shape, \\*batch, D)."""
         with torch.no_grad():
             return self.rsample(sample_shape, generator=generator)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log N(value), nats, shape that of `value` without its last axis."""
+        """log N(value) in nats, with the shape of `value` without its last axis."""
         scale = self.scale.expand_as(self.loc)
         standardised = (value - self.loc) / scale
         return -0.5 * standardised.square().sum(-1) - scale.log().sum(-1) - 0.5 * self.event_shape[0] * LOG_2PI

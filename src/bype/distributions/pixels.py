@@ -1,7 +1,7 @@
-"""Distributions over images x (c, h, w), the event being the last three axes."""
+"""Distributions over images x; the event is the last three axes, (c, h, w)."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -29,8 +29,8 @@ def _pixel_sum(t: Tensor) -> Tensor:
 class SquaredError(_Pixels):
     r"""The paper's reconstruction term, :math:`\log p(x \mid z) := -\lVert x - \hat{x} \rVert^2`.
 
-    It is a normal density of variance 1/2 without its constant: add :math:`-\tfrac{d}{2} \log \pi` for nats of a
-    density. Draws are those of that normal.
+    It is the log-density of a normal with variance 1/2, without its constant: add :math:`-\tfrac{d}{2} \log \pi` to get
+    the log-density in nats. Samples are drawn from that normal.
 
     Args:
         loc: The mean image, shape (\*batch, c, h, w).
@@ -38,16 +38,16 @@ class SquaredError(_Pixels):
 
     @property
     def variance(self) -> Tensor:
-        """1/2 in every pixel."""
+        """1/2 for every pixel, shape (\\*batch, c, h, w)."""
         return torch.full_like(self.loc, 0.5)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Minus the squared distance, shape (\\*batch)."""
+        """The negative squared distance, shape (\\*batch)."""
         value, loc = torch.broadcast_tensors(value, self.loc)
         return -_pixel_sum(F.mse_loss(loc, value, reduction="none"))
 
-    def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
-        """Draws of the normal with variance 1/2."""
+    def sample(self, sample_shape: Sequence[int] = (), *, generator: torch.Generator | None = None) -> Tensor:
+        """Samples of the normal with variance 1/2, shape (\\*sample_shape, \\*batch, c, h, w)."""
         return PixelNormal(self.loc, self.loc.new_tensor(0.5**0.5)).sample(sample_shape, generator=generator)
 
 
@@ -65,17 +65,17 @@ class PixelNormal(_Pixels):
 
     @property
     def variance(self) -> Tensor:
-        """The variance of every pixel."""
+        """The variance of every pixel, shape (\\*batch, c, h, w)."""
         return self.scale.square().expand_as(self.loc)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """The log-density, nats, shape (\\*batch)."""
+        """The log-density in nats, shape (\\*batch)."""
         log_scale = self.scale.log().expand(self.event_shape).sum()
         squares = _pixel_sum(((value - self.loc) / self.scale).square())
         return -0.5 * squares - log_scale - 0.5 * self.event_shape.numel() * LOG_2PI
 
-    def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
-        """Draws, shape (\\*sample_shape, \\*batch, c, h, w)."""
+    def sample(self, sample_shape: Sequence[int] = (), *, generator: torch.Generator | None = None) -> Tensor:
+        """Samples, shape (\\*sample_shape, \\*batch, c, h, w)."""
         shape = torch.Size(sample_shape) + self.loc.shape
         noise = torch.randn(shape, generator=generator, dtype=self.loc.dtype, device=self.loc.device)
         return self.loc + self.scale * noise
@@ -84,7 +84,7 @@ class PixelNormal(_Pixels):
 class PixelBernoulli(_Pixels):
     r"""Independent binary pixels, :math:`\sum_i x_i \log p_i + (1 - x_i) \log(1 - p_i)`.
 
-    A value between 0 and 1 is taken as that formula stands: the expectation over its binarisation.
+    For a value between 0 and 1 the same formula gives the expectation over its binarisation.
 
     Args:
         logits: The log-odds, shape (\*batch, c, h, w).
@@ -100,26 +100,27 @@ class PixelBernoulli(_Pixels):
         return self.logits.sigmoid()
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """The log-probability, nats, shape (\\*batch)."""
+        """The log-probability in nats, shape (\\*batch)."""
         return _pixel_sum(value * self.logits - F.softplus(self.logits))
 
-    def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
-        """Zeros and ones, shape (\\*sample_shape, \\*batch, c, h, w)."""
+    def sample(self, sample_shape: Sequence[int] = (), *, generator: torch.Generator | None = None) -> Tensor:
+        """Samples, zeros and ones, shape (\\*sample_shape, \\*batch, c, h, w)."""
         probability = self.mean.expand(torch.Size(sample_shape) + self.logits.shape)
         return torch.bernoulli(probability, generator=generator)
 
 
 class DiscretizedLogistic(_Pixels):
-    r"""Independent pixels of a logistic variable cut into bins, the two outer bins open.
+    r"""Independent pixels, each a logistic variable discretised into bins; the two outer bins are open.
 
     .. math::
         p(v) = \mathrm{sigmoid}((v + 1)/(L s) - \hat{x}/s) - \mathrm{sigmoid}(v/(L s) - \hat{x}/s),
         \qquad v = 0, \dots, L - 1, \quad x = (v + 1/2)/L
 
-    with the first term 1 at v = L - 1 and the second 0 at v = 0. With a < b it is computed as
+    with the first term replaced by 1 at v = L - 1 and the second by 0 at v = 0. For the arguments a < b of the two
+    sigmoids, the logarithm of the difference is computed as
     :math:`\log \mathrm{sigmoid}(b) + \log \mathrm{sigmoid}(-a) + \log(1 - e^{a-b})`, which has no cancellation.
 
-    Source: improved variational inference with inverse autoregressive flow (Kingma et al., 2016), Appendix.
+    Source: Improved variational inference with inverse autoregressive flow (Kingma et al., 2016), Appendix.
 
     Args:
         loc: The location, shape (\*batch, c, h, w).
@@ -133,11 +134,11 @@ class DiscretizedLogistic(_Pixels):
 
     @property
     def mean(self) -> Tensor:
-        """The location, clamped to the range of the bins' centres."""
+        """The location, clamped to the range of the bin centres, shape (\\*batch, c, h, w)."""
         return self.loc.clamp(0.5 / self.levels, 1 - 0.5 / self.levels)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """The log-probability of the bins that hold `value`, nats, shape (\\*batch)."""
+        """The log-probability of the bins that contain `value` in nats, shape (\\*batch)."""
         half = 0.5 / self.levels
         lower, upper = (value - half - self.loc) / self.scale, (value + half - self.loc) / self.scale
         inside = torch.log(-torch.expm1(-2 * half / self.scale))
@@ -146,8 +147,8 @@ class DiscretizedLogistic(_Pixels):
         log_lower = F.logsigmoid(-lower).masked_fill(first, 0.0)
         return _pixel_sum(log_upper + log_lower + inside.expand_as(value).masked_fill(first | last, 0.0))
 
-    def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
-        """Centres of drawn bins, shape (\\*sample_shape, \\*batch, c, h, w)."""
+    def sample(self, sample_shape: Sequence[int] = (), *, generator: torch.Generator | None = None) -> Tensor:
+        """Samples, as the centres of their bins, shape (\\*sample_shape, \\*batch, c, h, w)."""
         shape = torch.Size(sample_shape) + self.loc.shape
         u = torch.rand(shape, generator=generator, dtype=self.loc.dtype, device=self.loc.device)
         x = self.loc + self.scale * torch.logit(u, eps=1e-7)
@@ -155,7 +156,7 @@ class DiscretizedLogistic(_Pixels):
 
 
 class EqualMixture(Event):
-    r"""The mixture of pixel distributions with equal shares, :math:`\log \frac{1}{L} \sum_l p_l(x)`.
+    r"""Mixture of pixel distributions with equal mixing weights, :math:`\log \frac{1}{L} \sum_l p_l(x)`.
 
     Args:
         components: The distributions, batch shape (L, \*batch), event shape (c, h, w).
@@ -171,15 +172,16 @@ class EqualMixture(Event):
         return self.components.mean.mean(0)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """The log-density or log-probability, nats, shape (\\*batch)."""
+        """The log-density or log-probability in nats, shape (\\*batch)."""
         log_probs = self.components.log_prob(value)
         return log_probs.logsumexp(0) - math.log(len(log_probs))
 
 
 def linear_in_x(p: Distribution) -> tuple[Tensor, Tensor] | None:
-    r"""eta and A of a pixel distribution with :math:`\log p(x) = \langle x, \eta \rangle - A + c(x)`, or None.
+    r"""eta and A of a pixel distribution with :math:`\log p(x) = \langle x, \eta \rangle - A + c(x)`.
 
-    eta has the shape (\*batch, c, h, w), A the shape (\*batch); c depends on x alone.
+    eta has the shape (\*batch, c, h, w), A the shape (\*batch); c depends on x only. Returns None for a distribution
+    that does not have this form.
     """
     if isinstance(p, SquaredError):
         return 2 * p.loc, _pixel_sum(p.loc.square())

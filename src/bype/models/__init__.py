@@ -1,4 +1,4 @@
-"""Models: an encoder, a decoder and a prior; the bounds on log p(x); models built from names."""
+"""Models: an encoder, a decoder and a prior; the bounds on log p(x); building models from names."""
 
 from bype.models.build import build_model, build_prior
 from bype.models.generation import Plates, interpolate, plates

@@ -1,4 +1,4 @@
-"""Models from names: the meaning of `arch`, `prior` and `likelihood` on the command line and in run folders."""
+"""Builds models from names: the values of `arch`, `prior` and `likelihood` on the command line and in run folders."""
 
 from typing import Any
 
@@ -31,28 +31,29 @@ def build_model(
     reencode: float | None = None,
     seed: int = 0,
 ) -> VAE:
-    """A model for a data set, its weights and pseudo-inputs drawn from `seed` without touching global random state.
+    """Builds a model for a data set; weights and pseudo-inputs depend on `seed` only, not on global random state.
 
-    One seed gives the same networks under every prior.
+    The same seed gives the same networks with every prior.
 
     Args:
-        data: The data set, on the device where the model shall be.
+        data: The data set, on the device of the model.
         arch: The networks: `vae`, `hvae`, `convhvae` or `celeba`.
         prior: `standard`, `vamp`, `exemplar` or `bype`.
         likelihood: `mse`, `gaussian` (one learned scalar variance), `bernoulli` or `logistic`.
-        n_components: Components M of `vamp` and `bype`; by default min(500, N // 2), of `celeba` min(240, N // 2).
-        latent_dim: The dimension D of z, of two levels that of each.
+        n_components: The number of components M of `vamp` and `bype`; by default min(500, N // 2), and min(240, N // 2)
+            with `celeba`.
+        latent_dim: The dimension D of z; with two levels, of each of them.
         hidden_dim: The width of the hidden dense layers; `celeba` has none.
-        exemplars: Exemplars drawn per step; by default min(500, N - 1).
-        retrieve: Of those, encode each item's K nearest only.
-        coreset: How a pseudocoreset learns, `paper`, `none`, `published` or `elbo`: what a trainer does unless told
-            otherwise. Under `elbo` points and weights are parameters.
-        init: How dense weights start.
-        reencode: The share of a prior's points that a training step encodes (`VAE`); by default all.
+        exemplars: The number of exemplars sampled per step; by default min(500, N - 1).
+        retrieve: Encode only the K of them that are nearest to each example; by default all.
+        coreset: The default strategy of a trainer for a pseudocoreset: `paper`, `none`, `published` or `elbo`. With
+            `elbo` points and weights are parameters.
+        init: The initialisation of dense weights, `he` or `glorot`.
+        reencode: The fraction of a prior's points that a training step encodes (see `VAE`); by default all.
         seed: The seed.
 
     Raises:
-        InputError: If a name is unknown, a size does not fit the data, or the likelihood does not fit its levels.
+        InputError: If a name is unknown, a size does not fit the data, or the likelihood needs other pixel levels.
     """
     for name, size in (("latent_dim", latent_dim), ("hidden_dim", hidden_dim)):
         if size < 1:
@@ -61,9 +62,10 @@ def build_model(
         raise InputError(f"init: expected one of {', '.join(INITS)}, got {init!r}")
     if reencode is not None and not 0 < reencode <= 1:
         raise InputError(f"reencode: expected above 0 and at most 1, got {reencode}")
+    fraction = 1.0 if reencode is None else reencode
     build_networks, build_likelihood = ARCHS[arch], LIKELIHOODS[likelihood]
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds every GPU as well
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU as well
         networks: Networks = build_networks(data.shape, build_likelihood(data.shape), hidden_dim, latent_dim)
         encoder, decoder, lower_encoder, lower_prior, components = networks
         parts = [encoder, decoder, *(part for part in (lower_encoder, lower_prior) if part is not None)]
@@ -78,33 +80,32 @@ def build_model(
             retrieve=retrieve,
             coreset=coreset,
         )
-    share = 1.0 if reencode is None else reencode
     if lower_encoder is not None and lower_prior is not None:
-        model: VAE = TwoLevelVAE(encoder, decoder, p, lower_encoder, lower_prior, reencode=share)
+        model: VAE = TwoLevelVAE(encoder, decoder, p, lower_encoder, lower_prior, reencode=fraction)
     else:
-        model = VAE(encoder, decoder, p, reencode=share)
+        model = VAE(encoder, decoder, p, reencode=fraction)
     model.to(data.train.pixels.device).check_data(data)
     return model
 
 
 def model_from(config: Config, data: Dataset) -> VAE:
-    """The model that a config describes, with its initial weights."""
+    """Builds the model described by a config, with its initial weights."""
     return build_model(data, **config.group("model"), seed=config.seed)
 
 
 def build_prior(name: str, data: Dataset, **options: Any) -> Prior:
-    """A prior by name, for any encoder; its points are drawn from torch's global random state, on the CPU.
+    """Builds a prior by name, for any encoder; its points come from torch's global random state, on the CPU.
 
     Args:
-        name: `standard`, `vamp`, `exemplar`, `bype`, or a registered one.
+        name: `standard`, `vamp`, `exemplar`, `bype`, or a registered name.
         data: The data set.
-        options: Those of `PriorOptions`: `latent_dim`, `n_components`, `exemplars`, `retrieve`, `coreset`.
+        options: The fields of `PriorOptions`: `latent_dim`, `n_components`, `exemplars`, `retrieve`, `coreset`.
 
     Raises:
         InputError: If a name is unknown or a size does not fit the data.
     """
-    given = PriorOptions(**options)
-    if given.coreset not in STRATEGIES:
-        raise InputError(f"coreset: expected one of {', '.join(STRATEGIES)}, got {given.coreset!r}")
-    p: Prior = PRIORS[name](data, given)
+    prior_options = PriorOptions(**options)
+    if prior_options.coreset not in STRATEGIES:
+        raise InputError(f"coreset: expected one of {', '.join(STRATEGIES)}, got {prior_options.coreset!r}")
+    p: Prior = PRIORS[name](data, prior_options)
     return p

@@ -1,4 +1,4 @@
-"""Images as a model takes them."""
+"""Batches of images in the form that a model takes as input."""
 
 from collections.abc import Iterator
 
@@ -12,8 +12,8 @@ BINARISED_AT_ONCE = 500
 
 
 def model_inputs(model: VAE, images: Images, seed: int, batch_size: int = 500) -> Iterator[Tensor]:
-    """The images in batches as the model sees them: scaled, and binarised by `seed` under a binary likelihood."""
+    """Yields the images in batches, scaled, and binarised with `seed` if the likelihood is binary."""
     generator = torch.Generator(images.pixels.device).manual_seed(seed)
-    # Always drawn as many at a time: a GPU's draws depend on how many there are.
+    # Binarised in chunks of a fixed size, since a GPU's random numbers depend on the number drawn at once.
     for x in images.batches(BINARISED_AT_ONCE, dtype=model.dtype):
         yield from model.binarise(x, generator).split(batch_size)

@@ -1,11 +1,11 @@
 """The variational autoencoder: an encoder, a decoder and a prior.
 
-One and two levels of latents differ only in the methods `likelihood_terms`, `likelihood`, `generate` and
-`reconstruct`, which the objectives, step (ii), evaluation and generation call with the latents of the prior.
+Models with one and two levels of latents differ only in the methods `likelihood_terms`, `likelihood`, `generate` and
+`reconstruct`. The objectives, step (ii), evaluation and generation call them with the latents of the prior.
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -21,35 +21,35 @@ from bype.networks.base import Decoder, Encoder
 from bype.networks.layers import full_precision
 from bype.priors.base import Prior
 
-#: Latents whose images are made at once, so that memory does not depend on how many are asked for.
+#: Latents decoded at once, so that memory does not grow with the number of samples.
 DECODED_AT_ONCE = 1000
 
 
 class Samples(NamedTuple):
-    """Generated images, the latents they came from, and the component each latent came from."""
+    """Generated images, their latents, and the component that each latent was sampled from."""
 
     images: Tensor  # (n, c, h, w), the means of p(x|z)
     latents: Tensor  # (n, D)
-    components: Tensor | None  # (n,), None where the prior has no components
+    components: Tensor | None  # (n,), None if z was not sampled from the components of the prior
 
 
 class LikelihoodTerms(NamedTuple):
-    """What the rest of a model says of images, given the latents z that the prior is over."""
+    """The terms of log p(x|z) in nats, given latents z of the prior."""
 
-    log_likelihood: Tensor  # log p(x|z); of two levels log p(x|z1,z2), z1 drawn from q(z1|x,z2)
-    kl: Tensor | None = None  # of two levels log q(z1|x,z2) - log p(z1|z2)
+    log_likelihood: Tensor  # log p(x|z); with two levels log p(x|z1,z2), z1 sampled from q(z1|x,z2)
+    kl: Tensor | None = None  # with two levels log q(z1|x,z2) - log p(z1|z2)
 
     @property
     def log_weight(self) -> Tensor:
-        """The log of an unbiased estimate of p(x|z)."""
+        """The logarithm of an unbiased estimate of p(x|z)."""
         return self.log_likelihood if self.kl is None else self.log_likelihood - self.kl
 
 
 def load_state_checked(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
-    """Puts tensors by name into a model, all or none.
+    """Loads a state dict into a model after checking all names and shapes.
 
     Raises:
-        InputError: If a name or a shape is not the model's.
+        InputError: If a name or a shape differs from the model's; the model is then unchanged.
     """
     own = model.state_dict()
     names = own.keys() | state.keys()
@@ -60,50 +60,53 @@ def load_state_checked(model: nn.Module, state: dict[str, Tensor], where: str) -
 
 
 class VAE(nn.Module):
-    """One level of latents: q(z|x), p(x|z) and p(z).
+    """A variational autoencoder with one level of latents: q(z|x), p(x|z) and p(z).
 
     Args:
         encoder: Returns q(z|x).
         decoder: Returns p(x|z).
         prior: Returns p(z), given the encoder.
-        reencode: The share of a prior's points that a training step encodes, drawn at random; the others lend their
-            features, without a gradient, from the last time they were encoded: an earlier step of the epoch, or its
-            start. It applies to priors with the same points at every step (VampPrior, pseudocoreset); 1 is exact.
-            In `eval` mode, so in validation and evaluation, all is exact.
+        reencode: The fraction of a prior's points that a training step encodes, chosen at random. The others use cached
+            features, without a gradient, from the last time they were encoded: in an earlier step of the epoch, or at
+            its start. It applies to priors with the same points at every step (VampPrior, pseudocoreset); 1 is exact.
+            In `eval` mode, and so in validation and evaluation, all points are encoded.
 
     Raises:
         ValueError: If `reencode` is not above 0 and at most 1.
     """
 
-    #: The dimension of the latents below those that the prior is over.
+    #: The dimension of the lower level z1; 0 with one level.
     lower_dim = 0
 
     def __init__(self, encoder: Encoder, decoder: Decoder, prior: Prior, *, reencode: float = 1.0) -> None:
         super().__init__()
         if not 0 < reencode <= 1:
-            raise ValueError(f"Expected `reencode` above 0 and at most 1, but got {reencode}.")
+            raise ValueError(f"reencode: expected above 0 and at most 1, got {reencode}")
         self.encoder, self.decoder, self.prior = encoder, decoder, prior
         self.reencode = reencode
         self.cached_features: Tensor | None
-        # Not saved: it is made anew at the start of every epoch, and a checkpoint holds an epoch boundary.
+        # Not saved: it is recomputed at the start of every epoch, and checkpoints are written between epochs.
         self.register_buffer("cached_features", None, persistent=False)
 
     @property
     def binary(self) -> bool:
-        """Whether the likelihood is of binary images, so that data are binarised."""
+        """Whether the likelihood is over binary images, so that the data are binarised."""
         return self.decoder.likelihood.binary
 
     def binarise(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Images as the model sees them, (B, c, h, w): under a binary likelihood drawn from their grey values."""
+        """The input of the model for images, (B, c, h, w).
+
+        With a binary likelihood, pixels are sampled with their grey values as probabilities; otherwise x is returned.
+        """
         return torch.bernoulli(x, generator=generator) if self.binary else x
 
     @property
     def dtype(self) -> torch.dtype:
-        """That of the networks' weights, and so of the images they take."""
+        """The dtype of the networks' weights and of the images they take."""
         return next(self.parameters()).dtype
 
     def save(self, path: str | Path) -> None:
-        """Writes weights, points and shares as a safetensors file; `load` reads it into a model built alike.
+        """Writes the networks, points and weights to a safetensors file, which `load` reads.
 
         Raises:
             InputError: If the file cannot be written.
@@ -111,50 +114,51 @@ class VAE(nn.Module):
         write_tensors(expand_path(path), self.state_dict(), {"model": self._metadata()})
 
     def load(self, path: str | Path) -> Self:
-        """Takes over what `save` wrote, into a model built alike, and returns it.
+        """Loads a file written by `save` into this model, which must have the same architecture; returns self.
 
-        The data it was built on may be others, unless the prior is made of them: the weights of a pseudocoreset go on
-        to stand for the items they stood for.
+        This model may have been built with other data, except with an exemplar prior, whose components are the training
+        examples. The weights of a loaded pseudocoreset still sum to the N of the data they were trained on.
 
         Raises:
-            InputError: If the file is missing, damaged, or of a model built otherwise; the model is then as it was.
+            InputError: If the file is missing, damaged, or from a different architecture, likelihood or prior; this
+                model is then unchanged.
         """
         state, counters = read_tensors(expand_path(path))
-        facts, own = counters.get("model"), self._metadata()
-        if not isinstance(facts, dict):
-            raise InputError(f"{path}: expected a model that VAE.save wrote, got another file")
-        for name, value in own.items():
-            brought = name in self.prior.restored_metadata and type(facts.get(name)) is type(value)
-            if facts.get(name) != value and not brought:
-                raise InputError(f"{path}: expected a model with {name} {value}, as this one, got {facts.get(name)}")
+        stored = counters.get("model")
+        if not isinstance(stored, dict):
+            raise InputError(f"{path}: expected a file written by VAE.save, got another checkpoint")
+        for name, value in self._metadata().items():
+            restored = name in self.prior.restored_metadata and type(stored.get(name)) is type(value)
+            if stored.get(name) != value and not restored:
+                raise InputError(f"{path}: expected a model with {name} {value}, as this one, got {stored.get(name)}")
         load_state_checked(self, state, str(path))
         for name in self.prior.restored_metadata:
-            setattr(self.prior, name, facts[name])
+            setattr(self.prior, name, stored[name])
         return self
 
-    def _metadata(self) -> dict[str, Any]:
-        """What tells this model from others beside its tensors."""
-        kinds = {"likelihood": self.decoder.likelihood, "prior": self.prior}
-        return {name: type(part).__name__ for name, part in kinds.items()} | self.prior.metadata()
+    def _metadata(self) -> dict[str, object]:
+        """The class names of likelihood and prior, and the prior's metadata."""
+        parts = {"likelihood": self.decoder.likelihood, "prior": self.prior}
+        return {name: type(part).__name__ for name, part in parts.items()} | self.prior.metadata()
 
     def check_data(self, data: Dataset) -> None:
-        """Refuses data that the model cannot take.
+        """Checks that the model can be used with a data set.
 
         Raises:
-            InputError: If the images' shape, their levels or their device are not the model's.
+            InputError: If the shape, levels or device of the images do not match the model.
         """
         for images in data.splits.values():
             self.check_images(images, data.name)
 
     def check_images(self, images: Images, name: str = "images") -> None:
-        """Refuses images that the model cannot take, as `check_data` does.
+        """Checks that the model can be used with these images.
 
         Args:
             images: The images.
-            name: What to call them.
+            name: Their name in error messages.
 
         Raises:
-            InputError: If their shape, their levels or their device are not the model's.
+            InputError: If the shape, levels or device of the images do not match the model.
         """
         if images.shape != self.decoder.shape:
             raise InputError(f"{name}: expected images {self.decoder.shape}, got {images.shape}")
@@ -163,19 +167,22 @@ class VAE(nn.Module):
             likelihood = type(self.decoder.likelihood).__name__.lower()
             got = "floats" if images.levels is None else f"{images.levels} levels"
             raise InputError(f"likelihood {likelihood}: expected data of {levels} levels, got {got} in {name}")
-        own, theirs = next(self.parameters()).device, images.pixels.device
-        if own != theirs:
-            raise InputError(f"{name}: expected data on the model's device, {own}, got {theirs}; data.to({str(own)!r})")
+        device, got_device = next(self.parameters()).device, images.pixels.device
+        if device != got_device:
+            raise InputError(
+                f"{name}: expected data on the model's device {device}, got {got_device}; "
+                f"move them with data.to({str(device)!r})"
+            )
 
     def posterior_and_prior(
         self, x: Tensor, *, index: Tensor | None = None, generator: torch.Generator | None = None
     ) -> tuple[DiagonalNormal, Distribution]:
-        """q(z|x) and the training step's p(z), by one pass of the encoder over [x; points].
+        """q(z|x) and the p(z) of a training step, by one pass of the encoder over [x; points].
 
         Args:
             x: Images, (B, c, h, w).
-            index: Their rows in the training set, (B,), so that an exemplar prior leaves each row's own point out.
-            generator: Where a prior's random choices come from.
+            index: Their rows in the training set, (B,), so that an exemplar prior can leave out each row's own example.
+            generator: The generator of the prior's random choices.
         """
         points = self.prior.step_points(index, generator)
         if points is None:
@@ -196,45 +203,45 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def begin_epoch(self) -> None:
-        """Called before each epoch of training: encodes what its steps take from a cache."""
+        """Hook called before each training epoch: fills the caches that the training steps use."""
         self.prior.begin_epoch(self.encoder)
         points = self.prior.step_points() if self.reencode < 1 and self.prior.keeps_points else None
         features = None if points is None else full_precision(self.encoder.features(points.images))
         if features is None or self.cached_features is None:
             self.cached_features = features
         else:
-            self.cached_features.copy_(features)  # in place: a recorded step knows no other tensor
+            self.cached_features.copy_(features)  # in place, since a CUDA graph reads and writes this tensor
 
     def likelihood_terms(
         self, x: Tensor, z: Tensor, noise: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> LikelihoodTerms:
-        """log p(x|z), and of two levels one draw of what the lower one adds.
+        """The terms of log p(x|z) in nats, with two levels at one sample of z1 for each z.
 
         Args:
             x: Images, (B, c, h, w).
             z: Latents, (\\*samples, B, D).
-            noise: Standard normal numbers for the lower level, (\\*samples, B, lower_dim); by default drawn.
-            generator: Where they are drawn from.
+            noise: Standard normal numbers for the lower level, (\\*samples, B, lower_dim); drawn if None.
+            generator: The generator of the noise.
         """
         return LikelihoodTerms(self.decoder(z).log_prob(x))
 
     def likelihood(self, z: Tensor, n_draws: int = 1, *, generator: torch.Generator | None = None) -> Distribution:
-        """p(x|z) as step (ii) needs it: the same for all images, batch shape (S,).
+        """p(x|z) for step (ii), the same distributions for all images, batch shape (S,).
 
         Args:
             z: Latents, (S, D).
-            n_draws: Draws of the lower level for each, where there is one.
-            generator: Where they are drawn from.
+            n_draws: With two levels, the number of samples of z1 for each z.
+            generator: With two levels, the generator of z1.
         """
         return self.decoder(z)
 
     def generate(self, z: Tensor, *, generator: torch.Generator | None = None, sample_lower: bool = True) -> Tensor:
-        """The mean image at latents z (\\*batch, D), (\\*batch, c, h, w).
+        """The mean of p(x|z), (\\*batch, c, h, w).
 
         Args:
-            z: The latents.
-            generator: Where the lower level is drawn from, where there is one.
-            sample_lower: Whether to sample it; otherwise it is its mean.
+            z: Latents, (\\*batch, D).
+            generator: With two levels, the generator of z1.
+            sample_lower: With two levels, whether z1 is sampled; otherwise it is the mean of p(z1|z2).
         """
         return self.decoder(z).mean
 
@@ -247,22 +254,22 @@ class VAE(nn.Module):
         like: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Samples:
-        """Ancestral generation (Algorithm 1): a component by its share, z from it, the mean of p(x|z).
+        """Ancestral sampling (Algorithm 1): a component by its mixing weight, z from it, and the mean of p(x|z).
 
-        Of two levels this is z2; then z1 from p(z1|z2), and the mean of p(x|z1,z2).
+        With two levels, z is z2; z1 is then sampled from p(z1|z2), and the image is the mean of p(x|z1,z2).
 
         Args:
-            n: How many images.
-            component: Draw from this component of the prior alone.
-            like: Draw from the component that this image (c, h, w) would make: N(mu(x), sigma^2 I) under a prior with
-                a shared variance, q(z|x) otherwise.
-            generator: Where the draws come from.
+            n: The number of images.
+            component: Sample z from this component of the prior only.
+            like: Sample z from the component that this image (c, h, w) would have: N(mu(x), sigma^2 I) if the
+                components of the prior share one variance, q(z|x) otherwise.
+            generator: The generator of all samples.
 
         Raises:
             ValueError: If the prior has no such component, or both `component` and `like` are given.
         """
         if component is not None and like is not None:
-            raise ValueError("Expected `component` or `like`, but got both.")
+            raise ValueError("component and like: expected at most one of them, got both")
         p = self.prior(self.encoder)
         m: Tensor | None = None
         if like is not None:

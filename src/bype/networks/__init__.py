@@ -1,4 +1,4 @@
-"""Networks that return a distribution: `encoder(x)` is q(z|x), `decoder(z)` is p(x|z)."""
+"""Networks that return distributions: `encoder(x)` is q(z|x), `decoder(z)` is p(x|z)."""
 
 from bype.networks.architecture import Networks
 from bype.networks.base import Decoder, Encoder, NormalHeads

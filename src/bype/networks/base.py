@@ -1,4 +1,4 @@
-"""What an encoder and a decoder are, whatever their networks."""
+"""The base classes of encoders and decoders."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -16,10 +16,12 @@ LOG_VARIANCE_RANGE = (-6.0, 2.0)
 
 
 class NormalHeads(nn.Module):
-    r"""A normal :math:`\mathcal{N}(\mu, \mathrm{diag}\,v)` of features, by two linear maps; log v clamped to [-6, 2].
+    r"""Maps features to a normal :math:`\mathcal{N}(\mu, \mathrm{diag}\,v)` by two linear layers.
+
+    log v is clamped to [-6, 2].
 
     Args:
-        n_features: The features' width.
+        n_features: The width of the features.
         latent_dim: The dimension D of the normal.
     """
 
@@ -30,12 +32,12 @@ class NormalHeads(nn.Module):
         self.log_variance_head = nn.Linear(n_features, latent_dim)
 
     def loc(self, features: Tensor) -> Tensor:
-        """The mean, shape (\\*batch, D)."""
+        """The mean of the normal, shape (\\*batch, D)."""
         return full_precision(self.loc_head(features))
 
     def posterior(self, features: Tensor) -> DiagonalNormal:
         """The normal, batch shape (\\*batch), event shape (D,)."""
-        # hardtanh is a clamp with one kernel for its gradient.
+        # hardtanh is a clamp whose backward pass is one kernel.
         log_variance = F.hardtanh(full_precision(self.log_variance_head(features)), *LOG_VARIANCE_RANGE)
         return DiagonalNormal(self.loc(features), (0.5 * log_variance).exp())
 
@@ -44,35 +46,35 @@ class Encoder(NormalHeads, ABC):
     r"""The posterior :math:`q(z \mid x) = \mathcal{N}(z \mid \mu(x), \mathrm{diag}\,v(x))`, log v clamped to [-6, 2].
 
     A subclass implements `features`. The mean network is shared with the priors (Eq. 10-11), which call `features` and
-    `loc` on points of their own and never need the variance. Of two levels this is q(z2|x).
+    `loc` on their own points; the isotropic ones do not use the variance. With two levels this is q(z2|x).
 
     Args:
-        n_features: The width of what `features` returns.
+        n_features: The width of the output of `features`.
         latent_dim: The dimension D of z.
     """
 
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:
-        """What both heads see of x: (n, c, h, w) to (n, n_features)."""
+        """The input of both heads: maps (n, c, h, w) to (n, n_features)."""
 
     def forward(self, x: Tensor) -> DiagonalNormal:
-        """q(z|x) of images (n, c, h, w)."""
+        """q(z|x) for images (n, c, h, w), batch shape (n,), event shape (D,)."""
         return self.posterior(self.features(x))
 
     @torch.no_grad()
     def means(self, batches: Iterable[Tensor]) -> Tensor:
-        """The means of q(z|x) over batches of images, (n, D), without a gradient."""
+        """The means of q(z|x) for batches of images, (n, D), without a gradient."""
         return torch.cat([self.loc(self.features(x)) for x in batches])
 
 
 class Decoder(nn.Module, ABC):
-    """The likelihood p(x|z): a network that maps z to an image-shaped map, read by a `Likelihood`.
+    """The likelihood p(x|z): a network that maps z to an image-shaped output, which a `Likelihood` interprets.
 
-    Of two levels this is p(x|z1,z2), and z is both latents joined, z1 first.
+    With two levels this is p(x|z1,z2), and z is the concatenation of both latents, z1 first.
 
     Args:
         shape: The shape (c, h, w) of an image.
-        likelihood: What the network's map means.
+        likelihood: Maps the network's output to p(x|z).
     """
 
     def __init__(self, shape: tuple[int, int, int], likelihood: Likelihood) -> None:
@@ -81,9 +83,9 @@ class Decoder(nn.Module, ABC):
 
     @abstractmethod
     def image(self, z: Tensor) -> Tensor:
-        """The network: (n, D) to (n, c*h*w) or (n, c, h, w)."""
+        """The network's output: maps (n, D) to (n, c*h*w) or (n, c, h, w)."""
 
     def forward(self, z: Tensor) -> Distribution:
-        """p(x|z) of latents (\\*batch, D), batch shape (\\*batch), event shape (c, h, w)."""
+        """p(x|z) for latents (\\*batch, D), batch shape (\\*batch), event shape (c, h, w)."""
         image = full_precision(self.image(z.reshape(-1, z.shape[-1])))
         return self.likelihood(image.view(*z.shape[:-1], *self.shape))

@@ -20,7 +20,7 @@ DECODER_CHANNELS, DECODER_LAYERS = 64, 4
 
 
 class ConvFeatures(nn.Module):
-    """Gated convolutions and a flattening: 6 channels at a quarter of the height and width, each rounded up.
+    """Gated convolutions, flattened; with the paper's layers 6 channels at 1/4 of the height and width, rounded up.
 
     Args:
         shape: The shape (c, h, w) of an image.
@@ -33,9 +33,9 @@ class ConvFeatures(nn.Module):
         for out, kernel_size, stride in layers:
             convolutions.append(GatedConv2d(channels, out, kernel_size, stride))
             channels, size = out, halved(size, int(stride == 2))
-            floats += 3 * out * math.prod(size)  # both halves and their product
+            floats += 3 * out * math.prod(size)  # both halves of the gated layer and their product
         self.layers = nn.Sequential(*convolutions, nn.Flatten())
-        #: The width of the output.
+        #: Width of the output.
         self.width = channels * math.prod(size)
         self._floats = floats
 
@@ -45,13 +45,13 @@ class ConvFeatures(nn.Module):
 
 
 def conv_image(shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
-    """ConvHVAE's network for x in q(z1|x,z2), and its width."""
+    """ConvHVAE's network for x in q(z1|x,z2), and the width of its output."""
     network = ConvFeatures(shape, LOWER_LAYERS)
     return network, network.width
 
 
 class ConvEncoder(Encoder):
-    """q(z2|x) by five gated convolutions, flattened straight to the heads (294 features at 28x28, 384 at 32x32).
+    """q(z2|x) by five gated convolutions, flattened into the heads (294 features at 28x28, 384 at 32x32).
 
     Args:
         shape: The shape (c, h, w) of an image.
@@ -64,16 +64,16 @@ class ConvEncoder(Encoder):
         self.convolutions = convolutions
 
     def features(self, x: Tensor) -> Tensor:
-        """The last layer, flattened."""
+        """The output of the last layer, flattened, (n, n_features)."""
         return self.convolutions(x)
 
 
 class ConvDecoder(Decoder):
-    """p(x|z1,z2): a gated layer each, joined to an image-sized map, four gated 3x3 convolutions and a 1x1.
+    """p(x|z1,z2): a gated layer for each latent, one to an image-sized map, four gated 3x3 convolutions and a 1x1.
 
     Args:
         shape: The shape (c, h, w) of an image.
-        likelihood: What the output means.
+        likelihood: Maps the output to p(x|z1,z2).
         hidden_dim: The width of the dense layers.
         latent_dim: The dimension of z1 and of z2.
     """
@@ -101,7 +101,7 @@ class ConvDecoder(Decoder):
 
 
 def build(shape: tuple[int, int, int], likelihood: Likelihood, hidden_dim: int, latent_dim: int) -> Networks:
-    """The networks of `convhvae`."""
+    """Builds the networks of `convhvae`."""
     encoder = ConvEncoder(shape, latent_dim)
     decoder = ConvDecoder(shape, likelihood, hidden_dim, latent_dim)
     lower = LowerEncoder(*conv_image(shape), hidden_dim, latent_dim, latent_dim)

@@ -1,4 +1,4 @@
-"""Plain layers and their initialisation: tensors in, tensors out."""
+"""Layers and their initialisation: tensors in, tensors out."""
 
 import math
 from collections.abc import Callable
@@ -13,23 +13,23 @@ from torch.utils.checkpoint import checkpoint
 Init = Literal["he", "glorot"]
 
 
-# Activations that a convolutional network may keep for a gradient, in floats: 2 GiB.
+# Activations that a convolutional network may keep for the backward pass, in floats: 2 GiB.
 KEPT_FLOATS = 2**29
-# Those of the rows that go through it at once. On a CPU 128 MiB: arrays much larger than its caches are got from the
-# system and given back each time (a step of ConvHVAE on CIFAR10 takes 1.3 times as long in one pass, one of the faces'
-# network 1.7 times). A GPU wants many rows: 2 GiB.
+# Activations of the rows in one chunk. On a CPU 128 MiB: much larger arrays are allocated from and returned to the OS
+# each time (a step of ConvHVAE on CIFAR10 takes 1.3 times as long in one pass, one of the network for faces 1.7 times).
+# A GPU needs many rows: 2 GiB.
 PASSING_FLOATS = {"cpu": 2**25, "cuda": 2**29}
 
 
 class GatedLinear(nn.Module):
     r"""A gated dense layer, :math:`h(x) \odot \mathrm{sigmoid}(g(x))`, without any other activation.
 
-    h and g are the two halves of one affine map, so that a layer is one matrix product, and one tensor to
-    `bype.optim.NormalizedAdam`.
+    h and g are the two halves of one affine map, so that a layer is one matrix product, and a single tensor for
+    `bype.training.optim.NormalizedAdam`.
 
     Args:
-        in_features: The input's width.
-        out_features: The output's width.
+        in_features: The width of the input.
+        out_features: The width of the output.
     """
 
     def __init__(self, in_features: int, out_features: int) -> None:
@@ -42,20 +42,20 @@ class GatedLinear(nn.Module):
 
 
 def gated_mlp(*widths: int) -> nn.Sequential:
-    """Gated dense layers of the given widths, input first."""
+    """A stack of gated dense layers with the given widths, input first."""
     return nn.Sequential(*(GatedLinear(i, o) for i, o in pairwise(widths)))
 
 
 class GatedConv2d(nn.Module):
     r"""A gated convolution, :math:`h(x) \odot \mathrm{sigmoid}(g(x))`, without any other activation.
 
-    h and g are the two halves of one convolution's channels. The padding keeps height and width, which a stride of s
-    then divides, rounded up.
+    h and g are the two halves of the channels of one convolution. Padding preserves height and width, which a stride of
+    s divides by s, rounded up.
 
     Args:
-        in_channels: The input's channels.
-        out_channels: The output's channels.
-        kernel_size: The kernel's height and width, odd.
+        in_channels: The number of input channels.
+        out_channels: The number of output channels.
+        kernel_size: The height and width of the kernel, odd.
         stride: The stride.
     """
 
@@ -69,7 +69,7 @@ class GatedConv2d(nn.Module):
 
 
 def halved(size: tuple[int, int], times: int = 1) -> tuple[int, int]:
-    """Height and width after so many convolutions of stride 2.
+    """Height and width after `times` convolutions of stride 2.
 
     >>> halved((28, 9), 2)
     (7, 3)
@@ -80,24 +80,24 @@ def halved(size: tuple[int, int], times: int = 1) -> tuple[int, int]:
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """Images in the order that tensor cores want, on CUDA; a CPU's convolutions reorder for themselves."""
+    """Converts images to the memory format of tensor cores on CUDA; on a CPU convolutions reorder internally."""
     return x.contiguous(memory_format=torch.channels_last) if x.is_cuda else x
 
 
 def in_chunks(network: Callable[[Tensor], Tensor], x: Tensor, floats: int) -> Tensor:
-    """A network over the rows of x, some at a time.
+    """Applies a network to the rows of x in chunks.
 
-    Where a gradient would keep more than `KEPT_FLOATS`, the activations are dropped and computed again on the way back,
-    which costs a third more arithmetic.
+    If the backward pass would keep more than `KEPT_FLOATS`, the activations are recomputed instead (gradient
+    checkpointing), which costs a third more arithmetic.
 
     Args:
         network: Maps (n, \\*) to (n, \\*), row by row.
         x: The rows.
-        floats: What a gradient keeps of one row, in floats.
+        floats: The activations kept per row for the backward pass, in floats.
     """
-    again = torch.is_grad_enabled() and len(x) * floats > KEPT_FLOATS
+    recompute = torch.is_grad_enabled() and len(x) * floats > KEPT_FLOATS
     parts = x.split(max(1, PASSING_FLOATS.get(x.device.type, KEPT_FLOATS) // floats))
-    if again:
+    if recompute:
         out = [checkpoint(network, part, use_reentrant=False, preserve_rng_state=False) for part in parts]
     else:
         out = [network(part) for part in parts]
@@ -105,7 +105,7 @@ def in_chunks(network: Callable[[Tensor], Tensor], x: Tensor, floats: int) -> Te
 
 
 def init_dense(module: nn.Module, scheme: Init = "he") -> None:
-    """Draws every dense layer's weights anew, biases and convolutions left as torch made them.
+    """Re-initialises the weights of all dense layers; biases and convolutions keep torch's defaults.
 
     `he` is N(0, 2/fan_in), as in the published code; `glorot` is N(0, 2/(fan_in + fan_out)), as in the paper's text.
     The two halves of a gated layer count as two layers.
@@ -125,5 +125,5 @@ def _init_weight(layer: nn.Linear, fan_out: int, scheme: Init) -> None:
 
 
 def full_precision(t: Tensor) -> Tensor:
-    """Float32 where autocast left half precision; anything wider as it is."""
+    """Converts half precision (from autocast) to float32; wider types are unchanged."""
     return t.float() if t.element_size() < 4 else t

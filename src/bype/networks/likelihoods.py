@@ -1,4 +1,4 @@
-"""Likelihoods: what a decoder's image-shaped map means as a distribution over pixels."""
+"""Likelihoods: they map a decoder's image-shaped output to a distribution over pixels."""
 
 from abc import ABC, abstractmethod
 from typing import Self
@@ -14,18 +14,18 @@ from bype.distributions.pixels import DiscretizedLogistic, PixelBernoulli, Pixel
 class Likelihood(nn.Module, ABC):
     """Maps a decoder's output (\\*batch, c, h, w) to p(x|z)."""
 
-    #: Whether `log_prob` is that of a normalised density or probability, in nats.
+    #: Whether `log_prob` is a normalised log-density or log-probability, in nats.
     normalised = True
-    #: Whether it gives the stored values themselves a probability, not a density.
+    #: Whether `log_prob` is a log-probability of the stored values, not a log-density.
     discrete = False
-    #: Whether images are binarised, anew at each step in training.
+    #: Whether images are binarised; in training they are re-sampled at every step.
     binary = False
-    #: How many values a stored pixel must be able to take; None where any data will do.
+    #: The number of pixel levels that the data must have; None if any data are accepted.
     levels: int | None = None
 
     @classmethod
     def build(cls, shape: tuple[int, int, int]) -> Self:
-        """The likelihood at its defaults, for images of shape (c, h, w)."""
+        """Builds the likelihood with its default settings, for images of shape (c, h, w)."""
         return cls()
 
     @abstractmethod
@@ -33,8 +33,8 @@ class Likelihood(nn.Module, ABC):
         """p(x|z), batch shape (\\*batch), event shape (c, h, w)."""
 
 
-# Under normalised gradients a parameter moves by the learning rate at each step and no faster, whatever the gradient:
-# this makes a scale's relative change ten times that, so that a data set of few steps an epoch gets there too.
+# With normalised gradients a parameter moves by at most the learning rate per step, whatever its gradient. This factor
+# makes the relative change of a scale ten times that, so that it converges on small data sets with few steps per epoch.
 SCALE_GAIN = 10.0
 
 
@@ -58,18 +58,21 @@ class MeanSquaredError(Likelihood):
     normalised = False
 
     def forward(self, image: Tensor) -> SquaredError:
-        """The image is x-hat before its clamp."""
-        return SquaredError(F.hardtanh(image, 1 / 512, 1 - 1 / 512))  # a clamp with one kernel for its gradient
+        """p(x|z); `image` is x-hat before it is clamped."""
+        return SquaredError(F.hardtanh(image, 1 / 512, 1 - 1 / 512))  # a clamp whose backward pass is one kernel
 
 
 class Gaussian(Likelihood):
-    r"""Normal pixels about the decoder's output, :math:`\mathcal{N}(x \mid \hat{x}, \sigma^2)`.
+    r"""Normal pixels around the decoder's output, :math:`\mathcal{N}(x \mid \hat{x}, \sigma^2)`.
 
     Args:
-        scale: The standard deviation; where it is learned, its start.
-        learned: Whether the scale is a parameter. It stays above 1/512, half an 8-bit step, so that pixels that never
-            change cannot send the density to infinity.
-        shape: None for one scalar scale; (c, h, w) for one per pixel.
+        scale: The standard deviation, or its initial value if it is learned.
+        learned: Whether the scale is a parameter. It stays above 1/512, half an 8-bit step, so that constant pixels
+            cannot make the density infinite.
+        shape: None for one scalar scale; (c, h, w) for one scale per pixel.
+
+    Raises:
+        ValueError: If `scale` is not above 1/512.
     """
 
     floor = 1 / 512
@@ -77,7 +80,7 @@ class Gaussian(Likelihood):
     def __init__(self, scale: float = 0.5, *, learned: bool = True, shape: tuple[int, int, int] | None = None) -> None:
         super().__init__()
         if not scale > self.floor:
-            raise ValueError(f"`scale` should be above 1/512, but got {scale}.")
+            raise ValueError(f"scale: expected a value above 1/512, got {scale}")
         start = _raw_scale(torch.full(shape or (), scale), self.floor)
         self.raw_scale: Tensor
         if learned:
@@ -91,27 +94,27 @@ class Gaussian(Likelihood):
         return _scale(self.raw_scale, self.floor)
 
     def forward(self, image: Tensor) -> PixelNormal:
-        """The image is the mean."""
+        """p(x|z); `image` is the mean."""
         return PixelNormal(image, self.scale)
 
 
 class Bernoulli(Likelihood):
-    """Binary pixels, the decoder's output being their log-odds; data are binarised dynamically."""
+    """Binary pixels with the decoder's output as their log-odds; the data are binarised dynamically."""
 
     discrete = True
     binary = True
 
     def forward(self, image: Tensor) -> PixelBernoulli:
-        """The image is the logits."""
+        """p(x|z); `image` is the logits."""
         return PixelBernoulli(image)
 
 
 class Logistic(Likelihood):
-    """Pixels of 256 levels: a logistic variable cut into bins, one learned scale per pixel, outer bins open.
+    """Discretised logistic pixels with 256 levels by default, one learned scale per pixel and open outer bins.
 
     Args:
         shape: The shape (c, h, w) of an image.
-        scale: The logistic scale at the start.
+        scale: The initial logistic scale.
         levels: The number of bins.
     """
 
@@ -126,7 +129,7 @@ class Logistic(Likelihood):
 
     @classmethod
     def build(cls, shape: tuple[int, int, int]) -> Self:
-        """One scale for each pixel of the shape, 256 levels."""
+        """Builds the likelihood with 256 levels and one scale per pixel of `shape`, (c, h, w)."""
         return cls(shape)
 
     @property
@@ -135,5 +138,5 @@ class Logistic(Likelihood):
         return _scale(self.raw_scale, self.floor)
 
     def forward(self, image: Tensor) -> DiscretizedLogistic:
-        """The image is the location."""
+        """p(x|z); `image` is the location."""
         return DiscretizedLogistic(image, self.scale, self.levels)

@@ -1,6 +1,6 @@
 """The lower of two levels of latents: q(z1|x,z2) and p(z1|z2), for any image network.
 
-The top level z2 has an `Encoder`, q(z2|x), and carries the data-dependent prior; z1 lies between it and the image.
+The top level z2 has an `Encoder`, q(z2|x), and the data-dependent prior; z1 is between z2 and the image.
 """
 
 import torch
@@ -12,11 +12,11 @@ from bype.networks.layers import GatedLinear, gated_mlp
 
 
 class LowerEncoder(NormalHeads):
-    """q(z1|x,z2): a network for x, a gated layer of the same width for z2, joined by one gated layer more.
+    """q(z1|x,z2): a network for x and a gated layer of the same width for z2, joined by another gated layer.
 
     Args:
-        image: The network for x, (n, c, h, w) to (n, width).
-        width: Its output's width.
+        image: The network for x; maps (n, c, h, w) to (n, width).
+        width: The width of its output.
         hidden_dim: The width of the joining layer.
         top_dim: The dimension of z2.
         latent_dim: The dimension of z1.
@@ -31,7 +31,7 @@ class LowerEncoder(NormalHeads):
         self.joined = GatedLinear(2 * width, hidden_dim)
 
     def forward(self, x: Tensor, z: Tensor) -> DiagonalNormal:
-        """q(z1|x,z2) of images (b, c, h, w) and z2 (\\*samples, b, top_dim), batch shape (\\*samples, b)."""
+        """q(z1|x,z2) for images (b, c, h, w) and z2 (\\*samples, b, top_dim), batch shape (\\*samples, b)."""
         top = self.top(z)
         image = self.image(x).to(top.dtype).expand_as(top)
         return self.posterior(self.joined(torch.cat([image, top], -1)))
@@ -51,5 +51,5 @@ class LowerPrior(NormalHeads):
         self.hidden = gated_mlp(top_dim, hidden_dim, hidden_dim)
 
     def forward(self, z: Tensor) -> DiagonalNormal:
-        """p(z1|z2) of z2 (\\*batch, top_dim), batch shape (\\*batch)."""
+        """p(z1|z2) for z2 (\\*batch, top_dim), batch shape (\\*batch)."""
         return self.posterior(self.hidden(z))

@@ -1,4 +1,4 @@
-"""The paper's MLP VAE: two gated layers each way."""
+"""The paper's MLP VAE: two gated dense layers each in encoder and decoder."""
 
 import math
 
@@ -24,7 +24,7 @@ class MLPEncoder(Encoder):
         self.hidden = gated_mlp(math.prod(shape), hidden_dim, hidden_dim)
 
     def features(self, x: Tensor) -> Tensor:
-        """The second hidden layer, (n, hidden_dim)."""
+        """The output of the second hidden layer, (n, hidden_dim)."""
         return self.hidden(x.flatten(1))
 
 
@@ -33,7 +33,7 @@ class MLPDecoder(Decoder):
 
     Args:
         shape: The shape (c, h, w) of an image.
-        likelihood: What the output means.
+        likelihood: Maps the output to p(x|z).
         hidden_dim: The width of both hidden layers.
         latent_dim: The dimension D of z.
     """
@@ -51,6 +51,6 @@ class MLPDecoder(Decoder):
 
 
 def build(shape: tuple[int, int, int], likelihood: Likelihood, hidden_dim: int, latent_dim: int) -> Networks:
-    """The networks of `vae`."""
+    """Builds the networks of `vae`."""
     encoder = MLPEncoder(shape, hidden_dim, latent_dim)
     return Networks(encoder, MLPDecoder(shape, likelihood, hidden_dim, latent_dim))

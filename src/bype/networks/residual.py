@@ -1,4 +1,4 @@
-"""The network that the published code uses for faces: residual blocks of weight-normalised convolutions and ELU."""
+"""The network of the published code for faces: residual blocks of weight-normalised convolutions and ELU."""
 
 import math
 
@@ -15,7 +15,7 @@ WIDE, NARROW, BLOCKS, LATENT_CHANNELS = 96, 48, 6, 6
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Module:
-    """A weight-normalised convolution that keeps height and width but for its stride."""
+    """A weight-normalised 3x3 convolution; padding preserves height and width, except for the stride."""
     return weight_norm(nn.Conv2d(in_channels, out_channels, 3, stride, padding=1))
 
 
@@ -23,7 +23,7 @@ class ResidualBlock(nn.Module):
     """x + conv3x3(ELU(x)).
 
     Args:
-        channels: The channels of x.
+        channels: The number of channels of x.
     """
 
     def __init__(self, channels: int) -> None:
@@ -40,12 +40,12 @@ def _blocks(channels: int) -> list[nn.Module]:
 
 
 def _floats_of_blocks(channels: int, size: tuple[int, int]) -> int:
-    """What six blocks and the convolution with ELU before them keep of an image for a gradient."""
+    """Floats per image that six blocks and the preceding convolution with ELU keep for the backward pass."""
     return (2 * BLOCKS + 2) * channels * math.prod(size)
 
 
 class ResidualEncoder(Encoder):
-    """q(z|x) by convolutions of stride 2 to 48 and 96 channels, six residual blocks after each, and one to 6 channels.
+    """q(z|x) by convolutions of stride 2 to 48 and 96 channels, each with six residual blocks, and one to 6 channels.
 
     At 64x64 the features are 6x16x16.
 
@@ -65,12 +65,12 @@ class ResidualEncoder(Encoder):
         self._floats = _floats_of_blocks(NARROW, half) + _floats_of_blocks(WIDE, quarter)
 
     def features(self, x: Tensor) -> Tensor:
-        """The last convolution, flattened."""
+        """The output of the last convolution, flattened, (n, n_features)."""
         return in_chunks(self.convolutions, channels_last(x), self._floats)
 
 
 class _Upsample(nn.Module):
-    """Nearest-neighbour to a given size: twice the size, less one where the image's is odd."""
+    """Nearest-neighbour upsampling to a given size: twice the size, minus one if the target size is odd."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         super().__init__()
@@ -81,11 +81,11 @@ class _Upsample(nn.Module):
 
 
 class ResidualDecoder(Decoder):
-    """p(x|z): a dense layer to 6 channels at a quarter of the size, then twice up, with six residual blocks each time.
+    """p(x|z): a dense layer to 6 channels at a quarter of the size, then two upsamplings with six residual blocks each.
 
     Args:
         shape: The shape (c, h, w) of an image.
-        likelihood: What the output means.
+        likelihood: Maps the output to p(x|z).
         latent_dim: The dimension D of z.
     """
 
@@ -99,7 +99,7 @@ class ResidualDecoder(Decoder):
             conv3x3(NARROW, shape[0]),
         )  # fmt: skip
         self._floats = _floats_of_blocks(WIDE, half) + _floats_of_blocks(NARROW, shape[1:])
-        self._floats += WIDE * math.prod(shape[1:])  # the second enlargement
+        self._floats += WIDE * math.prod(shape[1:])  # the second upsampling
 
     def image(self, z: Tensor) -> Tensor:
         """The output of the last convolution, (n, c, h, w)."""
@@ -110,6 +110,6 @@ class ResidualDecoder(Decoder):
 
 
 def build(shape: tuple[int, int, int], likelihood: Likelihood, hidden_dim: int, latent_dim: int) -> Networks:
-    """The networks of `celeba`, which have no hidden dense layer; M is that of the published code."""
+    """Builds the networks of `celeba`, which have no hidden dense layer; M = 240 as in the published code."""
     encoder = ResidualEncoder(shape, latent_dim)
     return Networks(encoder, ResidualDecoder(shape, likelihood, latent_dim), components=240)

@@ -1,4 +1,4 @@
-"""HVAE: two levels of latents, gated dense layers."""
+"""HVAE: two levels of latents with gated dense layers."""
 
 import math
 
@@ -14,12 +14,12 @@ from bype.networks.mlp import MLPEncoder
 
 
 def dense_image(shape: tuple[int, int, int], width: int) -> tuple[nn.Module, int]:
-    """HVAE's network for x in q(z1|x,z2), one gated layer, and its width."""
+    """HVAE's network for x in q(z1|x,z2), one gated layer, and the width of its output."""
     return nn.Sequential(nn.Flatten(), GatedLinear(math.prod(shape), width)), width
 
 
 class JoinedLatents(nn.Module):
-    """z1 and z2 through a gated layer each.
+    """Applies a gated layer to each of z1 and z2 and concatenates the outputs.
 
     Args:
         hidden_dim: The width of each layer.
@@ -33,7 +33,7 @@ class JoinedLatents(nn.Module):
         self.lower, self.top = GatedLinear(lower_dim, hidden_dim), GatedLinear(top_dim, hidden_dim)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Maps z1 and z2, joined, (n, lower_dim + top_dim), to (n, 2 hidden_dim)."""
+        """Maps the concatenated z1 and z2, (n, lower_dim + top_dim), to (n, 2 hidden_dim)."""
         lower, top = z.split(self.widths, -1)
         return torch.cat([self.lower(lower), self.top(top)], -1)
 
@@ -43,7 +43,7 @@ class TwoLevelMLPDecoder(Decoder):
 
     Args:
         shape: The shape (c, h, w) of an image.
-        likelihood: What the output means.
+        likelihood: Maps the output to p(x|z1,z2).
         hidden_dim: The width of all hidden layers.
         latent_dim: The dimension of z1 and of z2.
     """
@@ -62,7 +62,7 @@ class TwoLevelMLPDecoder(Decoder):
 
 
 def build(shape: tuple[int, int, int], likelihood: Likelihood, hidden_dim: int, latent_dim: int) -> Networks:
-    """The networks of `hvae`."""
+    """Builds the networks of `hvae`."""
     encoder = MLPEncoder(shape, hidden_dim, latent_dim)
     decoder = TwoLevelMLPDecoder(shape, likelihood, hidden_dim, latent_dim)
     lower = LowerEncoder(*dense_image(shape, hidden_dim), hidden_dim, latent_dim, latent_dim)

@@ -1,8 +1,9 @@
 """Priors over the latent z: a standard normal, and mixtures whose components are encoded points.
 
 A prior is a module; calling it with an encoder returns p(z), a distribution with event shape (D,). The encoder is an
-argument, so that the model alone owns it. For a training step the prior first says which points it wants encoded
-(`step_points`), the model encodes them together with its batch, and the prior makes p(z) of their features (`mixture`).
+argument, so that only the model owns it. In a training step, the prior first returns the points to encode
+(`step_points`), the model encodes them together with its batch, and the prior builds p(z) from their features
+(`mixture`).
 """
 
 from bype.priors.base import ComponentPoints, PointEncoder, Points, Prior, PriorOptions, WeightedPoints

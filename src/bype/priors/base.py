@@ -1,9 +1,9 @@
-"""The interface of a prior, and what several priors share."""
+"""The interface of a prior, and base classes shared by several priors."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,23 +18,23 @@ class PointEncoder(Protocol):
     """The part of an encoder that a prior needs; `bype.networks.Encoder` has it."""
 
     def features(self, x: Tensor, /) -> Tensor:
-        """Images (n, c, h, w) to features (n, F)."""
+        """Maps images (n, c, h, w) to features (n, F)."""
 
     def loc(self, features: Tensor, /) -> Tensor:
-        """The posterior means of features, (n, D)."""
+        """The posterior means from features, (n, D)."""
 
     def posterior(self, features: Tensor, /) -> DiagonalNormal:
-        """q(z|x) of features, batch shape (n,)."""
+        """q(z|x) from features, batch shape (n,)."""
 
     def means(self, batches: Iterable[Tensor], /) -> Tensor:
-        """The posterior means of batches of images, (n, D), without a gradient."""
+        """The posterior means for batches of images, (n, D), without a gradient."""
 
 
 class ComponentPoints(NamedTuple):
-    """The images that become a mixture's components, and their log-weights."""
+    """The images that become the components of a mixture, and their log mixing weights."""
 
     images: Tensor  # (M, c, h, w), in [0, 1]
-    log_weights: Tensor  # (M,), or (B, M) where each row of the batch has its own
+    log_weights: Tensor  # (M,), or (B, M) if each row of the batch has its own
 
 
 #: The former name.
@@ -43,7 +43,7 @@ Points = ComponentPoints
 
 @dataclass(frozen=True)
 class PriorOptions:
-    """The options of a run that a prior may use; None means: by the size of the data."""
+    """The options of a run that a prior may use; None selects a default from the size of the data."""
 
     latent_dim: int = 40
     n_components: int | None = None
@@ -53,7 +53,7 @@ class PriorOptions:
 
 
 class WeightedPoints(Protocol):
-    """A pseudocoreset: what step (ii) moves, in place."""
+    """A pseudocoreset: the points and weights that step (ii) updates in place."""
 
     pseudo_inputs: Tensor  # U, (M, c, h, w)
     weights: Tensor  # w, (M,), summing to n_data
@@ -62,7 +62,7 @@ class WeightedPoints(Protocol):
 
     @property
     def learned(self) -> bool:
-        """Whether U and w are parameters that every network step moves."""
+        """Whether U and w are parameters, updated in every network step."""
 
 
 class Prior(nn.Module, ABC):
@@ -75,66 +75,66 @@ class Prior(nn.Module, ABC):
 
     @property
     def fixed_shapes(self) -> bool:
-        """Whether every training step has tensors of the same shapes, as a recorded step must."""
+        """Whether all training steps have tensors of the same shapes, which a CUDA graph requires."""
         return True
 
     @abstractmethod
     def forward(self, encoder: PointEncoder) -> Distribution:
-        """Returns p(z) as it is evaluated and sampled, event shape (D,)."""
+        """Returns p(z) for evaluation and sampling, event shape (D,)."""
 
     @abstractmethod
     def step_points(
         self, index: Tensor | None = None, generator: torch.Generator | None = None
     ) -> ComponentPoints | None:
-        """The points that a training step's p(z) needs encoded, or None.
+        """The points to encode for the p(z) of a training step, or None if there are none.
 
         Args:
-            index: The rows of the training set that the batch holds, (B,), for priors made of training items.
-            generator: Where random choices come from.
+            index: The rows of the batch in the training set, (B,), for priors made of training examples.
+            generator: The generator of random choices.
         """
 
     @abstractmethod
     def mixture(self, encoder: PointEncoder, features: Tensor, log_weights: Tensor) -> Distribution:
-        """p(z) with components made of the encoder's features (M, F) of the points."""
+        """Returns p(z) with components computed from the encoder's features of the points, (M, F)."""
 
     def points_at(self, index: Tensor) -> Tensor | None:
-        """The images behind the components at `index`, (n, c, h, w); None where components are not made of images."""
+        """The images of the components at `index`, (n, c, h, w); None if components are not made from images."""
         return None
 
     @property
     def pseudocoreset(self) -> WeightedPoints | None:
-        """The weighted points that step (ii) moves; None where there are none."""
+        """The weighted points that step (ii) updates; None if the prior has none."""
         return None
 
     def parameter_groups(self) -> list[tuple[list[nn.Parameter], float]]:
-        """Parameters that have a learning rate of their own, and that rate; the others have the networks' rate."""
+        """Parameters with their own learning rate, and that rate; all others use the rate of the networks."""
         return []
 
-    def metadata(self) -> dict[str, Any]:
-        """What p(z) depends on beside the tensors of its `state_dict`, as JSON can hold it."""
+    def metadata(self) -> dict[str, object]:
+        """JSON values that p(z) depends on besides the tensors of its `state_dict`."""
         return {}
 
     def check_items(self, images: Images) -> None:
-        """Raises a ValueError if the prior cannot be trained on these items."""
+        """Raises a ValueError if the prior cannot be trained on these images."""
 
     def begin_epoch(self, encoder: PointEncoder) -> None:
-        """Called before each epoch of training."""
+        """Hook called before each training epoch."""
 
     def after_step(self) -> None:
-        """Called after each step of the optimiser."""
+        """Hook called after each optimiser step."""
 
 
 class PointPrior(Prior):
-    """A prior whose components are a fixed number of points, the same in training and evaluation."""
+    """Base of priors with a fixed number of points, the same in training and evaluation."""
 
     keeps_points = True
 
     @abstractmethod
     def step_points(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> ComponentPoints:
-        """All the points."""
+        """All points."""
 
     def forward(self, encoder: PointEncoder) -> Distribution:
-        """The mixture over all the points."""
+        """The mixture over all points."""
         points = self.step_points()
         return self.mixture(encoder, encoder.features(points.images), points.log_weights)
 
@@ -144,19 +144,19 @@ class PointPrior(Prior):
 
 
 class SharedScalePrior(Prior):
-    """Components N(mu(point), sigma^2 I) with one sigma, a parameter that starts at 1 (Eq. 11)."""
+    """Base of priors with components N(mu(point), sigma^2 I); sigma is one parameter, initially 1 (Eq. 11)."""
 
     def __init__(self) -> None:
         super().__init__()
         self.log_scale = nn.Parameter(torch.zeros(()))
 
     def mixture(self, encoder: PointEncoder, features: Tensor, log_weights: Tensor) -> IsotropicMixture:
-        """The isotropic mixture about the points' posterior means."""
+        """The isotropic mixture around the posterior means of the points."""
         return IsotropicMixture(encoder.loc(features), self.log_scale.exp(), log_weights)
 
 
 class DataPrior(Prior):
-    """A prior that knows the training items: their stored values, shared with the data set and not saved with it."""
+    """Base of priors that hold the training examples: stored values shared with the data set, not saved."""
 
     def _attach(self, images: Images | None) -> None:
         self.levels = None if images is None else images.levels
@@ -166,6 +166,6 @@ class DataPrior(Prior):
         self.register_buffer("rows", None if images is None else images.rows, persistent=False)
 
     def _pixels_at(self, index: Tensor | slice) -> Tensor:
-        """The stored values of the training items at `index`, (n, c, h, w)."""
+        """The stored values of the training examples at `index`, (n, c, h, w)."""
         assert self.pixels is not None
         return self.pixels[index if self.rows is None else self.rows[index]]

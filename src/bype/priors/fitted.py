@@ -9,14 +9,14 @@ from bype.priors.base import DataPrior, PointEncoder
 
 
 class FittedMixture(DataPrior):
-    """A mixture fixed after training: components with means of their own and one sigma, for evaluation and sampling.
+    """A mixture fixed after training, for evaluation and sampling: stored means and one sigma.
 
     Args:
         loc: The means, (K, D).
-        log_weights: The log-shares, (K,), normalised.
+        log_weights: The log mixing weights, (K,), normalised.
         log_scale: log sigma, a scalar.
-        images: The training set, where the components are training items.
-        items: The rows of it that they are, (K,).
+        images: The training set, if the components are training examples.
+        items: The rows of the components in the training set, (K,).
     """
 
     def __init__(
@@ -39,19 +39,19 @@ class FittedMixture(DataPrior):
         self.register_buffer("items", items, persistent=False)
 
     def forward(self, encoder: PointEncoder) -> IsotropicMixture:
-        """The mixture, whatever the encoder."""
+        """The mixture; the encoder is ignored."""
         return IsotropicMixture(self.loc, self.log_scale.exp(), self.log_weights)
 
     def step_points(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> None:
-        """No points: the mixture is not made of the encoder's features any more."""
+        """None: the mixture does not depend on the encoder."""
         return
 
     def mixture(self, encoder: PointEncoder, features: Tensor, log_weights: Tensor) -> IsotropicMixture:
-        """The mixture, whatever the features."""
+        """The mixture; the features are ignored."""
         return self(encoder)
 
     def points_at(self, index: Tensor) -> Tensor | None:
-        """The training items behind the components at `index`; None for components found by EM."""
+        """The training examples of the components at `index`, (n, c, h, w); None for components fitted by EM."""
         if self.pixels is None or self.items is None:
             return None
         return scale(self._pixels_at(self.items[index]), self.levels, self.loc.dtype)

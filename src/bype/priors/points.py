@@ -8,11 +8,11 @@ from bype.data.images import Dataset
 
 
 def initial_points(data: Dataset, m: int | None) -> Tensor:
-    """M training examples without replacement, (M, c, h, w), from torch's global random state, on the CPU.
+    """Samples M training examples without replacement, (M, c, h, w), on the CPU, from torch's global random state.
 
     Args:
         data: The data set.
-        m: M; by default min(500, N // 2).
+        m: The number of points M; by default min(500, N // 2).
 
     Raises:
         InputError: If M is not between 1 and N.
@@ -20,6 +20,6 @@ def initial_points(data: Dataset, m: int | None) -> Tensor:
     n = len(data.train)
     m = min(500, n // 2) if m is None else m
     if not 1 <= m <= n:
-        raise InputError(f"components: expected between 1 and the {n} training items of {data.name}, got {m}")
+        raise InputError(f"components: expected between 1 and the {n} training examples of {data.name}, got {m}")
     index = torch.randperm(n)[:m]
     return data.train.scaled(index.to(data.train.pixels.device)).cpu()

@@ -12,7 +12,7 @@ class StandardPrior(Prior):
     r"""The standard normal, :math:`p(z) = \mathcal{N}(0, I)`.
 
     Args:
-        latent_dim: The dimension D.
+        latent_dim: The dimension D of z.
     """
 
     def __init__(self, latent_dim: int) -> None:
@@ -25,14 +25,14 @@ class StandardPrior(Prior):
         return DiagonalNormal(self.loc, torch.ones_like(self.loc))
 
     def step_points(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> None:
-        """No points."""
+        """None: the prior has no points."""
         return
 
     def mixture(self, encoder: PointEncoder, features: Tensor, log_weights: Tensor) -> DiagonalNormal:
-        """N(0, I), whatever the features."""
+        """N(0, I); the features are ignored."""
         return self(encoder)
 
 
 def build(data: Dataset, options: PriorOptions) -> StandardPrior:
-    """The prior `standard`."""
+    """Builds the prior `standard`."""
     return StandardPrior(options.latent_dim)

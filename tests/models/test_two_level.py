@@ -1,4 +1,4 @@
-"""What is true of two levels of latents, on a linear model whose evidence is known."""
+"""Two levels of latents, tested on a linear model whose evidence is known."""
 
 import math
 
@@ -28,7 +28,7 @@ def normal(loc, scale):
 
 
 class Map(torch.nn.Module):
-    """A function as a conditional, with the width of its z1 where it has one."""
+    """A function as a network, with the width of z1 if it returns a distribution over it."""
 
     def __init__(self, function, latent_dim=LOWER):
         super().__init__()
@@ -41,7 +41,7 @@ class Map(torch.nn.Module):
 class Linear:
     """z2 ~ N(0, I), z1|z2 ~ N(A z2, 0.49 I), x|z1,z2 ~ N(V z1 + W z2 + b, 0.36 I), V's columns orthogonal.
 
-    The columns make q(z1|x,z2) diagonal where it is exact.
+    With orthogonal columns the exact q(z1|x,z2) is diagonal.
     """
 
     def __init__(self, n=100):
@@ -65,13 +65,16 @@ class Linear:
         self.gain = precision @ self.covariance  # of z2's posterior mean
 
     def lower_posterior(self, x, z):
-        """The exact z1|x,z2: mean and standard deviation."""
+        """The mean and standard deviation of the exact q(z1|x,z2)."""
         variance = 1 / (1 / STEP**2 + self.lengths**2 / NOISE**2)
         residual = x - z @ self.w.T - self.b
         return variance * (z @ self.a.T / STEP**2 + residual @ self.v / NOISE**2), variance.sqrt()
 
     def model(self, widen=1.0, shift=0.0):
-        """Both encoders `widen` times the exact scale, `shift` of it off; z2's is diagonal in any case."""
+        """Both encoders with the scale multiplied by `widen` and the mean off by `shift` exact scales.
+
+        The encoder of z2 is diagonal, although the exact posterior is not.
+        """
         scale = self.covariance.diagonal().sqrt()
 
         def lower(x, z):
@@ -99,7 +102,7 @@ def linear():
     return Linear()
 
 
-def test_iwae_meets_the_evidence_though_both_encoders_are_wrong(linear):
+def test_iwae_equals_the_evidence_although_both_encoders_are_wrong(linear):
     bound = iwae(linear.model(**WRONG), linear.x, 5000, generator=seeded())
     assert (bound - linear.evidence).mean().abs() <= 0.02
     assert ((bound - linear.evidence).abs() < 0.25).all()
@@ -118,7 +121,7 @@ def test_the_elbo_is_below_by_the_divergence_of_both_levels(linear):
     assert top > 0.3 < lower
 
 
-def test_the_parts_of_the_bound_are_what_they_are_called(linear):
+def test_the_terms_of_the_bound_equal_their_formulas(linear):
     model = linear.model(**WRONG)
     terms = elbo(model, linear.x, generator=seeded(4))
     g = seeded(4)
@@ -166,7 +169,7 @@ def test_generation_has_the_model_s_mean_and_covariance(linear):
     torch.testing.assert_close(x.mean(0), linear.b, atol=0.05, rtol=0)
     clean = linear.g @ linear.g.T + STEP**2 * linear.v @ linear.v.T  # the mean of p(x|z1,z2), without its noise
     torch.testing.assert_close(x.T.cov(), clean, atol=0.15, rtol=0)
-    assert (clean - linear.g @ linear.g.T).abs().max() > 0.5, "z1 is drawn"
+    assert (clean - linear.g @ linear.g.T).abs().max() > 0.5, "z1 is sampled"
 
 
 def test_interpolation_is_linear_in_z2_with_z1_at_its_mean(linear):
@@ -175,7 +178,7 @@ def test_interpolation_is_linear_in_z2_with_z1_at_its_mean(linear):
     ends = [model.encoder(linear.x[i : i + 3]).loc @ linear.g.T + linear.b for i in (0, 3)]
     for step in range(5):
         torch.testing.assert_close(images[:, step], torch.lerp(*ends, step / 4))
-    with pytest.raises(ValueError, match="at least 2 `steps`, but got 1"):
+    with pytest.raises(ValueError, match="steps: expected at least 2, got 1"):
         bype.interpolate(model, linear.x[:1], linear.x[:1], 1)
 
 
@@ -186,11 +189,11 @@ def test_reconstruction_is_at_the_means_of_both_posteriors(linear):
     torch.testing.assert_close(linear.model().reconstruct(linear.x), expected)
 
 
-# Step (ii): p(x|z2) by draws of z1
+# Step (ii): p(x|z2) by samples of z1
 
 
 def images_of(linear):
-    """The linear model, its pixels an image of 1x2x3."""
+    """The linear model with its pixels as an image of 1x2x3."""
     model = linear.model()
     flat = model.decoder
     model.decoder = Map(
@@ -199,7 +202,7 @@ def images_of(linear):
     return model
 
 
-def test_the_likelihood_given_z2_nears_its_closed_form_from_below(linear):
+def test_the_likelihood_given_z2_approaches_its_closed_form_from_below(linear):
     model = images_of(linear)
     z = torch.randn(40, TOP, generator=seeded(), dtype=torch.float64)
     means = z @ linear.g.T + linear.b
@@ -212,11 +215,11 @@ def test_the_likelihood_given_z2_nears_its_closed_form_from_below(linear):
         p = model.likelihood(z, draws, generator=seeded(2))
         assert p.batch_shape == (40,)
         gaps[draws] = (exact - p.log_prob(x.view(40, 1, 2, 3))).mean().item()
-    assert gaps[1] > gaps[10] > 0.05, "Jensen: few draws give too little"
+    assert gaps[1] > gaps[10] > 0.05, "Jensen: few samples give too low a value"
     assert abs(gaps[20_000]) < 0.02
 
 
-def test_one_set_of_draws_serves_every_image(linear):
+def test_the_same_samples_of_z1_are_used_for_every_image(linear):
     model = images_of(linear)
     z = torch.randn(5, TOP, generator=seeded(), dtype=torch.float64)
     lower = z @ linear.a.T + STEP * torch.randn(3, 5, LOWER, generator=seeded(7), dtype=torch.float64)

@@ -40,7 +40,7 @@ class Linear:
         self.variance = 1 / (1 + torch.tensor(lengths) ** 2 / NOISE**2)
 
     def model(self, widen=1.0, shift=0.0):
-        """With an encoder of `widen` times the posterior's variance, `shift` posterior standard deviations off."""
+        """With an encoder of `widen` times the posterior variance and a mean off by `shift` posterior scales."""
 
         def encoder(x):
             mean = self.variance * ((x - self.b) @ self.w) / NOISE**2
@@ -63,10 +63,10 @@ def linear():
     return Linear()
 
 
-def test_iwae_meets_the_evidence(linear):
+def test_iwae_equals_the_evidence(linear):
     bound = iwae(linear.model(**WRONG), linear.x, 5000, generator=seeded())
-    assert (bound - linear.evidence).mean().abs().item() <= 0.005  # 4 standard errors; 0.02 is asked for
-    assert ((bound - linear.evidence).abs() < 0.1).all()  # item by item
+    assert (bound - linear.evidence).mean().abs().item() <= 0.005  # 4 standard errors; 0.02 is required
+    assert ((bound - linear.evidence).abs() < 0.1).all()  # per example
 
 
 def test_iwae_at_one_sample_is_below_by_the_divergence(linear):
@@ -113,7 +113,7 @@ def test_no_more_rows_are_decoded_at_once(linear, rows):
 
 
 @pytest.mark.parametrize("samples", [1, 40])
-def test_items_scored_together_or_one_after_another(linear, samples):
+def test_examples_evaluated_together_or_one_by_one_agree(linear, samples):
     model, x = linear.model(**WRONG), linear.x[:25]
     generator = seeded(3)
     alone = torch.cat([iwae(model, item[None], samples, generator=generator) for item in x])
@@ -127,7 +127,7 @@ def test_iwae_of_one_sample_is_the_elbo(linear):
         torch.testing.assert_close(iwae(model, item[None], 1, generator=seeded(i)), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_iwae_takes_the_prior_that_it_is_given(linear):
+def test_iwae_uses_the_prior_argument(linear):
     model = linear.model()
     wider = normal(0.0, 3.0)
     given = iwae(model, linear.x, 10, prior=wider, generator=seeded())
@@ -137,8 +137,8 @@ def test_iwae_takes_the_prior_that_it_is_given(linear):
 
 
 @pytest.mark.parametrize(("samples", "rows"), [(0, 10), (-1, 10), (5, 0)])
-def test_iwae_refuses_what_is_not_positive(linear, samples, rows):
-    with pytest.raises(ValueError, match=f"positive .*{samples} and {rows}"):
+def test_iwae_rejects_samples_and_rows_below_one(linear, samples, rows):
+    with pytest.raises(ValueError, match=f"n_samples and rows: expected at least 1 each, got {samples} and {rows}"):
         iwae(linear.model(), linear.x, samples, rows=rows)
 
 
@@ -174,7 +174,7 @@ def data():
 
 
 def small_model(data, prior, likelihood="gaussian"):
-    """In float64, its weights and sigma away from where they start."""
+    """In float64, with weights and sigma away from their initial values."""
     name = prior.split(",")[0]
     model = build_model(
         data, prior=name, likelihood=likelihood, latent_dim=3, hidden_dim=6, seed=1, **SETTINGS[prior]
@@ -193,7 +193,7 @@ def training_batch(model, data, index):
     return (x > 0.5).double() if model.binary else x
 
 
-def test_every_prior_and_likelihood_is_tried():
+def test_every_prior_is_tested():
     assert {name.split(",")[0] for name in SETTINGS} == set(PRIORS)
 
 
@@ -214,7 +214,7 @@ def test_gradients_reach_every_parameter_and_are_finite_differences(data, prior,
         assert p.grad.isfinite().all(), name
         assert p.grad.abs().sum() > 0, name
         direction = torch.randn(p.shape, generator=directions, dtype=p.dtype)
-        direction = (direction + 3 * p.grad / p.grad.norm()) / direction.norm()  # never across the gradient
+        direction = (direction + 3 * p.grad / p.grad.norm()) / direction.norm()  # never orthogonal to the gradient
         start, step, ends = p.detach().clone(), 1e-6, []
         for sign in (1, -1):
             with torch.no_grad():
@@ -227,21 +227,21 @@ def test_gradients_reach_every_parameter_and_are_finite_differences(data, prior,
 
 
 @pytest.fixture
-def noise_of_the_item(monkeypatch):
-    """Posterior draws whose noise is a function of the item, not of its place in a batch."""
+def noise_from_x(monkeypatch):
+    """Posterior samples whose noise is a function of the example, not of its position in a batch."""
 
-    drawn = DiagonalNormal.rsample_and_log_prob
+    original = DiagonalNormal.rsample_and_log_prob
 
-    def of_the_item(self, noise=None, *, generator=None):
-        return drawn(self, torch.sin(1e3 * self.loc) if noise is None else noise)
+    def from_x(self, noise=None, *, generator=None):
+        return original(self, torch.sin(1e3 * self.loc) if noise is None else noise)
 
-    monkeypatch.setattr(DiagonalNormal, "rsample_and_log_prob", of_the_item)
+    monkeypatch.setattr(DiagonalNormal, "rsample_and_log_prob", from_x)
 
 
-@pytest.mark.usefixtures("noise_of_the_item")
+@pytest.mark.usefixtures("noise_from_x")
 @pytest.mark.parametrize("prior", [p for p in SETTINGS if p != "exemplar, retrieved"])
-def test_elbo_of_an_item_does_not_depend_on_its_batch(data, prior):
-    # `retrieve` is left out: what one row retrieves serves the others too.
+def test_elbo_of_an_example_does_not_depend_on_its_batch(data, prior):
+    # Except with `retrieve`, where the points retrieved for one row are used by the others too.
     model = small_model(data, prior)
 
     def terms(index):
@@ -259,7 +259,7 @@ def test_elbo_of_an_item_does_not_depend_on_its_batch(data, prior):
 
 
 @pytest.mark.parametrize("prior", SETTINGS)
-def test_elbo_in_training_is_under_the_training_steps_prior(data, prior):
+def test_elbo_in_training_uses_the_prior_of_the_training_step(data, prior):
     model, index = small_model(data, prior), torch.arange(24)
     x = training_batch(model, data, index)
     generator = seeded(10)
@@ -268,12 +268,12 @@ def test_elbo_in_training_is_under_the_training_steps_prior(data, prior):
     expected = q.log_prob(z) - p.log_prob(z)
     kl = elbo(model, x, index=index, generator=seeded(10)).kl
     torch.testing.assert_close(kl, expected, rtol=1e-12, atol=1e-12)
-    if prior == "exemplar":  # each row's own point would help it
+    if prior == "exemplar":  # without leave-one-out, each row's own point lowers its KL
         assert (elbo(model, x, generator=seeded(10)).kl < kl - 1e-3).any()
 
 
 @pytest.mark.parametrize("prior", PRIORS)
-def test_elbo_with_the_prior_given_is_iwaes(data, prior):
+def test_elbo_with_a_prior_argument_equals_iwae(data, prior):
     model = small_model(data, prior)
     p = model.prior(model.encoder)
     x = data.test.scaled(slice(0, 1), dtype=torch.float64)
@@ -283,7 +283,7 @@ def test_elbo_with_the_prior_given_is_iwaes(data, prior):
 
 
 @pytest.mark.parametrize("prior", PRIORS)
-def test_kl_of_many_draws_is_numpys(data, prior):
+def test_kl_of_many_samples_agrees_with_numpy(data, prior):
     model = small_model(data, prior)
     p = model.prior(model.encoder)
     x = data.test.scaled(slice(0, 1), dtype=torch.float64).expand(4000, -1, -1, -1)
@@ -295,12 +295,12 @@ def test_kl_of_many_draws_is_numpys(data, prior):
         rng = np.random.default_rng(0)
         mu, sd = q.loc[0].detach().numpy(), q.scale[0].detach().numpy()
         z = mu + sd * rng.standard_normal((4000, 3))
-        shares = p.log_weights.exp().detach().numpy()
+        weights = p.log_weights.exp().detach().numpy()
         normals = [
             scipy.stats.multivariate_normal(m.detach().numpy(), np.diag(s.detach().numpy() ** 2))
             for m, s in zip(p.loc, p.scale.expand_as(p.loc), strict=True)
         ]
-        density = sum(w * n.pdf(z) for w, n in zip(shares, normals, strict=True))
+        density = sum(w * n.pdf(z) for w, n in zip(weights, normals, strict=True))
         other = scipy.stats.norm.logpdf(z, mu, sd).sum(1) - np.log(density)
         expected, error = other.mean(), other.std() / 4000**0.5
     assert abs(kl.mean().item() - expected) <= 4 * math.hypot(error, kl.std().item() / 4000**0.5)

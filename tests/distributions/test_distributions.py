@@ -22,8 +22,8 @@ class Case(NamedTuple):
     dim: int
     spread: float  # of the means about their centre
     offset: float  # of that centre from 0
-    ratio: float  # sigma as a share of the spread; the smallest sigma where components differ
-    where: str  # z: drawn from the mixture, scattered as the means are, or ten times as wide
+    ratio: float  # sigma as a fraction of the spread; the smallest sigma if components differ
+    where: str  # z: sampled from the mixture, scattered like the means, or ten times as wide
     seed: int
 
 
@@ -44,7 +44,7 @@ def cases(smallest_ratio):
 
 
 def build(mixture, dtype, case, n_points=8):
-    """The mixture of a case and points to try it at; some of the weights are 0."""
+    """The mixture of a case and points to evaluate it at; some of the weights are 0."""
     rng = np.random.default_rng(case.seed)
     m, d = case.n_components, case.dim
     centre = case.offset * rng.standard_normal(d)
@@ -65,13 +65,13 @@ def build(mixture, dtype, case, n_points=8):
 
 
 def reference(p, z):
-    """log p(z) in float64, row by row, from the values that the mixture holds. `log_weights` may be one row for all."""
+    """log p(z) in float64, row by row, from the mixture's own values. `log_weights` may be one row for all."""
     loc, z = p.loc.detach().double().numpy(), z.detach().double().numpy()
     scale = np.broadcast_to(p.scale.detach().double().numpy(), loc.shape)
-    shares = np.broadcast_to(p.log_weights.detach().double().numpy(), (len(z), len(loc)))
+    log_weights = np.broadcast_to(p.log_weights.detach().double().numpy(), (len(z), len(loc)))
     terms = [
         log_pi - 0.5 * (((row - loc) / scale) ** 2).sum(1) - np.log(scale).sum(1) - 0.5 * z.shape[1] * np.log(2 * np.pi)
-        for row, log_pi in zip(z, shares, strict=True)
+        for row, log_pi in zip(z, log_weights, strict=True)
     ]
     return torch.from_numpy(scipy.special.logsumexp(np.stack(terms), axis=1))
 
@@ -110,7 +110,7 @@ def test_reference_is_scipys_density():
     np.testing.assert_allclose(reference(p, z).exp(), density, rtol=1e-12)
 
 
-# The last three rows say how float32 degrades where sigma is a smaller share of the means' spread.
+# The last three rows show how float32 degrades as sigma becomes a smaller fraction of the spread of the means.
 @pytest.mark.parametrize(
     ("dtype", "smallest_ratio", "tolerance"),
     [
@@ -188,7 +188,7 @@ def test_tiles_change_nothing(mixture, rows, components, monkeypatch):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-4)])
 @pytest.mark.parametrize("mixture", MIXTURES)
 def test_paths_with_and_without_gradient_agree(mixture, dtype, tolerance):
-    """In float32 to what the affine form leaves; without a gradient the largest term is computed by itself."""
+    """In float32 up to the error of the affine form; without a gradient the largest term is evaluated directly."""
     p, z = build(mixture, dtype, Case(2500, 10, 1.0, 1.0, 0.2, "near", 0), n_points=2100)
     tile_rows, tile_components = bype.distributions.mixtures.TILES["cpu"]
     assert p.n_components > 2 * tile_components
@@ -225,12 +225,12 @@ def test_nan_stays_in_its_row(mixture, grad):
     assert bad.tolist() == [False, False, True, False, False]
 
 
-# Shares of each row's own
+# Mixing weights per row
 
 
 @pytest.mark.parametrize("grad", [False, True])
 @pytest.mark.parametrize("mixture", MIXTURES)
-def test_each_row_has_shares_of_its_own(mixture, grad):
+def test_each_row_has_its_own_mixing_weights(mixture, grad):
     p, z = some_mixture(mixture, m=9), points(6, 3)
     log_weights = points(6, 9, seed=2).log_softmax(1)
     log_weights[torch.rand(6, 9, generator=torch.Generator().manual_seed(3)) < 0.4] = -math.inf
@@ -239,13 +239,13 @@ def test_each_row_has_shares_of_its_own(mixture, grad):
     expected = reference(q, z)
     assert expected.isfinite().all()
     torch.testing.assert_close(q.log_prob(z.requires_grad_(grad)).detach(), expected, rtol=1e-13, atol=1e-13)
-    # Several draws for each row.
+    # Several samples for each row.
     several = points(4, 6, 3, seed=4)
     torch.testing.assert_close(q.log_prob(several), torch.stack([reference(q, s) for s in several]), rtol=1e-13, atol=0)
 
 
 @pytest.mark.parametrize("mixture", MIXTURES)
-def test_shares_of_each_row_in_float32(mixture):
+def test_mixing_weights_per_row_in_float32(mixture):
     p, z = build(mixture, torch.float32, Case(971, 60, 2.42, 0.0, 0.1, "near", 3), n_points=8)
     q = mixture(p.loc, p.scale, p.log_weights.expand(8, -1).clone())
     assert worst_error(q, z) <= 1e-4
@@ -302,8 +302,8 @@ def test_rsample_is_reparametrised():
 # A density
 
 
-def test_rsample_and_log_prob_are_those_two():
-    """The same draws from the same generator, the density there, and its whole gradient in both parameters."""
+def test_rsample_and_log_prob_agrees_with_rsample_and_log_prob():
+    """The same samples from the same generator, their density, and its total gradient in both parameters."""
     loc, scale = torch.randn(5, 3, dtype=torch.float64), torch.rand(5, 3, dtype=torch.float64) + 0.1
     parameters = [loc.requires_grad_(), scale.requires_grad_()]
     normal, generators = DiagonalNormal(*parameters), [torch.Generator().manual_seed(2) for _ in range(2)]
@@ -312,9 +312,9 @@ def test_rsample_and_log_prob_are_those_two():
     expected = normal.log_prob(expected_z)
     assert torch.equal(z, expected_z)
     torch.testing.assert_close(log_prob, expected, rtol=1e-13, atol=1e-13)
-    shares = torch.rand(5, dtype=torch.float64)
-    ours = torch.autograd.grad((log_prob * shares).sum(), parameters, allow_unused=True)
-    theirs = torch.autograd.grad((expected * shares).sum(), parameters)
+    factors = torch.rand(5, dtype=torch.float64)
+    ours = torch.autograd.grad((log_prob * factors).sum(), parameters, allow_unused=True)
+    theirs = torch.autograd.grad((expected * factors).sum(), parameters)
     torch.testing.assert_close(ours[1], theirs[1])
     assert theirs[0].abs().max() < 1e-13
     assert ours[0] is None
@@ -332,21 +332,21 @@ def test_density_integrates_to_one(mixture):
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 500, 50_001])
-def test_running_sums_by_products_are_running_sums(n):
+def test_cumulative_sums_by_products_are_cumulative_sums(n):
     x = torch.randn(n, generator=torch.Generator().manual_seed(n), dtype=torch.float64).mul(5).exp()
     torch.testing.assert_close(cumsum_by_products(x), x.cumsum(0), rtol=1e-13, atol=0)
     assert cumsum_by_products(x.float()).dtype == torch.float64
 
 
-def test_draws_by_inversion_follow_the_shares_and_never_take_what_has_none():
-    shares, n = torch.tensor([0.0, 3.0, 0.0, 1.0, 6.0, 0.0]), 100_000
-    drawn = inverse_cdf_sample(shares, n, torch.Generator().manual_seed(0))
-    counts, expected = drawn.bincount(minlength=6).double(), shares.double() / shares.sum() * n
-    assert (counts[shares == 0] == 0).all()
-    used = shares > 0
+def test_samples_by_inversion_follow_the_weights_and_never_take_a_zero_weight():
+    weights, n = torch.tensor([0.0, 3.0, 0.0, 1.0, 6.0, 0.0]), 100_000
+    samples = inverse_cdf_sample(weights, n, torch.Generator().manual_seed(0))
+    counts, expected = samples.bincount(minlength=6).double(), weights.double() / weights.sum() * n
+    assert (counts[weights == 0] == 0).all()
+    used = weights > 0
     chi_squared = ((counts - expected)[used] ** 2 / expected[used]).sum().item()
     assert chi_squared < 13.8, counts  # two degrees of freedom: exceeded once in a thousand
-    assert torch.equal(drawn, inverse_cdf_sample(shares, n, torch.Generator().manual_seed(0)))
+    assert torch.equal(samples, inverse_cdf_sample(weights, n, torch.Generator().manual_seed(0)))
 
 
 @pytest.mark.parametrize("mixture", MIXTURES)
@@ -368,29 +368,29 @@ def test_two_halves_are_one_component(mixture):
     torch.testing.assert_close(q.log_prob(z), p.log_prob(z), rtol=1e-13, atol=1e-13)
 
 
-# Draws
+# Samples
 
 WEIGHTS = [0.4, 0.25, 0.0, 0.2, 0.1, 0.049, 0.001]
 
 
 @pytest.fixture(scope="module", params=MIXTURES)
-def drawn(request):
+def samples(request):
     p = some_mixture(request.param, m=len(WEIGHTS))
     p = request.param(p.loc, p.scale, torch.tensor(WEIGHTS, dtype=torch.float64).log())
     generator = torch.Generator().manual_seed(0)
     return p, *p.sample((100_000,), generator=generator, return_components=True)
 
 
-def test_components_are_drawn_by_their_shares(drawn):
-    _, _, component = drawn
+def test_components_are_drawn_by_their_weights(samples):
+    _, _, component = samples
     counts = component.bincount(minlength=len(WEIGHTS)).numpy()
     some = np.array(WEIGHTS) > 0
     assert counts[~some].sum() == 0
     assert scipy.stats.chisquare(counts[some], 100_000 * np.array(WEIGHTS)[some]).pvalue > 1e-3
 
 
-def test_draws_have_the_mixtures_mean_and_covariance(drawn):
-    p, z, _ = drawn
+def test_samples_have_the_mixtures_mean_and_covariance(samples):
+    p, z, _ = samples
     weights = p.log_weights.exp()
     mean = weights @ p.loc
     spread = torch.diag(weights @ p.scale.square().expand_as(p.loc)) + (weights * (p.loc - mean).T) @ (p.loc - mean)
@@ -399,8 +399,8 @@ def test_draws_have_the_mixtures_mean_and_covariance(drawn):
     assert ((products.mean(0) - spread).abs() <= 4 * products.std(0) / len(z) ** 0.5).all()
 
 
-def test_each_component_draws_from_its_own_normal(drawn):
-    p, z, component = drawn
+def test_each_component_samples_from_its_own_normal(samples):
+    p, z, component = samples
     for m, weight in enumerate(WEIGHTS):
         own, normal = z[component == m], p.component(m)
         if weight < 0.01:
@@ -411,7 +411,7 @@ def test_each_component_draws_from_its_own_normal(drawn):
 
 
 @pytest.mark.parametrize("mixture", MIXTURES)
-def test_the_component_belongs_to_the_draw(mixture):
+def test_the_component_belongs_to_the_sample(mixture):
     p = some_mixture(mixture, m=20)
     p = mixture(1000 * p.loc, p.scale, p.log_weights)
     z, component = p.sample((40, 50), return_components=True, generator=torch.Generator().manual_seed(0))
@@ -423,7 +423,7 @@ def test_the_component_belongs_to_the_draw(mixture):
 
 
 @pytest.mark.parametrize("make", [lambda: DiagonalNormal(torch.zeros(3), torch.ones(3)), *MIXTURES])
-def test_draws_come_from_the_generator_alone(make):
+def test_samples_come_from_the_generator_alone(make):
     p = make() if make not in MIXTURES else some_mixture(make)
     before = torch.get_rng_state()
     first, second = (p.sample((4,), generator=torch.Generator().manual_seed(5)) for _ in range(2))
@@ -435,15 +435,15 @@ def test_draws_come_from_the_generator_alone(make):
 
 
 @pytest.mark.parametrize("mixture", MIXTURES)
-def test_draws_carry_no_gradient(mixture):
+def test_samples_carry_no_gradient(mixture):
     p = some_mixture(mixture)
     assert not mixture(p.loc.requires_grad_(), p.scale.requires_grad_(), p.log_weights).sample((2,)).requires_grad
 
 
 @pytest.mark.parametrize("mixture", MIXTURES)
-def test_no_draw_where_each_row_has_its_own_shares(mixture):
+def test_no_samples_if_each_row_has_its_own_mixing_weights(mixture):
     p = some_mixture(mixture)
-    with pytest.raises(ValueError, match="one set of shares"):
+    with pytest.raises(ValueError, match=r"log_weights: expected shape \(M,\), .*, got \(4, 7\)"):
         mixture(p.loc, p.scale, p.log_weights.expand(4, -1)).sample((2,))
 
 
@@ -465,7 +465,7 @@ def test_autocast_costs_no_digits(mixture, per_row):
 
 
 @pytest.mark.parametrize("mixture", MIXTURES)
-def test_mean_and_variance_are_those_of_the_draws_and_of_the_density(mixture):
+def test_mean_and_variance_are_those_of_the_density(mixture):
     g = torch.Generator().manual_seed(0)
     loc = torch.tensor([[-1.0], [0.5], [2.0]], dtype=torch.float64)
     scale = torch.tensor(0.6) if mixture is IsotropicMixture else torch.tensor([[0.2], [0.6], [1.1]])
@@ -491,13 +491,13 @@ def test_entropy_of_a_diagonal_normal_is_torch_s():
 
 
 @pytest.mark.parametrize("mixture", MIXTURES)
-def test_odd_values_are_taken(mixture):
+def test_infinite_values_mixed_dtypes_and_empty_shapes(mixture):
     loc = torch.tensor([[-1.0, 0.0], [1.0, 0.0]])
     scale = torch.tensor(0.5) if mixture is IsotropicMixture else torch.full((2, 2), 0.5)
     p = mixture(loc, scale, torch.tensor([0.5, 0.5]).log())
     odd = torch.tensor([[math.inf, 0.0], [0.0, -math.inf], [0.0, 0.0]])
     values = p.log_prob(odd)
-    assert values[:2].tolist() == [-math.inf, -math.inf], "as torch's Normal has it"
+    assert values[:2].tolist() == [-math.inf, -math.inf], "like torch's Normal"
     assert values[2].isfinite()
     double = p.log_prob(torch.zeros(1, 2, dtype=torch.float64))
     assert double.dtype == torch.float64

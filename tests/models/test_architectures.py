@@ -1,4 +1,4 @@
-"""What is true of every architecture, with every prior: any shape, every command, and the networks of the paper."""
+"""All architectures with all priors: any image shape, every command, and the networks of the paper."""
 
 import math
 import subprocess
@@ -34,7 +34,7 @@ TWO_LEVELS = ("hvae", "convhvae")
 
 
 def arrays(shape, n=30, seed=0):
-    """Coloured bars whose place depends on the label."""
+    """Coloured bars whose position depends on the label."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 3
     images = rng.integers(0, 60, (n, *shape))
@@ -51,8 +51,7 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-# Any input
-
+# Any image shape
 
 shapes = st.tuples(st.integers(1, 4), st.integers(8, 21), st.integers(8, 21))
 
@@ -85,7 +84,7 @@ def test_dense_networks_take_any_number_of_channels(arch):
 @pytest.mark.parametrize("likelihood", ["mse", "gaussian", "bernoulli", "logistic"])
 def test_every_likelihood_trains_with_every_architecture(arch, likelihood):
     data = arrays((1, 8, 8))
-    # Deep and weight-normalised, the faces' network overshoots at a rate that the others like.
+    # The deep weight-normalised network for faces needs a lower learning rate than the others.
     options = {"epochs": 6, "lr": 3e-4, "batch_size": 6} if arch == "celeba" else {"epochs": 4, "lr": 3e-3}
     trainer = Trainer(model_for(data, arch, "vamp", likelihood=likelihood), data, warmup=0, **options)
     start = trainer.validate()
@@ -99,12 +98,12 @@ def test_every_likelihood_trains_with_every_architecture(arch, likelihood):
             assert line["kl_z1"] + line["kl_z2"] == pytest.approx(i.kl)
 
 
-# Every architecture with every prior, through all that a run can do
+# Every architecture with every prior, through all commands
 
 
 @pytest.fixture
 def bars(tmp_path):
-    """The path of a set of one's own."""
+    """The path of a data set in a file."""
     np.save(tmp_path / "bars.npy", arrays((3, 8, 9)).part("all").pixels.numpy())
     return str(tmp_path / "bars.npy")
 
@@ -123,9 +122,7 @@ def stop_after_one(info, trainer):
 
 @pytest.mark.parametrize("arch", list(ARCHS)[1:])
 @pytest.mark.parametrize("prior", PRIORS)
-def test_every_architecture_does_with_every_prior_all_that_the_mlp_does(
-    bars, cli_json, tmp_path, monkeypatch, arch, prior
-):
+def test_every_command_works_with_every_architecture_and_prior(bars, cli_json, tmp_path, monkeypatch, arch, prior):
     monkeypatch.setattr("bype.training.refitting.VALIDATION_DRAWS", 4)
     config = Config(
         bars, arch=arch, prior=prior, epochs=2, warmup=1, batch_size=12, coreset_interval=1, coreset_steps=2,
@@ -139,16 +136,16 @@ def test_every_architecture_does_with_every_prior_all_that_the_mlp_does(
     fit(config, run, resume=True)
     assert bytes_of(run) == bytes_of(tmp_path / "whole"), "resume ends in the same bits"
 
-    figures = cli_json("evaluate", run, "--samples", 3, "--k", 1)
-    assert ("kl_z1" in figures) == (arch in TWO_LEVELS)
-    assert ("kl_prior" in figures) == (prior == "bype")
+    metrics = cli_json("evaluate", run, "--samples", 3, "--k", 1)
+    assert ("kl_z1" in metrics) == (arch in TWO_LEVELS)
+    assert ("kl_prior" in metrics) == (prior == "bype")
     cli_json("refit", run, "--name", "all")
     cli_json("refit", run, "--name", "em", "--em", 2)
     assert "nll_nats@em" in cli_json("evaluate", run, "--samples", 3, "--with", "em")
     cli_json("sample", run, "--out", tmp_path / "x.npz", "--n", 3, "--with", "all")
-    with np.load(tmp_path / "x.npz") as drawn:
-        assert drawn["images"].shape == (3, 3, 8, 9)
-        assert np.isfinite(drawn["images"]).all()
+    with np.load(tmp_path / "x.npz") as samples:
+        assert samples["images"].shape == (3, 3, 8, 9)
+        assert np.isfinite(samples["images"]).all()
     out = tmp_path / "x.png"
     cli_json("sample", run, "--out", out, "--n", 2, "--like", 1)
     cli_json("reconstruct", run, "--out", out, "--n", 2)
@@ -163,7 +160,7 @@ def test_every_architecture_does_with_every_prior_all_that_the_mlp_does(
 
 @pytest.mark.parametrize("arch", TWO_LEVELS)
 @pytest.mark.parametrize("coreset", ["published", "elbo"])
-def test_the_other_strategies_move_two_levels_too(arch, coreset):
+def test_the_other_strategies_work_with_two_levels(arch, coreset):
     data = arrays((1, 8, 8))
     model = model_for(data, arch, coreset=coreset)
     before = model.prior.pseudo_inputs.detach().clone()
@@ -174,7 +171,7 @@ def test_the_other_strategies_move_two_levels_too(arch, coreset):
     assert not torch.equal(model.prior.pseudo_inputs, before)
 
 
-# One place per idea: an encoder and a decoder make an architecture
+# A user's own encoder and decoder
 
 
 class ToyEncoder(Encoder):
@@ -195,7 +192,7 @@ class ToyDecoder(Decoder):
 
 
 @pytest.mark.parametrize("prior", PRIORS)
-def test_a_pair_of_one_s_own_trains_with_every_prior(tiny, prior):
+def test_own_networks_train_with_every_prior(tiny, prior):
     torch.manual_seed(0)
     p = build_prior(prior, tiny, latent_dim=2, n_components=6, exemplars=8)
     model = VAE(ToyEncoder(tiny.shape), ToyDecoder(tiny.shape), p)
@@ -252,7 +249,7 @@ def test_the_faces_network_is_the_published_one():
     assert model.prior.pseudo_inputs.shape == (196, 3, 64, 64), "half the 392 training items"
     assert len(bype.build_model(arrays((1, 8, 8), n=800), arch="celeba").prior.weights) == 240
 
-    def normed(i, o):  # a norm for each output channel
+    def normed(i, o):  # a weight norm for each output channel
         return conv(i, o, 3) + o
 
     blocks = 6 * (normed(48, 48) + normed(96, 96))
@@ -281,14 +278,14 @@ def test_z1_has_the_clamp_of_z2():
         torch.testing.assert_close(p.scale, torch.full((2, 3), math.e))
 
 
-def test_generation_draws_z1(tiny):
+def test_generation_samples_z1(tiny):
     model = model_for(tiny, "hvae")
     assert isinstance(model, TwoLevelVAE)
-    drawn = model.sample(40, component=0, generator=seeded())
-    again = model.generate(drawn.latents, generator=seeded(1))
-    assert not torch.allclose(drawn.images, again, atol=1e-3)
-    joined = torch.cat([model.lower_prior(drawn.latents).loc, drawn.latents], -1)
-    torch.testing.assert_close(model.generate(drawn.latents, sample_lower=False), model.decoder(joined).mean)
+    samples = model.sample(40, component=0, generator=seeded())
+    again = model.generate(samples.latents, generator=seeded(1))
+    assert not torch.allclose(samples.images, again, atol=1e-3)
+    joined = torch.cat([model.lower_prior(samples.latents).loc, samples.latents], -1)
+    torch.testing.assert_close(model.generate(samples.latents, sample_lower=False), model.decoder(joined).mean)
 
 
 # Cost
@@ -311,7 +308,7 @@ def test_a_step_of_convhvae_costs_what_is_stated():
 
 
 @pytest.mark.parametrize("arch", ["convhvae", "celeba"])
-def test_chunks_and_activations_computed_again_change_nothing(monkeypatch, arch):
+def test_chunks_and_recomputed_activations_change_nothing(monkeypatch, arch):
     data = arrays((2, 9, 8))
     model = model_for(data, arch, likelihood="gaussian").double()
     x = data.train.scaled(slice(0, 5), dtype=torch.float64)
@@ -353,24 +350,24 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 @pytest.mark.slow
 def test_convhvae_on_colour_images_trains_in_little_memory():
     out = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=True).stdout
-    assert float(out) < 2.5, "GiB, of the 8 that are asked for"
+    assert float(out) < 2.5, "GiB; the requirement is 8"
 
 
-# A share of the points encoded anew
+# `reencode`: a step encodes a fraction of the points
 
 
-def test_reencoding_all_points_is_exact_and_a_share_is_another_run(tiny):
+def test_reencoding_all_points_is_exact_and_a_fraction_differs(tiny):
     states = {}
-    for share in (None, 1.0, 0.5):
-        trainer = Trainer(model_for(tiny, "vae", reencode=share), tiny, epochs=2, batch_size=16)
+    for fraction in (None, 1.0, 0.5):
+        trainer = Trainer(model_for(tiny, "vae", reencode=fraction), tiny, epochs=2, batch_size=16)
         list(trainer)
-        states[share] = torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+        states[fraction] = torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
     assert torch.equal(states[None], states[1.0])
     assert not torch.equal(states[None], states[0.5])
 
 
 @pytest.mark.parametrize("prior", ["vamp", "bype"])
-def test_points_not_encoded_anew_lend_their_last_features(tiny, prior):
+def test_points_not_reencoded_use_their_cached_features(tiny, prior):
     model = model_for(tiny, "vae", prior, reencode=0.5, n_components=8)
     x = tiny.train.scaled(slice(0, 4))
     with torch.no_grad():
@@ -389,7 +386,7 @@ def test_points_not_encoded_anew_lend_their_last_features(tiny, prior):
     assert torch.equal(seen[0][~fresh], old[~fresh])
     assert torch.equal(model.cached_features, seen[0].detach())
     assert not model.cached_features.requires_grad
-    # The gradient reaches the encoder through the fresh points alone: it is theirs with the others held.
+    # The gradient reaches the encoder only through the fresh points; the others are constants.
     weight = model.encoder.hidden[0].affine.weight
     z = torch.randn(5, 3, generator=seeded())
     (got,) = torch.autograd.grad(p.log_prob(z).sum(), weight)
@@ -405,7 +402,7 @@ def test_points_not_encoded_anew_lend_their_last_features(tiny, prior):
     torch.testing.assert_close(model.cached_features, new.detach())
 
 
-def test_a_share_of_the_points_resumes_bit_equal(bars, tmp_path):
+def test_a_run_with_reencode_resumes_bit_identically(bars, tmp_path):
     for arch in ("vae", "convhvae"):
         config = Config(
             bars, arch=arch, epochs=3, warmup=1, batch_size=6, coreset_interval=1, coreset_steps=2, reencode=0.5,
@@ -420,17 +417,21 @@ def test_a_share_of_the_points_resumes_bit_equal(bars, tmp_path):
         assert Run(cut).checkpoints.load_model(bype.load(bars)).reencode == 0.5
 
 
-@pytest.mark.parametrize("share", [0, 1.5, -1])
-def test_a_share_out_of_range_is_refused(tiny, share):
-    with pytest.raises(bype.InputError, match="reencode: expected above 0 and at most 1"):
-        model_for(tiny, "vae", reencode=share)
+@pytest.mark.parametrize("fraction", [0, 1.5, -1])
+def test_a_fraction_out_of_range_is_rejected(tiny, fraction):
+    message = f"reencode: expected above 0 and at most 1, got {fraction}"
+    with pytest.raises(bype.InputError, match=message):
+        model_for(tiny, "vae", reencode=fraction)
+    model = model_for(tiny, "vae")
+    with pytest.raises(ValueError, match=message):
+        VAE(model.encoder, model.decoder, model.prior, reencode=fraction)
 
 
 @pytest.mark.parametrize("prior", ["standard", "exemplar"])
-def test_priors_without_points_of_their_own_ignore_the_share(tiny, prior):
+def test_priors_without_fixed_points_ignore_reencode(tiny, prior):
     states = []
-    for share in (None, 0.5):
-        trainer = Trainer(model_for(tiny, "vae", prior, reencode=share), tiny, epochs=1)
+    for fraction in (None, 0.5):
+        trainer = Trainer(model_for(tiny, "vae", prior, reencode=fraction), tiny, epochs=1)
         list(trainer)
         states.append(trainer.state()[0])
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])

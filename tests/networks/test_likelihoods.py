@@ -32,11 +32,11 @@ def one_pixel(values):
 
 
 def bins(levels, dtype=torch.float32):
-    """What the data hold: (v + 1/2)/L."""
+    """The pixel values of data with that many levels: (v + 1/2)/L."""
     return (torch.arange(levels).to(dtype) + 0.5) / levels
 
 
-# Each is a density, or a probability
+# Densities and probabilities are normalised
 
 
 @pytest.mark.parametrize("spread", [0.1, 2.0, 50.0])
@@ -108,7 +108,7 @@ def test_bernoulli_between_zero_and_one_is_the_mean_over_binarisations():
 
 
 def logistic_reference(loc, scale, v, levels):
-    """log of the difference of two float64 cdfs, in the tail where a difference keeps its digits."""
+    """log of the difference of two float64 cdfs, taken in the tail where the difference is accurate."""
     lower, upper = (v / levels - loc) / scale, ((v + 1) / levels - loc) / scale
     lower, upper = np.where(v == 0, -np.inf, lower), np.where(v == levels - 1, np.inf, upper)
     flip = lower > 0  # 1 - cdf(t) = cdf(-t)
@@ -145,8 +145,8 @@ PIXELS = {
 
 
 @pytest.mark.parametrize("make", PIXELS.values(), ids=PIXELS)
-def test_several_images_of_one_item(make):
-    # (S, B) images from the decoder, B items.
+def test_several_decoded_images_per_example(make):
+    # (S, B) images from the decoder, B examples.
     loc, x = uniform(7, 5, *SHAPE), bins(256, torch.float64)[:120].view(5, *SHAPE)
     p = make(loc, positive(*SHAPE))
     assert p.batch_shape == (7, 5)
@@ -169,7 +169,7 @@ def test_logistic_is_finite_far_in_its_tails(loc, scale):
     assert (log_prob <= 0).all()
     assert d_loc.isfinite().all()
     assert d_scale.isfinite()
-    # A bin to the left asks for a smaller location, one to the right for a larger: the way back is never lost.
+    # The gradient always points towards the bin: to a smaller location if it is on the left, to a larger on the right.
     distance = one_pixel(bins(256)) - loc.detach()
     out = distance.abs() > 1 / 512 + 10 * scale.detach()
     out[[0, -1]] = False  # open bins
@@ -185,7 +185,7 @@ def test_bernoulli_is_finite_far_in_its_tails(logit):
     torch.testing.assert_close(slope.flatten(), torch.tensor([-1.0, 0.0] if logit > 0 else [0.0, 1.0]))
 
 
-# The modules that read a decoder's map
+# The likelihood modules
 
 
 def test_mean_squared_error_clamps_to_the_pixels_of_8_bits():
@@ -223,21 +223,21 @@ def test_gaussian_scale_has_a_floor():
 
 @pytest.mark.parametrize("scale", [1 / 512, 0.0, -1.0, math.nan])
 def test_gaussian_refuses_a_scale_below_its_floor(scale):
-    with pytest.raises(ValueError, match="above 1/512"):
+    with pytest.raises(ValueError, match="scale: expected a value above 1/512, got"):
         Gaussian(scale)
 
 
-def test_gaussian_scale_is_drawn_to_the_residuals():
+def test_gaussian_scale_moves_towards_the_residuals():
     residuals = 0.1 * randn(2000, 1, 1, 1, dtype=torch.float32)
-    right = residuals.square().mean().sqrt().item()
-    pull = []
-    for scale in (0.5 * right, right, 2 * right):
+    best = residuals.square().mean().sqrt().item()
+    gradients = []
+    for scale in (0.5 * best, best, 2 * best):
         module = Gaussian(scale)
         module(torch.zeros_like(residuals)).log_prob(residuals).mean().backward()
-        pull.append(module.raw_scale.grad.item())
-    assert pull[0] > 1
-    assert pull[1] == pytest.approx(0, abs=1e-3)
-    assert pull[2] < -0.5
+        gradients.append(module.raw_scale.grad.item())
+    assert gradients[0] > 1
+    assert gradients[1] == pytest.approx(0, abs=1e-3)
+    assert gradients[2] < -0.5
 
 
 def test_bernoulli_module_reads_log_odds():
@@ -265,7 +265,7 @@ def test_logistic_module():
     torch.testing.assert_close(module.scale.detach(), torch.full(SHAPE, 1e-4))
 
 
-# Draws
+# Samples
 
 N = 40_000
 
@@ -313,18 +313,18 @@ def test_logistic_draws_fall_into_bins_by_their_probabilities(loc, scale):
     torch.testing.assert_close(x, bins(17)[v])  # centres of bins, as data are
     counts = v.bincount(minlength=17).numpy()
     rare = N * probability < 5
-    model_inputs, expected = counts[~rare], N * probability[~rare]
+    observed, expected = counts[~rare], N * probability[~rare]
     if rare.any():
-        model_inputs = np.append(model_inputs, counts[rare].sum())
+        observed = np.append(observed, counts[rare].sum())
         expected = np.append(expected, N * probability[rare].sum())
     if expected[-1] < 5:  # too rare to be compared
-        assert model_inputs[-1] <= 20
-        model_inputs, expected = model_inputs[:-1], expected[:-1]
-    if len(model_inputs) > 1:
-        statistic = ((model_inputs - expected) ** 2 / expected).sum()
-        assert scipy.stats.chi2.sf(statistic, len(model_inputs) - 1) > 1e-3
+        assert observed[-1] <= 20
+        observed, expected = observed[:-1], expected[:-1]
+    if len(observed) > 1:
+        statistic = ((observed - expected) ** 2 / expected).sum()
+        assert scipy.stats.chi2.sf(statistic, len(observed) - 1) > 1e-3
     else:
-        assert model_inputs[0] >= N - 20
+        assert observed[0] >= N - 20
 
 
 def test_logistic_mean_is_a_pixel():

@@ -47,7 +47,7 @@ def encoder():
         net = MLPEncoder(SHAPE, 8, D)
         init_dense(net)
     with torch.no_grad():
-        net.loc_head.weight.mul_(3)  # means well apart
+        net.loc_head.weight.mul_(3)  # well-separated means
     return net.double()
 
 
@@ -86,16 +86,16 @@ def latents(n=8, seed=3):
     return 2 * torch.randn(n, D, generator=seeded(seed), dtype=torch.float64)
 
 
-def log_mixture(z, loc, scale, shares=None):
-    """log sum_m shares_m N(z; loc_m, scale_m^2) of one z, in numpy; equal shares by default."""
+def log_mixture(z, loc, scale, weights=None):
+    """log sum_m weights_m N(z; loc_m, scale_m^2) of one z, in numpy; equal weights by default."""
     loc = loc.detach().numpy()
-    shares = np.full(len(loc), 1 / len(loc)) if shares is None else shares
+    weights = np.full(len(loc), 1 / len(loc)) if weights is None else weights
     terms = scipy.stats.norm.logpdf(z.numpy(), loc, np.broadcast_to(scale, loc.shape)).sum(1)
-    return scipy.special.logsumexp(terms, b=shares)
+    return scipy.special.logsumexp(terms, b=weights)
 
 
 def rows_of(images, train):
-    """Which training items these are."""
+    """The rows of images in the training set."""
     same = (images[:, None] == train.scaled(dtype=images.dtype)).flatten(2).all(2)
     assert (same.sum(1) == 1).all()
     return same.int().argmax(1)
@@ -121,15 +121,15 @@ def test_each_row_leaves_its_own_point_out(train, encoder, n, seed):
     others = [drawn != own for own in INDEX]
     expected = [log_mixture(row, loc[other], sigma) for row, other in zip(z, others, strict=True)]
     np.testing.assert_allclose(density(prior, encoder, points, z), expected, rtol=1e-11)
-    if n == 20:  # both kinds of rows were seen
+    if n == 20:  # some rows are in the sample and some are not
         assert {other.sum().item() for other in others} == {19, 20}
 
 
-def test_exemplars_are_drawn_afresh_and_evenly(train):
+def test_exemplars_are_resampled_uniformly(train):
     prior, counts, generator = exemplar(train), torch.zeros(N), seeded()
     for _ in range(500):
         counts[rows_of(prior.step_points(INDEX, generator).images, train)] += 1
-    # Each is in a draw with probability 1/2; 40 of them: 4.5 standard errors.
+    # Each of the 40 is in a sample with probability 1/2: 4.5 standard errors.
     assert (counts - 250).abs().max() <= 4.5 * math.sqrt(500 / 4)
     first, second = (rows_of(prior.step_points(INDEX, seeded(2)).images, train) for _ in range(2))
     assert torch.equal(first, second)
@@ -165,7 +165,7 @@ def test_retrieval_takes_each_rows_nearest(train, encoder, k, seed):
     retrieved = rows_of(points.images, train).tolist()
     assert len(retrieved) == len(set(retrieved))
     assert set(retrieved) == wanted
-    # Of a row's own point only the share is left out, and what was not retrieved keeps its share of the count.
+    # The divisor counts all sampled points except the row's own, also those that were not retrieved.
     z, sigma = latents(4), math.exp(-0.3)
     expected = []
     for row, own in zip(z, index.tolist(), strict=True):
@@ -190,9 +190,9 @@ def test_retrieval_is_a_lower_bound_and_exact_with_all(train, encoder, k):
         assert (some < every).any()
 
 
-def test_retrieval_sees_the_means_of_the_epochs_start(train, encoder):
+def test_retrieval_uses_the_means_cached_at_the_start_of_the_epoch(train, encoder):
     prior = exemplar(train, 20, 1)
-    with pytest.raises(ValueError, match="begin_epoch"):
+    with pytest.raises(ValueError, match=r"the posterior means are not cached; call `begin_epoch\(encoder\)`"):
         prior.step_points(INDEX, seeded())
     prior.begin_epoch(encoder)
     before = prior.step_points(INDEX, seeded()).images
@@ -232,13 +232,13 @@ def test_the_whole_data_with_weight_one_is_the_exemplar_prior(train, encoder):
     torch.testing.assert_close(whole(encoder).log_prob(z), exemplar(train)(encoder).log_prob(z), rtol=1e-12, atol=1e-12)
 
 
-def test_weights_are_shares_of_the_data(train, encoder):
+def test_mixing_weights_are_the_weights_divided_by_n(train, encoder):
     z, weights = latents(), [20.0, 10.0, 5.0, 3.0, 2.0, 0.0]
     prior = pseudocoreset(train, weights=weights)
     loc = encoder(prior.pseudo_inputs).loc
     expected = [log_mixture(row, loc, math.exp(-0.3), np.array(weights) / N) for row in z]
     np.testing.assert_allclose(prior(encoder).log_prob(z).detach(), expected, rtol=1e-11)
-    # They are taken as they stand, as Eq. 12 has it.
+    # The weights are not normalised, as in Eq. 12.
     prior.weights.mul_(2)
     np.testing.assert_allclose(prior(encoder).log_prob(z).detach(), np.add(expected, math.log(2)), rtol=1e-11)
 
@@ -271,14 +271,14 @@ def test_order_of_points_does_not_matter(train, encoder):
 
 def test_a_point_of_no_weight_never_matters(train, encoder):
     prior = pseudocoreset(train, 3, [30.0, 0.0, 10.0])
-    z = encoder(prior.pseudo_inputs).loc.detach()  # at the component that does not count, too
+    z = encoder(prior.pseudo_inputs).loc.detach()  # also at the component of weight 0
     before = prior(encoder).log_prob(z)
     prior.pseudo_inputs[1] = 0.123
     torch.testing.assert_close(prior(encoder).log_prob(z), before, rtol=1e-12, atol=1e-12)
     gone = pseudocoreset(train, 2, [30.0, 10.0])
     gone.pseudo_inputs[1] = prior.pseudo_inputs[2]
     torch.testing.assert_close(gone(encoder).log_prob(z), before, rtol=1e-12, atol=1e-12)
-    # Nor does it spoil a training step.
+    # The gradients of a training step stay finite.
     points = prior.step_points()
     value = prior.mixture(encoder, encoder.features(points.images), points.log_weights).log_prob(z).sum()
     assert all(g.isfinite().all() for g in torch.autograd.grad(value, [encoder.loc_head.weight, prior.log_scale]))
@@ -287,18 +287,18 @@ def test_a_point_of_no_weight_never_matters(train, encoder):
 def test_vamp_is_the_mean_of_its_points_posteriors(train, encoder):
     prior, z = vamp(train), latents()
     with torch.no_grad():
-        prior.pseudo_inputs.mul_(1.3).sub_(0.15)  # as an older checkpoint may hold them, not clamped after its steps
+        prior.pseudo_inputs.mul_(1.3).sub_(0.15)  # as in an older checkpoint, not clamped after its steps
     clamped = prior.pseudo_inputs.detach().clamp(0, 1)
     assert not torch.equal(clamped, prior.pseudo_inputs)
     q = encoder(clamped)
-    assert q.scale.std(0).min() > 1e-3  # variances of their own
+    assert q.scale.std(0).min() > 1e-3  # the variances differ
     expected = [log_mixture(row, q.loc, q.scale.detach().numpy()) for row in z]
     p = prior(encoder)
     np.testing.assert_allclose(p.log_prob(z).detach(), expected, rtol=1e-11)
     torch.testing.assert_close(prior.points_at(torch.tensor([2, 0])), clamped[[2, 0]])
 
 
-def test_priors_keep_points_of_their_own(train, encoder):
+def test_priors_copy_their_points(train, encoder):
     points = train.scaled(slice(6), dtype=torch.float64)
     first, second = PseudocoresetPrior(points, N), VampPrior(points)
     points.zero_()
@@ -328,17 +328,27 @@ def test_standard_prior(train, encoder):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda t: VampPrior(torch.zeros(0, *SHAPE)), "at least one pseudo-input, but got none"),
-        (lambda t: PseudocoresetPrior(torch.zeros(0, *SHAPE), N), "between 1 and n_data=40 pseudo-inputs, but got 0"),
-        (lambda t: PseudocoresetPrior(torch.zeros(41, *SHAPE), N), "between 1 and n_data=40 pseudo-inputs, but got 41"),
-        (lambda t: ExemplarPrior(t, 1), "between 2 and N=40 exemplars a step, but got 1"),
-        (lambda t: ExemplarPrior(t, 41), "between 2 and N=40 exemplars a step, but got 41"),
-        (lambda t: ExemplarPrior(t, 20, 0), "between 1 and n_exemplars=20, but got 0"),
-        (lambda t: ExemplarPrior(t, 20, 21), "between 1 and n_exemplars=20, but got 21"),
+        (lambda t: VampPrior(torch.zeros(0, *SHAPE)), "pseudo_inputs: expected at least 1, got 0"),
+        (
+            lambda t: PseudocoresetPrior(torch.zeros(0, *SHAPE), N),
+            "pseudo_inputs: expected between 1 and n_data=40, got 0",
+        ),
+        (
+            lambda t: PseudocoresetPrior(torch.zeros(41, *SHAPE), N),
+            "pseudo_inputs: expected between 1 and n_data=40, got 41",
+        ),
+        (
+            lambda t: PseudocoresetPrior(torch.zeros(2, *SHAPE), N, coreset="best"),
+            "coreset: expected one of paper, none, published, elbo.*, got 'best'",
+        ),
+        (lambda t: ExemplarPrior(t, 1), "n_exemplars: expected between 2 and N=40, got 1"),
+        (lambda t: ExemplarPrior(t, 41), "n_exemplars: expected between 2 and N=40, got 41"),
+        (lambda t: ExemplarPrior(t, 20, 0), "retrieve: expected between 1 and n_exemplars=20, got 0"),
+        (lambda t: ExemplarPrior(t, 20, 21), "retrieve: expected between 1 and n_exemplars=20, got 21"),
     ],
 )
-def test_sizes_that_do_not_fit(train, make, message):
-    with pytest.raises(ValueError, match=message):
+def test_arguments_out_of_range_are_rejected(train, make, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
         make(train)
 
 
@@ -360,7 +370,7 @@ def decoder():
 
 
 @pytest.mark.parametrize("name", MAKE)
-def test_one_pass_is_what_separate_passes_give(train, encoder, decoder, name):
+def test_one_pass_equals_separate_passes(train, encoder, decoder, name):
     prior, z = MAKE[name](train), latents()
     prior.begin_epoch(encoder)
     model = VAE(encoder, decoder, prior)
@@ -369,19 +379,19 @@ def test_one_pass_is_what_separate_passes_give(train, encoder, decoder, name):
     handle = encoder.hidden.register_forward_hook(lambda module, args, out: passes.append(len(out)))
     q, p = model.posterior_and_prior(x, index=INDEX, generator=seeded(5))
     handle.remove()
-    apart = encoder(x)
-    torch.testing.assert_close(q.loc, apart.loc, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(q.scale, apart.scale, rtol=1e-12, atol=1e-12)
+    separate = encoder(x)
+    torch.testing.assert_close(q.loc, separate.loc, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(q.scale, separate.scale, rtol=1e-12, atol=1e-12)
     assert len(q.loc) == len(x)
     points = prior.step_points(INDEX, seeded(5))
     expected = prior(encoder).log_prob(z) if points is None else density(prior, encoder, points, z)
     torch.testing.assert_close(p.log_prob(z), expected, rtol=1e-12, atol=1e-12)
     assert passes == [len(x) + (0 if points is None else len(points.images))]
-    if "exemplar" not in name:  # whose evaluation is over other points
+    if "exemplar" not in name:  # the exemplar prior is evaluated over other points than a step's
         torch.testing.assert_close(p.log_prob(z), prior(encoder).log_prob(z), rtol=1e-12, atol=1e-12)
 
 
-# The model: draws
+# The model: samples
 
 
 def test_samples_come_from_components_by_their_weights(train, encoder, decoder):
@@ -391,10 +401,10 @@ def test_samples_come_from_components_by_their_weights(train, encoder, decoder):
     counts = component.bincount(minlength=6).numpy()
     assert counts[5] == 0
     assert scipy.stats.chisquare(counts[:5], 20_000 * weights[:5] / N).pvalue > 1e-3
-    # Each about the mean of its own point.
-    off = z - encoder(model.prior.points_at(component)).loc.detach()
-    assert (off.mean(0).abs() <= 4 * math.exp(-0.3) / 20_000**0.5).all()
-    assert ((off.std(0) / math.exp(-0.3) - 1).abs() <= 4 / (2 * 20_000) ** 0.5).all()
+    # Each is distributed around the mean of its component's point.
+    deviation = z - encoder(model.prior.points_at(component)).loc.detach()
+    assert (deviation.mean(0).abs() <= 4 * math.exp(-0.3) / 20_000**0.5).all()
+    assert ((deviation.std(0) / math.exp(-0.3) - 1).abs() <= 4 / (2 * 20_000) ** 0.5).all()
     assert images.shape == (20_000, *SHAPE)
     torch.testing.assert_close(images, decoder(z).mean)
 
@@ -446,7 +456,7 @@ def test_samples_come_from_the_generator_alone(train, encoder, decoder, name):
 
 def test_sample_refuses(train, encoder, decoder):
     model = VAE(encoder, decoder, pseudocoreset(train))
-    with pytest.raises(ValueError, match="but got both"):
+    with pytest.raises(ValueError, match="component and like: expected at most one of them, got both"):
         model.sample(1, component=0, like=torch.zeros(SHAPE))
     for component in (-1, 6):
         with pytest.raises(ValueError, match=f"from 0 to 5, but got {component}"):
@@ -509,13 +519,13 @@ def test_posterior_variance_is_clamped():
     torch.testing.assert_close(encoder(x).variance[0].log().detach(), torch.tensor([-6.0, 0.5, 2.0]).double())
 
 
-def test_floats_are_exemplars_as_they_are():
+def test_float_images_are_exemplars_without_scaling():
     pixels = torch.rand(12, *SHAPE, generator=seeded())
     prior = with_sigma(ExemplarPrior(Images(pixels, levels=None), 5))
     torch.testing.assert_close(prior.points_at(torch.arange(12)), pixels.double())
 
 
-def test_what_each_prior_is(train, encoder):
+def test_the_distribution_of_each_prior(train, encoder):
     kinds = {
         "standard": DiagonalNormal,
         "vamp": DiagonalMixture,
@@ -526,7 +536,7 @@ def test_what_each_prior_is(train, encoder):
         assert type(MAKE[name](train)(encoder)) is kind
 
 
-def test_vamp_s_points_stay_where_every_value_goes_on_learning(tiny):
+def test_vamp_points_stay_in_range_and_all_their_values_keep_learning(tiny):
     model = build_model(tiny, prior="vamp", n_components=8, latent_dim=3, hidden_dim=16)
     points = model.prior.pseudo_inputs
     start = points.detach().clone()
@@ -535,7 +545,7 @@ def test_vamp_s_points_stay_where_every_value_goes_on_learning(tiny):
     train_model(model, tiny, epochs=8, warmup=1, lr=0.05)
     assert points.min() >= 0
     assert points.max() <= 1
-    assert (start == 0).any(), "black pixels less noise"
+    assert (start == 0).any(), "black pixels minus noise"
     moved = points.detach() != start
     assert moved.float().mean() > 0.9, "no value is stuck beyond a clamp"
     x = tiny.train.scaled(slice(0, 6))
@@ -544,7 +554,7 @@ def test_vamp_s_points_stay_where_every_value_goes_on_learning(tiny):
     assert (grad != 0).float().mean() > 0.9
 
 
-def test_a_plate_s_samples_are_of_its_own_point():
+def test_the_samples_of_a_plate_resemble_its_point():
     data = from_arrays(torch.randint(0, 256, (40, 4, 5), generator=torch.Generator().manual_seed(0)).byte())
     model = build_model(data, n_components=8, latent_dim=3, hidden_dim=16)
     with torch.no_grad():
