@@ -1,6 +1,6 @@
-"""What must be true on a GPU, as plain functions: `python tests/cuda_checks.py [OUT.json]` runs them without pytest.
+"""Checks for a GPU, as plain functions: `python tests/cuda_checks.py [OUT.json]` runs them without pytest.
 
-Each compares with the eager step or the CPU, raises AssertionError where they differ, and returns what it measured.
+Each compares with the eager step or with the CPU, raises AssertionError if they differ, and returns its measurements.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-# Which cuBLAS reads once, at a process's first product: what is deterministic is checked after others.
+# cuBLAS reads it once, at the first matmul of the process, and the deterministic runs are not the first check.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import bype
@@ -32,7 +32,7 @@ PRIORS = ("standard", "vamp", "exemplar", "bype", "bype-learned")
 
 
 class _Lines(logging.Handler):
-    """Counts the lines that say why a step was not recorded."""
+    """Collects the log lines that say why a step was not captured."""
 
     def __init__(self):
         super().__init__()
@@ -42,7 +42,7 @@ class _Lines(logging.Handler):
         self.lines.append(record.getMessage())
 
 
-def is_recording(step):
+def is_captured(step):
     return isinstance(getattr(step, "__self__", None), torch.cuda.CUDAGraph)
 
 
@@ -52,10 +52,10 @@ def images(n=300, shape=(1, 12, 12), seed=0):
 
 
 def sized(device, built, n, batch_size):
-    """Images, a batch's size and options; for the convolutional networks on a CPU a third of them, small ones."""
+    """Images, the batch size and options; on a CPU, convolutional networks get a third of the images, small ones."""
     if device.type == "cuda" or built.get("arch", "hvae") == "hvae":
         return images(n).to(device), batch_size, built
-    built = built | {"n_components": 8, "likelihood": "gaussian"}  # whose gradients no clamp can end on so few pixels
+    built = built | {"n_components": 8, "likelihood": "gaussian"}  # no clamp, which could zero all gradients
     return images(n // 3, (1, 8, 8)).to(device), -(-batch_size // 3), built
 
 
@@ -70,16 +70,16 @@ def trainer(data, prior, *, dtype=torch.float32, graph=True, built=None, **optio
 
 
 def _same_noise_same_steps(device, dtype, tolerance):
-    """Loss and weights after each of 20 steps, recorded and eager; an epoch is four full batches and no rest."""
-    data = images().to(device)  # 240 training items
+    """Compares loss and weights of captured and eager steps over 20 epochs of one full batch."""
+    data = images().to(device)  # 240 training examples
     worst = {}
     for prior in PRIORS:
-        recorded, eager = (trainer(data, prior, dtype=dtype, graph=graph, batch_size=240) for graph in (True, False))
+        captured, eager = (trainer(data, prior, dtype=dtype, graph=graph, batch_size=240) for graph in (True, False))
         worst[prior] = 0.0
-        for a, b in zip(recorded, eager, strict=True):
+        for a, b in zip(captured, eager, strict=True):
             worst[prior] = max(worst[prior], abs(a.loss - b.loss) / abs(b.loss))
             if dtype == torch.float64:
-                ours, theirs = recorded.model.state_dict(), eager.model.state_dict()
+                ours, theirs = captured.model.state_dict(), eager.model.state_dict()
                 apart = {name: (value - theirs[name]).abs().max().item() for name, value in ours.items()}
                 worst[prior] = max(worst[prior], *apart.values())
                 assert max(apart.values()) < tolerance, (prior, a.epoch, max(apart, key=apart.get), apart)
@@ -87,16 +87,16 @@ def _same_noise_same_steps(device, dtype, tolerance):
     return worst
 
 
-def check_recorded_steps_are_the_eager_ones_in_float64(device):
+def check_captured_steps_equal_eager_ones_in_float64(device):
     return _same_noise_same_steps(device, torch.float64, 1e-9)
 
 
-def check_recorded_steps_are_the_eager_ones_in_float32(device):
+def check_captured_steps_equal_eager_ones_in_float32(device):
     return _same_noise_same_steps(device, torch.float32, 1e-4)
 
 
-def check_every_kind_of_step_is_recorded(device):
-    """Networks, likelihoods, precisions and options; `run` fails on any line that says a step was not recorded."""
+def check_every_kind_of_step_is_captured(device):
+    """Tries networks, likelihoods, precisions and options; `run` fails if a line says that a step was not captured."""
     cuda = device.type == "cuda"
     kinds = [("bype", {"likelihood": kind}, {}) for kind in ("gaussian", "bernoulli", "logistic")]
     kinds += [("bype", {"arch": arch}, {}) for arch in ("hvae", "convhvae", "celeba")]
@@ -116,24 +116,24 @@ def check_every_kind_of_step_is_recorded(device):
         assert len(infos) == 2, (prior, built, options)
         assert all(i.skipped_steps == 0 for i in infos), (prior, built, options, infos)
         for step in [t.steps._full_step.run, *([t.strategy.prepared.run] if prior == "bype" else [])]:
-            assert is_recording(step) or not graphs.available(device), (prior, built, options)
+            assert is_captured(step) or not graphs.available(device), (prior, built, options)
     return {"kinds": len(kinds)}
 
 
 def check_a_short_last_batch_is_used(device):
-    """240 items in batches of 100: the rest of 40 counts, and the next epoch's recorded steps see its update."""
+    """240 examples in batches of 100: the last 40 count, and the captured steps of the next epoch see their update."""
     data = images().to(device)
-    recorded, eager = (
+    captured, eager = (
         trainer(data, "bype", dtype=torch.float64, graph=graph, batch_size=100, epochs=5, coreset_interval=2)
         for graph in (True, False)
     )
-    worst = max(abs(a.loss - b.loss) for a, b in zip(recorded, eager, strict=True))
+    worst = max(abs(a.loss - b.loss) for a, b in zip(captured, eager, strict=True))
     assert worst < 1e-9, worst
     return {"worst": worst}
 
 
-def check_step_two_recorded_is_the_eager_one(device):
-    """Also at a second update, for which the first one's recording is used again."""
+def check_step_two_captured_equals_the_eager_one(device):
+    """Also in a second update, which reuses the graph of the first one."""
     data = images().to(device)
     model = trainer(data, "bype", dtype=torch.float64).model
     other = copy.deepcopy(model)
@@ -155,7 +155,7 @@ def check_step_two_recorded_is_the_eager_one(device):
 
 
 def check_a_step_that_is_not_finite_is_skipped(device):
-    """A NaN among the pixels spoils its own batch only; the recorded step leaves all else as it was."""
+    """A NaN in a pixel affects only its own batch; the captured step changes nothing."""
     data = images()
     pixels = data.train.scaled().clone()
     pixels[7] = torch.nan
@@ -168,8 +168,8 @@ def check_a_step_that_is_not_finite_is_skipped(device):
     return {"skipped": 1}
 
 
-def check_a_resumed_run_goes_on(device):
-    """State saved after two epochs and put into a new trainer, whose recording must know the new tensors."""
+def check_a_resumed_run_continues(device):
+    """Loads state saved after two epochs into a trainer that has a graph, which must be captured again."""
     data = images().to(device)
     one = trainer(data, "bype", dtype=torch.float64, epochs=4, coreset_interval=1)
     infos = [one.run_epoch() for _ in range(2)]
@@ -177,7 +177,7 @@ def check_a_resumed_run_goes_on(device):
     saved = {k: v.detach().cpu().clone() for k, v in tensors.items()}
     best = {k: v.cpu() for k, v in one.best_state.items()}
     two = trainer(data, "bype", dtype=torch.float64, epochs=4, coreset_interval=1)
-    two.run_epoch()  # so that it holds a recording of its own
+    two.run_epoch()  # so that it has captured a graph
     two.load_state(saved, counters, best)
     infos = [(one.run_epoch(), two.run_epoch()) for _ in range(2)]
     worst = max(abs(a.val_loss - b.val_loss) for a, b in infos)
@@ -187,8 +187,8 @@ def check_a_resumed_run_goes_on(device):
     return {"worst": worst}
 
 
-def check_a_deterministic_run_is_the_same_bits(device):
-    """Run through, and stopped and gone on with: short batches, step (ii), a cache and retrieval too."""
+def check_a_deterministic_run_is_bit_identical(device):
+    """Compares uninterrupted with resumed runs, with short batches, step (ii), a feature cache and retrieval."""
     kinds = [(prior, {}) for prior in PRIORS] + [("bype", {"reencode": 0.5}), ("exemplar", {"retrieve": 4})]
     kinds += [("bype", {"arch": arch}) for arch in ("hvae", "convhvae", "celeba")]
     for prior, built in kinds:
@@ -198,7 +198,7 @@ def check_a_deterministic_run_is_the_same_bits(device):
             settings = {"epochs": 3, "batch_size": batch_size, "coreset_interval": 2, "strategy": None}
             if prior == "bype":
                 settings["strategy"] = Algorithm2(steps=2)
-            graph = "retrieve" not in built  # whose points differ in number, as a line would say
+            graph = "retrieve" not in built  # the number of components varies, which would be logged
             return trainer(data, prior, built=built, deterministic=True, graph=graph, **settings)
 
         whole, first, second = made(), made(), made()
@@ -212,7 +212,7 @@ def check_a_deterministic_run_is_the_same_bits(device):
 
 
 def check_importance_weights_are_those_of_the_cpu(device):
-    """log p(x|z) p(z) / q(z|x) of a trained model at the same z, on both."""
+    """Compares log p(x|z) p(z) / q(z|x) of a trained model at the same z on both devices."""
     data = images()
     t = trainer(data, "bype", dtype=torch.float64, epochs=5)
     list(t)
@@ -233,11 +233,11 @@ class _Stopped(BaseException):
     pass
 
 
-def check_a_stopped_scoring_goes_on(device):
-    """Four items at once, stopped after twelve of thirty: the noise goes on where it was."""
+def check_an_interrupted_evaluation_resumes(device):
+    """Interrupts after 12 of 30 examples, in batches of four; the resumed evaluation uses the same noise."""
     data = images().to(device)
     model = trainer(data, "bype", dtype=torch.float64).model
-    items, before = data.train.first(30), evaluation.likelihood.NOISE_ELEMENTS
+    examples, before = data.train.first(30), evaluation.likelihood.NOISE_ELEMENTS
 
     def progress(done, total):
         if done >= 12:
@@ -245,13 +245,13 @@ def check_a_stopped_scoring_goes_on(device):
 
     evaluation.likelihood.NOISE_ELEMENTS = 4 * 20 * 5
     try:
-        whole = evaluation.log_likelihood(model, items, 20)
+        whole = evaluation.log_likelihood(model, examples, 20)
         with tempfile.TemporaryDirectory() as folder:
             part = Path(folder) / "part"
             with contextlib.suppress(_Stopped):
-                evaluation.log_likelihood(model, items, 20, scoring=PartialScores(part, {}), progress=progress)
+                evaluation.log_likelihood(model, examples, 20, scoring=PartialScores(part, {}), progress=progress)
             kept = len(read_tensors(part)[0]["values"])
-            rest = evaluation.log_likelihood(model, items, 20, scoring=PartialScores(part, {}))
+            rest = evaluation.log_likelihood(model, examples, 20, scoring=PartialScores(part, {}))
     finally:
         evaluation.likelihood.NOISE_ELEMENTS = before
     worst = (rest - whole).abs().max().item()
@@ -260,8 +260,8 @@ def check_a_stopped_scoring_goes_on(device):
     return {"worst": worst}
 
 
-def check_a_run_is_saved_beside_its_training_and_goes_on(device):
-    """Beside a GPU an epoch is written in a thread while the next is recorded and taken."""
+def check_a_run_saved_in_a_thread_resumes(device):
+    """On a GPU an epoch is saved in a thread during the next epoch; the interrupted run resumes from it."""
     config = bype.Config(
         "digits", likelihood="gaussian", n_components=30, latent_dim=5, hidden_dim=32, epochs=5, warmup=2,
         coreset_interval=2, coreset_steps=3, device=device.type,
@@ -283,8 +283,8 @@ def check_a_run_is_saved_beside_its_training_and_goes_on(device):
     return {"worst": worst}
 
 
-def cuda_check_a_step_that_cannot_be_recorded_is_taken_eagerly(device):
-    """One line says why, the values are the eager ones, and what is recorded later with the same generator is too."""
+def cuda_check_a_step_that_cannot_be_captured_runs_eagerly(device):
+    """One line says why; the values are those of the eager step, also for a later graph with the same generator."""
     total, generator, again = torch.zeros(3, device=device), *(torch.Generator(device).manual_seed(5) for _ in range(2))
 
     def step():
@@ -310,8 +310,8 @@ def cuda_check_a_step_that_cannot_be_recorded_is_taken_eagerly(device):
     return {"line": handler.lines[0]}
 
 
-def check_steps_wait_for_nothing(device):
-    """Replays of an epoch's steps never synchronise with the device, and are what an epoch's steps are."""
+def check_steps_do_not_synchronise(device):
+    """Replays of the steps of an epoch never synchronise with the device, and their losses are stored."""
     t = trainer(images().to(device), "bype", epochs=3, batch_size=60)
     t.run_epoch()
     t.model.train()
@@ -338,15 +338,15 @@ CUDA_CHECKS = [value for name, value in list(globals().items()) if name.startswi
 
 
 def run(check, device):
-    """A check, which fails too if a step was not recorded and a line said so."""
+    """Runs a check; fails also if a line was logged, which says that a step was not captured."""
     handler = _Lines()
     logging.getLogger("bype").addHandler(handler)
     try:
-        figures = check(device)
+        measured = check(device)
     finally:
         logging.getLogger("bype").removeHandler(handler)
     assert not handler.lines, handler.lines
-    return figures
+    return measured
 
 
 def main():

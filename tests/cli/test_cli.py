@@ -79,7 +79,7 @@ def test_module_and_lazy_names():
             "--prior: expected one of standard, vamp, exemplar, bype, got 'gauss'",
         ),
         (["train", "digits", "--resize", "8"], 2, "--resize: expected a folder or zip of images to resize, got digits"),
-        (["train", "a.zip", "--resize", "8x"], 2, "--resize: expected pixels of a side or HxW"),
+        (["train", "a.zip", "--resize", "8x"], 2, "--resize: expected a number of pixels or HxW"),
         (["train", "a.npy"], 2, "a.npy: no such file or folder"),
         (["data", "check", "a.npz"], 2, "a.npz: no such file or folder"),
         (["data", "fetch", "minst"], 2, "got 'minst'"),
@@ -312,7 +312,7 @@ def test_a_coreset_replaces_its_own_files_alone(run_cli, trained, tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "points.npy").write_bytes(b"work of a week")
     code, _, err = run_cli("coreset", trained["bype"], "--out", tmp_path / "other")
-    assert (code, "points.npy: expected no such file, or one of an earlier export" in err) == (4, True), err
+    assert (code, "points.npy: exists and is not from an earlier export; remove it" in err) == (4, True), err
     assert [p.name for p in (tmp_path / "other").iterdir()] == ["points.npy"]
 
 

@@ -22,7 +22,7 @@ from bype.core.errors import InputError
         ({"seed": 2**31 + 1}, r"--seed: expected at most 2\^31"),
         ({"batch_size": 4 * 10**18}, r"--batch-size: expected at most 2\^31"),
         ({"seed": -1}, "--seed: expected at least 0"),
-        ({"set": ""}, "SET: expected a name or a path, got an empty one"),
+        ({"set": ""}, "SET: expected a name or a path, got an empty string"),
         ({"data_dir": ""}, "--data-dir: expected a name or a path"),
         ({"precision": "fp16"}, "--precision: expected one of fp32, tf32, bf16"),
     ],
@@ -38,7 +38,7 @@ def test_paths_and_sizes_may_come_as_what_they_are():
     assert Config("a", resize=64) == Config("a", resize="64x64") == Config("a", resize=np.int64(64))
     assert Config("a", resize=64).resize == "64"
     for wrong in (64.0, "x", (1, 2, 3), [0, 4], {}):
-        with pytest.raises(InputError, match="--resize: expected pixels of a side or HxW"):
+        with pytest.raises(InputError, match="--resize: expected a number of pixels or HxW"):
             Config("a", resize=wrong)
 
 

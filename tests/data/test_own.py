@@ -241,7 +241,7 @@ def test_mixed_sizes_are_refused_with_both_names_or_resized(tmp_path):
     assert bype.load(tmp_path, resize=5).shape == (3, 5, 5)
     assert bype.load(tmp_path, resize=(4, 7)).shape == (3, 4, 7)
     for wrong in ("0", "4x", "x4", "4097", "4x4x4", "-4", "٤"):
-        with pytest.raises(InputError, match="--resize: expected pixels of a side or HxW"):
+        with pytest.raises(InputError, match="--resize: expected a number of pixels or HxW"):
             bype.load(tmp_path, resize=wrong)
     with pytest.raises(InputError, match="--resize: expected a folder or zip"):
         bype.load("digits", resize=8)

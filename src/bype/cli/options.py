@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -56,7 +56,7 @@ def _png(out: Path) -> Path:
 PngOut = Annotated[Path, typer.Option("--out", metavar="FILE.png", callback=_png, help="The output file.")]
 
 
-def print_json(value: Any) -> None:
+def print_json(value: object) -> None:
     """Prints the JSON object of a command."""
     print(json.dumps(value, allow_nan=False))
 

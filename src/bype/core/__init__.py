@@ -1,4 +1,5 @@
-"""What every room may lean on: errors, options, files, tensors, devices, numerical settings, terminal output.
+"""Shared foundations: errors, options, registries, files, tensors, devices, numerical settings, terminal output.
 
-Only `config`, `console`, `errors`, `files` and `version` may be imported without torch; the command line needs those.
+Importing `config`, `console`, `errors`, `files`, `names`, `registry`, `seeds` or `version` does not import torch, so
+that the command line starts fast.
 """

@@ -4,10 +4,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -60,7 +59,7 @@ def downloads() -> Iterator[Callable[[str, int, int], None]]:
     """Shows the progress of each download; yields a function of a file's name, the bytes received and their total."""
     if sys.stderr.isatty():
         with progress_bar() as bar:
-            tasks: dict[str, Any] = {}
+            tasks: dict[str, TaskID] = {}
 
             def update(name: str, done: int, total: int) -> None:
                 if name not in tasks:
@@ -87,7 +86,7 @@ def progress_bar() -> Progress:
     return Progress(*columns, console=Console(stderr=True))
 
 
-def table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> None:
+def table(rows: Sequence[Mapping[str, object]], title: str | None = None) -> None:
     """Prints a table to stdout with a column for each key; missing values are blank."""
     keys = list(dict.fromkeys(k for row in rows for k in row))
     out = Table(title=None if title is None else Text(title), title_justify="left")
@@ -99,5 +98,5 @@ def table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> None:
     Console(width=None if sys.stdout.isatty() else 200).print(out)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)

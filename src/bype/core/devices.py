@@ -1,4 +1,4 @@
-"""Where things are computed, and what a result depends on."""
+"""Devices, and the versions that a result depends on."""
 
 import hashlib
 import platform
@@ -11,20 +11,20 @@ from bype.core.version import __version__
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that `auto`, `cpu` or `cuda` means here.
+    """Returns the device for `auto`, `cpu` or `cuda`; `auto` is `cuda` if available, else `cpu`.
 
     Raises:
-        InputError: If there is no CUDA device.
+        InputError: If `cuda` is not available.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device: expected a CUDA device, got none on this machine")
+        raise InputError("--device cuda: no CUDA device is available; use --device cpu")
     return torch.device(name)
 
 
 def device_model(device: torch.device) -> str:
-    """The device's model name."""
+    """The model name of a device; for a CPU with the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
@@ -37,12 +37,12 @@ def device_model(device: torch.device) -> str:
 
 
 def source_tree(folder: Path) -> str:
-    """What git calls a folder with these Python files, so that the commits it belongs to can be found.
+    """The git tree hash of a folder, over its Python files: `*.py`, `*.pyi` and `py.typed`.
 
-    `git log -t --find-object=ID` names them.
+    `git log -t --find-object=HASH` lists the commits with this tree.
     """
 
-    def named(kind: str, content: bytes) -> bytes:
+    def object_hash(kind: str, content: bytes) -> bytes:
         return hashlib.sha1(f"{kind} {len(content)}\0".encode() + content, usedforsecurity=False).digest()
 
     def tree(path: Path) -> bytes:
@@ -51,19 +51,19 @@ def source_tree(folder: Path) -> str:
             if part.is_dir() and any(part.glob("*.py")):
                 entries.append((f"{part.name}/", b"40000 ", tree(part)))
             elif part.suffix in (".py", ".pyi") or part.name == "py.typed":
-                entries.append((part.name, b"100644 ", named("blob", part.read_bytes())))
+                entries.append((part.name, b"100644 ", object_hash("blob", part.read_bytes())))
         lines = (mode + name.rstrip("/").encode() + b"\0" + id for name, mode, id in sorted(entries))
-        return named("tree", b"".join(lines))
+        return object_hash("tree", b"".join(lines))
 
     return tree(folder).hex()
 
 
-#: Of this process: what lies on the disk may be replaced while it runs.
+#: Computed on import, since the files on disk may change while the process runs.
 _SOURCE = source_tree(Path(__file__).parents[1])
 
 
 def versions() -> dict[str, str]:
-    """The versions a result depends on; `source` is what git calls the package's folder."""
+    """The versions that a result depends on; `source` is the git tree hash of the package's folder."""
     import numpy
 
     return {

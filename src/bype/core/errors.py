@@ -1,4 +1,4 @@
-"""The errors that a user can cause or meet, each with its exit code, and notes of what was saved before one."""
+"""Errors for the user, each with its exit code, and notes of the work that was saved before one."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -6,29 +6,29 @@ from typing import Protocol
 
 
 class BypeError(Exception):
-    """An error with a message made for the user: one line that says what, where, expected and got."""
+    """Base class: an error whose message is one line for the user, "what: expected X, got Y"."""
 
     exit_code = 2
 
 
 class InputError(BypeError, ValueError):
-    """Bad input: an option, a file or an array that cannot be used."""
+    """Invalid input: an option, a file or an array that cannot be used."""
 
 
 class TrainingError(BypeError, ArithmeticError):
-    """Training gave up: its values stopped being finite."""
+    """Training ended because values became non-finite."""
 
     exit_code = 3
 
 
 class RunExistsError(BypeError, FileExistsError):
-    """The run folder is in use by another process, or holds a run already."""
+    """The run folder is in use by another process, or already contains a run."""
 
     exit_code = 4
 
 
 def first_line(e: Exception) -> str:
-    """An error's text on one line, not too long; its type where it has none."""
+    """The message of an error on one line of at most 150 characters; its type if it has no message."""
     return " ".join(str(e).split())[:150] or type(e).__name__
 
 

@@ -95,7 +95,7 @@ def write_text(path: Path, text: str) -> None:
     write(path, fill)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Writes a JSON file atomically; NaN and infinity, which JSON lacks, raise a ValueError."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 

@@ -1,7 +1,7 @@
-"""A step of fixed shapes as one CUDA graph: recorded once, then replayed as one launch.
+"""CUDA graphs: a step with fixed shapes is captured once, then replayed with a single launch.
 
-On a GPU a training step of a small network is bound by the launch of its hundred kernels, not by their work. The eager
-step stays the reference, and the fallback where something cannot be recorded.
+On a GPU, the time of a training step of a small network is dominated by the launches of about a hundred kernels. The
+eager step remains the reference, and the fallback if the capture fails.
 """
 
 import ctypes
@@ -20,63 +20,70 @@ log = logging.getLogger("bype")
 Step = Callable[[], None]
 
 
-# Eager runs before the recording: libraries set themselves up and the allocator finds its blocks.
+# Eager runs before the capture, for the lazy initialisation of libraries and of the caching allocator.
 WARMUPS = 3
 
 
 def available(device: torch.device) -> bool:
-    """Whether steps on this device can be recorded."""
+    """Whether steps on this device can be captured."""
     return device.type == "cuda"
 
 
 def record_graph(step: Step, generator: torch.Generator) -> Step:
-    """Records `step` on the generator's device, without running it; the draws of `generator` go on at each replay.
+    """Captures `step` on the generator's device, without running it; each replay advances `generator`.
+
+    Args:
+        step: The step, with fixed shapes and without synchronisation.
+        generator: The random generator that the step uses.
+
+    Returns:
+        A function that replays the step.
 
     Raises:
-        RuntimeError: If it cannot be recorded. Streams and generators are then as before.
+        RuntimeError: If the capture fails. The current stream and the generators' values are then restored.
     """
     device, graph = generator.device, torch.cuda.CUDAGraph()
     stream = torch.cuda.current_stream(device)
     try:
         graph.register_generator_state(generator)
-        # On a stream of this device: torch's own for recordings belongs to the device that was current at its first.
+        # A stream of this device: torch's default capture stream belongs to the device of the first capture.
         with torch.cuda.device(device), torch.cuda.graph(graph, stream=torch.cuda.Stream(device)):
             step()
     except RuntimeError as e:
-        # A recording that breaks leaves its stream current and every generator it knows waiting for its end.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(graph))  # for ever: torch's allocator keeps a pointer to it
+        # A failed capture leaves its stream current, and its generators waiting for the end of the capture.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(graph))  # never freed: torch's allocator keeps a pointer to it
         torch.cuda.set_stream(stream)
         default = torch.cuda.default_generators[stream.device_index]
         for known in (generator, default):
             fresh = torch.Generator(device)
             fresh.set_state(known.get_state())
             known.graphsafe_set_state(fresh.graphsafe_get_state())
-        cause = e.__context__ if isinstance(e.__context__, RuntimeError) else e  # the end's error hides the step's
+        cause = e.__context__ if isinstance(e.__context__, RuntimeError) else e  # the capture's error hides the step's
         try:
             raise cause from None
         finally:
-            del cause  # whose traceback holds this frame: the broken step's tensors would live until a collection
+            del cause  # its traceback refers to this frame: the cycle would keep the step's tensors alive
     return graph.replay
 
 
 class Capture(NamedTuple):
-    """A step, recorded if possible."""
+    """A step, captured as a CUDA graph if possible."""
 
     run: Step
-    #: Whether recording was tried and failed: the generator then has a new state, which earlier graphs do not know.
+    #: Whether a capture was tried and failed. It replaces the generator's state and so invalidates earlier graphs.
     failed: bool
 
 
 def capture(step: Step, mutated: Sequence[Tensor], generator: torch.Generator, what: str) -> Capture:
-    """Records `step` as a CUDA graph; where that is not possible, returns the step itself and logs why.
+    """Captures `step` as a CUDA graph. If that fails, logs the reason and returns the eager step.
 
     The warm-up is rolled back: all tensors in `mutated` and the generator are restored.
 
     Args:
-        step: Reads and writes tensors that stay where they are; never reads a value back from the device.
-        mutated: All tensors that it changes and whose values outlive it.
-        generator: Where its random draws come from.
-        what: Its name, for the line.
+        step: A function that reads and writes tensors at fixed addresses and never reads a value back from the device.
+        mutated: All tensors that `step` changes and whose values are used afterwards.
+        generator: The random generator that the step uses.
+        what: The name of the step, for the log.
     """
     device = generator.device
     if not available(device):
@@ -90,7 +97,7 @@ def capture(step: Step, mutated: Sequence[Tensor], generator: torch.Generator, w
             try:
                 with torch.cuda.stream(side):
                     _repeat(step)
-            finally:  # what is under way there must not come after the undoing
+            finally:  # kernels on that stream must finish before the roll-back
                 torch.cuda.current_stream(device).wait_stream(side)
         else:
             _repeat(step)

@@ -1,22 +1,22 @@
-"""The names of networks, priors, likelihoods and strategies: one line each, and the options that only some of them use.
+"""The registries of networks, priors, likelihoods and strategies, and the options that only some of them use.
 
-Another one is one file and one line here, or, outside the package, one call of `register_prior` or its like.
+A new one needs one file and one line here; outside the package, a call of `register_prior` or a similar function.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from bype.core.registry import Entry, Registry
 
-if TYPE_CHECKING:  # the rooms above are named here, never imported
-    T = TypeVar("T", bound=Callable[..., Any])
-else:
-    T = TypeVar("T")
+# Makes an object of a class that `core` cannot import.
+Builder = Callable[..., Any]
+
+T = TypeVar("T", bound=Builder)
 
 _STEP_TWO = ("coreset_interval", "coreset_steps", "coreset_lr", "coreset_samples", "coreset_z1")
 
 #: `build(shape, likelihood, hidden_dim, latent_dim)` returns `bype.networks.Networks`.
-ARCHS: Registry[Any] = Registry(
+ARCHS: Registry[Builder] = Registry(
     "arch",
     {
         "vae": Entry("bype.networks.mlp:build", ("hidden_dim",)),
@@ -27,7 +27,7 @@ ARCHS: Registry[Any] = Registry(
 )
 
 #: `build(data, options)` returns a `bype.Prior`; `options` are `bype.priors.PriorOptions`.
-PRIORS: Registry[Any] = Registry(
+PRIORS: Registry[Builder] = Registry(
     "prior",
     {
         "standard": Entry("bype.priors.standard:build"),
@@ -38,7 +38,7 @@ PRIORS: Registry[Any] = Registry(
 )
 
 #: `build(shape)` returns a `bype.networks.Likelihood`.
-LIKELIHOODS: Registry[Any] = Registry(
+LIKELIHOODS: Registry[Builder] = Registry(
     "likelihood",
     {
         "mse": "bype.networks.likelihoods:MeanSquaredError.build",
@@ -48,7 +48,7 @@ LIKELIHOODS: Registry[Any] = Registry(
     },
 )
 
-#: Classes of strategies of step (ii); `from_options` makes one from the options of a run.
+#: Subclasses of `bype.pseudocoreset.Strategy`; `from_options` makes one from the options of a run.
 STRATEGIES: Registry[Any] = Registry(
     "coreset",
     {
@@ -63,33 +63,38 @@ STRATEGIES: Registry[Any] = Registry(
 
 
 def register_arch(name: str, *, uses: tuple[str, ...] = ("hidden_dim",)) -> Callable[[T], T]:
-    """Gives a name to networks: decorates `build(shape, likelihood, hidden_dim, latent_dim) -> Networks`."""
+    """Registers networks under a name: decorates `build(shape, likelihood, hidden_dim, latent_dim) -> Networks`.
+
+    Args:
+        name: The name, a value of `arch`.
+        uses: The options that it uses, of `hidden_dim` and `coreset_z1`.
+    """
     return ARCHS.decorator(name, uses)
 
 
 def register_prior(name: str, *, uses: tuple[str, ...] = ()) -> Callable[[T], T]:
-    """Gives a name to a prior: decorates `build(data, options) -> Prior`.
+    """Registers a prior under a name: decorates `build(data, options) -> Prior`.
 
-    The name then serves in `build_model`, `Config` and, from a plugin, on the command line.
+    The name can then be used in `build_model`, in `Config` and, if a plugin registers it, on the command line.
 
     Args:
-        name: The name.
-        uses: Which of the options `n_components`, `exemplars`, `retrieve`, `reencode` it uses.
+        name: The name, a value of `prior`.
+        uses: The options that it uses, of `n_components`, `exemplars`, `retrieve` and `reencode`.
     """
     return PRIORS.decorator(name, uses)
 
 
 def register_likelihood(name: str) -> Callable[[T], T]:
-    """Gives a name to a likelihood: decorates `build(shape) -> Likelihood`."""
+    """Registers a likelihood under a name: decorates `build(shape) -> Likelihood`."""
     return LIKELIHOODS.decorator(name, ())
 
 
 def register_strategy(name: str, *, uses: tuple[str, ...] = ("coreset_interval",)) -> Callable[[T], T]:
-    """Gives a name to a strategy of step (ii): decorates a subclass of `bype.pseudocoreset.Strategy`.
+    """Registers a strategy for step (ii) under a name: decorates a subclass of `bype.pseudocoreset.Strategy`.
 
     Args:
         name: The name, a value of `coreset`.
-        uses: Which of the options `coreset_interval`, `coreset_steps`, `coreset_lr`, `coreset_samples`, `coreset_z1`
-            it uses.
+        uses: The options that it uses, of `coreset_interval`, `coreset_steps`, `coreset_lr`, `coreset_samples` and
+            `coreset_z1`.
     """
     return STRATEGIES.decorator(name, uses)

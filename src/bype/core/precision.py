@@ -1,11 +1,12 @@
-"""How a processor treats the smallest numbers, how many digits a GPU's products keep, and in what order it adds."""
+"""Numerical settings: denormals, TF32, deterministic algorithms and cumulative sums."""
 
 import math
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from operator import attrgetter
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -13,17 +14,28 @@ from torch import Tensor
 from bype.core.errors import InputError, first_line
 
 
+# Attributes that torch sets on import, so that type checkers do not know them.
+class _Backend(Protocol):
+    fp32_precision: str
+
+
+class _Deterministic(Protocol):
+    fill_uninitialized_memory: bool
+
+
 @contextmanager
 def product_precision(tf32: bool) -> Iterator[None]:
-    """Float32 products of matrices and convolutions in full inside, or in TF32; outside, all is as it was.
+    """Runs matmuls and convolutions in full float32 or in TF32; restores the previous settings on exit.
 
-    torch's own defaults differ between the two: full for matrices, TF32 for convolutions. A CPU's products are in full
-    in either case.
+    torch's defaults on a GPU are full float32 for matmuls and TF32 for convolutions. On a CPU both are always in full
+    float32.
+
+    Args:
+        tf32: Whether a GPU uses TF32.
     """
-    backends: Any = torch.backends
-    on_cuda = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
-    wanted = [(part, "tf32" if tf32 else "ieee") for part in on_cuda]
-    wanted += [(part, "ieee") for part in (backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn)]
+    on_cuda: tuple[_Backend, ...] = attrgetter("cuda.matmul", "cudnn.conv", "cudnn.rnn")(torch.backends)
+    on_cpu: tuple[_Backend, ...] = attrgetter("mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")(torch.backends)
+    wanted = [(part, "tf32" if tf32 else "ieee") for part in on_cuda] + [(part, "ieee") for part in on_cpu]
     before = [(part, part.fp32_precision) for part, _ in wanted]
     for part, value in wanted:
         part.fp32_precision = value
@@ -31,17 +43,17 @@ def product_precision(tf32: bool) -> Iterator[None]:
         yield
     finally:
         for part, value in before:
-            part.fp32_precision = "none"  # as its parent has it; what reads otherwise was its own
+            part.fp32_precision = "none"  # inherit the parent's setting; if it differs, the value was set explicitly
             if part.fp32_precision != value:
                 part.fp32_precision = value
 
 
 @contextmanager
 def flush_denormals() -> Iterator[None]:
-    """Numbers too small to be normal count as 0 inside, on the calling thread; outside, all is as it was.
+    """Flushes denormals to zero on the calling thread; restores the previous setting on exit.
 
-    Exponentials of very negative numbers make such numbers, which cost a CPU many times a normal one. Threads that
-    torch starts inside keep the setting.
+    Exponentials of very negative numbers produce denormals, which are many times slower than normal numbers on a CPU.
+    Threads that torch starts inside the context keep the setting.
     """
     was_on = sys.float_info.min / 2 == 0.0
     torch.set_flush_denormal(True)
@@ -53,16 +65,17 @@ def flush_denormals() -> Iterator[None]:
 
 @contextmanager
 def deterministic_algorithms() -> Iterator[None]:
-    """A GPU's computations give the same bits each time inside; outside, all is as it was.
+    """Uses deterministic algorithms on a GPU, so that results are bit-identical; restores the settings on exit.
 
-    cuBLAS is told through the environment, which it reads once, at a process's first product on a GPU.
+    cuBLAS takes the setting from the environment variable CUBLAS_WORKSPACE_CONFIG, which it reads once, at the first
+    GPU matmul of the process.
 
     Raises:
-        InputError: If an operation cannot do so, by its name.
+        InputError: If an operation has no deterministic implementation; the message names it.
     """
     if torch.cuda.is_available():
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    settings: Any = torch.utils.deterministic
+    settings = cast(_Deterministic, torch.utils.deterministic)
     was_on, filled = torch.are_deterministic_algorithms_enabled(), settings.fill_uninitialized_memory
     only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True)
@@ -74,11 +87,11 @@ def deterministic_algorithms() -> Iterator[None]:
             raise
         if "CUBLAS_WORKSPACE_CONFIG" in str(e):
             raise InputError(
-                "deterministic: expected CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment before the process's first "
-                "product on a GPU, got a product before; set it and start again"
+                "deterministic: set CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment before the first GPU matmul of "
+                "the process, and start again"
             ) from None
         raise InputError(
-            f"deterministic: expected operations that give the same bits each time, got another: {first_line(e)}"
+            f"deterministic: expected deterministic operations only, got one that is not: {first_line(e)}"
         ) from None
     finally:
         torch.use_deterministic_algorithms(was_on, warn_only=only_warned)
@@ -86,12 +99,12 @@ def deterministic_algorithms() -> Iterator[None]:
 
 
 def deterministic_cumsum(x: Tensor) -> Tensor:
-    """Cumulative sums of x, (M,), in float64; on a GPU too the same bits each time, which torch's own are not there."""
+    """The cumulative sum of x, (M,), in float64; deterministic also on a GPU, unlike `torch.cumsum`."""
     return cumsum_by_products(x) if x.is_cuda else x.double().cumsum(0)
 
 
 def cumsum_by_products(x: Tensor) -> Tensor:
-    """The same by two products with a triangle of ones, of about sqrt(M) a side."""
+    """The cumulative sum of x, (M,), in float64, by two matmuls with triangular matrices of about sqrt(M) rows."""
     side = math.isqrt(max(len(x) - 1, 0)) + 1
     rows = torch.nn.functional.pad(x.double(), (0, side**2 - len(x))).view(side, side)
     ones = torch.ones(side, side, dtype=rows.dtype, device=x.device)

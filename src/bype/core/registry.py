@@ -1,9 +1,9 @@
-"""Registries: a name for each prior, network, likelihood, strategy and experiment, imported when it is first used.
+"""Registries: names for priors, networks, likelihoods, strategies and experiments, imported on first use.
 
-A registry is a mapping from names to objects. Bype's own entries are `module:attribute`, so that the command line can
-list them without importing torch. Others are added by `register`, from a script or from a plugin: a module that
-registers names when it is imported. Plugins are the entry points of the group `bype.plugins` and the modules in the
-environment variable BYPE_PLUGINS (separated by commas); they are imported when a name is not known otherwise.
+A registry is a mapping from names to objects. The entries of bype are strings `module:attribute`, so that the command
+line can list them without importing torch. `register` adds others, from a script or from a plugin: a module that
+registers names when it is imported. Plugins are the entry points of the group `bype.plugins`, and the modules in the
+environment variable BYPE_PLUGINS (comma-separated); they are imported when an unknown name is looked up.
 """
 
 import os
@@ -18,6 +18,7 @@ from typing import TypeVar, cast
 from bype.core.errors import InputError, first_line
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Entry:
     """An entry of a registry.
 
     Args:
-        target: The object, or where it is: `module:attribute`.
-        uses: The options of a run that it uses, of those that not all entries use.
+        target: The object, or its location `module:attribute`.
+        uses: The options of a run that it uses, of the options that only some entries use.
     """
 
     target: object
@@ -37,8 +38,8 @@ class Registry(Mapping[str, T]):
     """Objects by name.
 
     Args:
-        kind: What the names stand for, for error messages.
-        entries: The entries that come with bype.
+        kind: The kind of object, for error messages.
+        entries: The entries of bype itself.
     """
 
     def __init__(self, kind: str, entries: Mapping[str, Entry | str]) -> None:
@@ -47,10 +48,10 @@ class Registry(Mapping[str, T]):
         self._added: dict[str, Entry] = {}
 
     def __getitem__(self, name: str) -> T:
-        """The object of that name.
+        """Returns the object registered under a name.
 
         Raises:
-            InputError: If there is none, or its plugin cannot be imported.
+            InputError: If the name is unknown, or a plugin cannot be imported.
         """
         target = self._entry(name).target
         if isinstance(target, str):
@@ -77,42 +78,47 @@ class Registry(Mapping[str, T]):
         return self._own.get(name) or self._added[name]
 
     def uses(self, option: str, name: str) -> bool:
-        """Whether the entry of that name uses an option; true of an option that no entry declares."""
+        """Whether the entry `name` uses an option. An option that no entry declares is used by all."""
         entries = [*self._own.values(), *self._added.values()]
         return option in self._entry(name).uses or not any(option in e.uses for e in entries)
 
     def register(self, name: str, target: T, *, uses: tuple[str, ...] = ()) -> None:
-        """Adds an entry; a later one of the same name replaces it, as when a notebook cell is run again.
+        """Adds an entry, replacing an earlier one of the same name, as when a notebook cell is run again.
+
+        Args:
+            name: The name; letters, digits, `.`, `_` and `-`, since it becomes part of file names.
+            target: The object.
+            uses: The options of a run that it uses, of the options that only some entries use.
 
         Raises:
-            InputError: If the name is one of bype's own, or cannot be part of a file name.
+            InputError: If the name is one of bype's own, or is not valid.
         """
         if name in self._own:
-            raise InputError(f"{self.kind} {name!r}: the name is taken by bype; choose another")
+            raise InputError(f"{self.kind} {name!r}: the name is reserved by bype; choose another name")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise InputError(f"{self.kind}: expected a name of letters, digits, '.', '_' and '-', got {name!r}")
         self._added[name] = Entry(target, uses)
 
-    def decorator(self, name: str, uses: tuple[str, ...]) -> Callable[[T], T]:
+    def decorator(self, name: str, uses: tuple[str, ...]) -> Callable[[S], S]:
         """`register` as a decorator."""
 
-        def add(target: T) -> T:
-            self.register(name, target, uses=uses)
+        def add(target: S) -> S:
+            self.register(name, cast(T, target), uses=uses)
             return target
 
         return add
 
 
 def import_plugins() -> None:
-    """Imports all plugins, which then register their names.
+    """Imports all plugins, which register their names.
 
     Raises:
-        InputError: If one cannot be imported.
+        InputError: If a plugin cannot be imported.
     """
     modules = {name: name for name in os.environ.get("BYPE_PLUGINS", "").split(",") if name}
     modules |= {e.name: e.value for e in entry_points(group="bype.plugins")}
     for name, module in modules.items():
         try:
             import_module(module.partition(":")[0])
-        except Exception as e:  # somebody else's code
+        except Exception as e:  # a plugin may raise anything
             raise InputError(f"plugin {name}: the import failed: {type(e).__name__} {first_line(e)}") from e

@@ -1,14 +1,14 @@
-"""Random streams: the offset from a run's seed at which each kind of noise begins."""
+"""Random streams: the offset from the seed for each kind of noise."""
 
 from enum import IntEnum
 
 
 class Stream(IntEnum):
-    """Offsets that are added to a seed, so that no two kinds of noise share their random numbers."""
+    """Offsets added to a seed, so that no two kinds of noise use the same random numbers."""
 
-    TRAINING = 0  # the model's initial weights, the order of the data and the noise of training
+    TRAINING = 0  # initial weights, order of the data, noise in training
     VALIDATION = 1_000_003
     EVALUATION = 2_000_003
-    BINARISATION = 3_000_017  # of the examples that sigma is chosen on
+    BINARISATION = 3_000_017  # of the data of a refit
     OTHER_DEVICE = 4_000_037  # training resumed on another type of device
-    EM = 5_000_011  # the posterior samples that EM is fitted to; sigma is chosen on other noise
+    EM = 5_000_011  # the posterior samples that EM is fitted to; sigma is chosen with other noise

@@ -1,4 +1,4 @@
-"""Checkpoints as safetensors files, JSON in the header: nothing pickled, whole or not there, a sum over all values."""
+"""Checkpoints: safetensors files with JSON counters and a CRC-32 checksum in the header, written atomically."""
 
 import json
 import zlib
@@ -14,18 +14,27 @@ from torch import Tensor
 from bype.core.errors import InputError, first_line
 from bype.core.files import write
 
-FORMAT = 1  # of the files of a run
+FORMAT = 1  # version of the file format of a run
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
-    """Writes a safetensors file whole, with counters (JSON) in its header."""
-    # One storage each: safetensors refuses tensors that share memory, and a view would drag its base along.
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], counters: Mapping[str, object]) -> None:
+    """Writes a safetensors file atomically.
+
+    Args:
+        path: The file.
+        tensors: Tensors by name.
+        counters: Values that JSON can represent, for the header.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    # safetensors rejects tensors that are not contiguous or that share memory.
     flat = {k: v.detach().cpu().contiguous() for k, v in sorted(tensors.items())}
-    # One key, for the format writes several in an order that differs from process to process.
+    # A single key: the order in which safetensors writes several keys differs between processes.
     header = json.dumps(
         {"format": FORMAT, "counters": counters, "sum": _sum(flat, counters)}, allow_nan=False, sort_keys=True
     )
-    # Not by `save_file`, whose error on a full disk is none of the system's.
+    # Not with `save_file`, which raises no OSError on a full disk.
     content = safetensors.torch.save(flat, metadata={"bype": header})
 
     def fill(temporary: Path) -> None:
@@ -34,8 +43,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], counters: Mapping[s
     write(path, fill)
 
 
-def _sum(tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> str:
-    """CRC-32 over all that a checkpoint holds, so that a bit that flipped on a disk is noticed."""
+def _sum(tensors: Mapping[str, Tensor], counters: Mapping[str, object]) -> str:
+    """The CRC-32 checksum of all tensors and counters, which detects flipped bits."""
     total = zlib.crc32(json.dumps(counters, sort_keys=True).encode())
     for name, t in sorted(tensors.items()):
         total = zlib.crc32(f"{name} {t.dtype} {tuple(t.shape)}".encode(), total)
@@ -44,7 +53,10 @@ def _sum(tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> str:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The inverse of `write_tensors`.
+    """Reads a file written by `write_tensors`.
+
+    Returns:
+        The tensors by name, and the counters.
 
     Raises:
         InputError: If the file is missing or damaged.
@@ -54,7 +66,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
-    """Tensors, counters, and the sum over both, by which a file can be told from another.
+    """Reads a file written by `write_tensors`, with its checksum, which identifies the contents.
+
+    Returns:
+        The tensors by name, the counters, and the checksum.
 
     Raises:
         InputError: If the file is missing or damaged.
@@ -68,7 +83,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]
             raise ValueError(f"format {header['format']}")
         total = _sum(tensors, counters)
         if header.get("sum", total) != total:
-            raise ValueError("values that differ from those that were written")
+            raise ValueError("wrong checksum")
     except FileNotFoundError:
         raise InputError(f"{path}: expected a checkpoint, got no such file") from None
     except (OSError, KeyError, TypeError, ValueError, RecursionError, safetensors.SafetensorError) as e:

@@ -1,3 +1,3 @@
-"""The version of the package, in the one place that the build and the code read it from."""
+"""The version of the package, read by the build and by the code."""
 
 __version__ = "0.1.0.dev0"

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -93,13 +92,14 @@ def joined(parts: Sequence[Images]) -> Images:
     first = parts[0]
     labels = [p.labels for p in parts if p.labels is not None]
     origin = [p.origin for p in parts if p.origin is not None]
-    together: dict[str, Any] = {
-        "labels": torch.cat(labels) if len(labels) == len(parts) else None,
-        "origin": torch.cat(origin) if len(origin) == len(parts) else None,
-    }
+    together = replace(
+        first,
+        labels=torch.cat(labels) if len(labels) == len(parts) else None,
+        origin=torch.cat(origin) if len(origin) == len(parts) else None,
+    )
     if all(p.rows is not None and p.pixels is first.pixels for p in parts):
-        return replace(first, rows=torch.cat([p.rows for p in parts if p.rows is not None]), **together)
-    return replace(first, pixels=torch.cat([p.stored() for p in parts]), rows=None, **together)
+        return replace(together, rows=torch.cat([p.rows for p in parts if p.rows is not None]))
+    return replace(together, pixels=torch.cat([p.stored() for p in parts]), rows=None)
 
 
 @dataclass(frozen=True)

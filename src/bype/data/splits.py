@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from bype.data.images import Dataset, Images
 SPLIT_SEED = 0  # independent of the seed of a run, so that all runs have the same test set
 
 
-def from_arrays(images: Any, labels: Any = None, *, name: str = "arrays", levels: int = 256) -> Dataset:
+def from_arrays(images: object, labels: object = None, *, name: str = "arrays", levels: int = 256) -> Dataset:
     """A data set from the user's own arrays or tensors, in a seeded 80/10/10 split.
 
     Args:
@@ -34,7 +33,7 @@ def from_arrays(images: Any, labels: Any = None, *, name: str = "arrays", levels
     return split(pixels, targets, name, levels)
 
 
-def _as_array(values: Any, where: str) -> np.ndarray:
+def _as_array(values: object, where: str) -> np.ndarray:
     if isinstance(values, Tensor):
         values = values.detach().cpu()
     try:

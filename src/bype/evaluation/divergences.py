@@ -10,20 +10,25 @@ from bype.models.vae import VAE
 
 @torch.no_grad()
 def prior_divergences(model: VAE, training: Images, seed: int = 0, n_draws: int = 10_000) -> dict[str, float]:
-    r"""`kl_prior`, :math:`KL(p(z|U,w) \| p(z|X))`, and `kl_prior_reverse`, nats, by draws from the first argument.
+    r"""Monte Carlo estimates of the KL divergences between the pseudocoreset and the full exemplar prior, in nats.
 
-    Both are mixtures of Eq. 12's form with the model's sigma: over the pseudo-points with their weights, and over all
-    training items with equal ones.
+    .. math:: KL(p(z|U,w) \,\|\, p(z|X)) \quad\text{and}\quad KL(p(z|X) \,\|\, p(z|U,w))
+
+    Both priors are mixtures of the form of Eq. 12 with the model's sigma: p(z|U,w) over the pseudo-points with their
+    weights, p(z|X) over all training examples with equal weights. The samples come from the first argument.
 
     Args:
         model: A model with a pseudocoreset prior.
         training: The training set X.
-        seed: Seed of the draws.
-        n_draws: How many draws each estimate takes.
+        seed: Seed of the samples.
+        n_draws: Number of samples per estimate.
+
+    Returns:
+        The two divergences, `kl_prior` and `kl_prior_reverse`.
     """
     generator = torch.Generator(training.pixels.device).manual_seed(seed + Stream.EVALUATION)
     coreset: IsotropicMixture = model.eval().prior(model.encoder)
-    loc = model.encoder.means(training.batches(500, dtype=model.dtype))  # grey, as a prior's points are
+    loc = model.encoder.means(training.batches(500, dtype=model.dtype))  # not binarised, as a prior's points
     exemplar = IsotropicMixture(loc, coreset.scale, loc.new_full((len(loc),), 1 / len(loc)).log())
 
     def divergence(p: IsotropicMixture, q: IsotropicMixture) -> float:

@@ -1,7 +1,7 @@
 """The importance-weighted log-likelihood of images."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,24 +15,29 @@ from bype.models.objectives import iwae
 from bype.models.observing import model_inputs
 from bype.models.vae import VAE
 
-# Elements of noise held at once.
+# Maximum number of noise elements in memory.
 NOISE_ELEMENTS = 2**23
 
 
-Progress = Callable[[int, int], None]  # items done, items in all
+Progress = Callable[[int, int], None]  # number of examples scored, total number of examples
 
 
 class PartialScores(Protocol):
-    """Where the scores of a long evaluation are saved as they are computed, so that it can be resumed."""
+    """Storage for the partial scores of a long evaluation, so that it can be resumed."""
 
-    def load(self, generator: torch.Generator, settings: Mapping[str, Any], /) -> Tensor | None:
-        """The scores so far, (n,), with the generator advanced to their end; None where there are none."""
+    def load(self, generator: torch.Generator, settings: Mapping[str, object], /) -> Tensor | None:
+        """Returns the saved scores, (n,), and restores the generator's state after them; None if there are none.
+
+        Args:
+            generator: The generator of the noise; its state is set.
+            settings: The settings that the saved scores must have been computed with.
+        """
 
     def keep(self, values: Sequence[Tensor], generator: torch.Generator, /) -> None:
-        """Records the scores so far; they are written now and then."""
+        """Records all scores so far; writes them from time to time."""
 
     def save(self) -> None:
-        """Writes what is recorded and not written yet."""
+        """Writes recorded scores that are not written yet."""
 
 
 @torch.no_grad()
@@ -47,22 +52,30 @@ def log_likelihood(
     scoring: PartialScores | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """The importance-weighted bound on log p(x) of every image, (n,), in the unit of the likelihood.
+    r"""The importance-weighted bound on log p(x) for every image (`bype.models.objectives.iwae`).
 
-    The prior's components are encoded once. The noise is drawn item after item from one seed: the first n items get the
-    same figures whether or not more follow, and so does every model with the same latent dimension.
+    .. math:: \log \frac{1}{S} \sum_{s=1}^S \frac{p(x|z_s) p(z_s)}{q(z_s|x)}, \qquad z_s \sim q(z|x)
+
+    The prior's components are encoded once. The noise is drawn from one seed, one example after another: the scores of
+    the first n examples do not depend on how many follow, and all models with the same latent dimension use the same
+    noise.
+
+    Source: Importance weighted autoencoders (Burda et al., 2016), https://arxiv.org/abs/1509.00519
 
     Args:
         model: The model.
-        images: The images; under a binary likelihood they are binarised, once, by the seed.
-        n_samples: Importance samples S per item.
-        prior: p(z), by default the model's.
+        images: The images; under a binary likelihood they are binarised once, by the seed.
+        n_samples: Importance samples S per example.
+        prior: p(z); by default the model's.
         seed: Seed of the noise.
-        scoring: Where the part that is done is kept; one that was stopped goes on from there, to the same bits.
-        progress: Called with the items done and the items in all, before the first one and after each batch.
+        scoring: Storage for partial scores. An interrupted evaluation resumes from them, with bit-identical results.
+        progress: Called with the number of scored examples and the total, before the first and after each batch.
+
+    Returns:
+        The bounds, (n,), in the unit of the likelihood (nats, or the paper's).
 
     Raises:
-        InputError: If the images do not fit the model (`VAE.check_images`), or there is not one sample.
+        InputError: If the images do not fit the model (`VAE.check_images`), or `n_samples` is less than 1.
     """
     if n_samples < 1:
         raise InputError(f"samples: expected at least 1, got {n_samples}")
@@ -71,8 +84,8 @@ def log_likelihood(
     generator = torch.Generator(images.pixels.device).manual_seed(seed + Stream.EVALUATION)
     p = model.prior(model.encoder) if prior is None else prior
     size = max(1, min(500, NOISE_ELEMENTS // (n_samples * (model.encoder.latent_dim + model.lower_dim))))
-    given = {"samples": n_samples, "seed": seed, "items": len(images), "at_once": size}
-    earlier = None if scoring is None else scoring.load(generator, given)
+    settings = {"samples": n_samples, "seed": seed, "items": len(images), "at_once": size}
+    earlier = None if scoring is None else scoring.load(generator, settings)
     bounds: list[Tensor] = [] if earlier is None else [earlier]
     done = 0 if earlier is None else len(earlier)
     seen = 0

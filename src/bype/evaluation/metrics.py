@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,26 +21,50 @@ from bype.models.observing import model_inputs
 from bype.models.vae import VAE
 from bype.priors.base import Prior
 
+# Metrics by name: floats, counts, and under "knn" the accuracy for each K.
+Metrics = dict[str, Any]
 
-def in_nats(model: VAE, log_p: float | Tensor, n_pixels: int) -> Any:
-    """A log-likelihood in nats of a normalised density: `mse` lacks the constant -d/2 log(pi) of its normal."""
+T = TypeVar("T", float, Tensor)
+
+
+def in_nats(model: VAE, log_p: T, n_pixels: int) -> T:
+    """Converts log-likelihoods from the unit of the likelihood to nats.
+
+    Under `mse`, log p(x|z) := -||x - xhat||^2 is a normal density of variance 1/2 without its constant
+    -d/2 log(pi); this adds the constant. Other likelihoods are normalised already.
+
+    Args:
+        model: The model.
+        log_p: Log-likelihoods, in the unit of the likelihood.
+        n_pixels: The number of values d of an image.
+    """
     return log_p if model.decoder.likelihood.normalised else log_p - 0.5 * n_pixels * math.log(math.pi)
 
 
 def likelihood_metrics(model: VAE, log_p: Tensor, data: Dataset, suffix: str = "") -> dict[str, float]:
-    """`nll_nats`, under `mse` also `nll_paper`, and `bpd` where the data have levels, of the items' log-likelihoods."""
-    figures = {}
+    """Metrics made of log-likelihoods: `nll_nats`, under `mse` also `nll_paper`, and `bpd` if the data have levels.
+
+    Args:
+        model: The model.
+        log_p: The log-likelihoods of the examples, (n,), in the unit of the likelihood.
+        data: The data.
+        suffix: Appended to the names.
+
+    Returns:
+        Means over the examples: `nll_paper` in the paper's unit, `nll_nats` in nats, `bpd` in bits per dimension.
+    """
+    metrics = {}
     mean, n_pixels = log_p.double().mean().item(), math.prod(data.shape)
     if not model.decoder.likelihood.normalised:
-        figures[f"nll_paper{suffix}"] = -mean
-    nll = -float(in_nats(model, mean, n_pixels))
-    figures[f"nll_nats{suffix}"] = nll
+        metrics[f"nll_paper{suffix}"] = -mean
+    nll = -in_nats(model, mean, n_pixels)
+    metrics[f"nll_nats{suffix}"] = nll
     bits = nll / (n_pixels * math.log(2))
     if model.decoder.likelihood.discrete:
-        figures[f"bpd{suffix}"] = bits
+        metrics[f"bpd{suffix}"] = bits
     elif data.levels is not None:
-        figures[f"bpd{suffix}"] = bits + math.log2(data.levels)
-    return figures
+        metrics[f"bpd{suffix}"] = bits + math.log2(data.levels)
+    return metrics
 
 
 @torch.no_grad()
@@ -57,20 +81,25 @@ def evaluate(
     trained_on: bool = True,
     scoring: PartialScores | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Every figure of a model on one split; one that does not apply is absent.
+) -> Metrics:
+    """Computes all metrics of a model on one split; metrics that do not apply are left out.
 
     Args:
         model: The model.
-        data: The data; kNN looks for neighbours among those of its training and validation items that are not scored.
-        split: `train`, `validation`, `test`, or `all` of them.
-        n_samples: Importance samples S per item.
-        n_items: Only the first so many items for the log-likelihood, all by default.
-        ks: Numbers of neighbours; by default 3, 5, ..., 15, as far as there are so many to look among.
+        data: The data. The reference points of kNN are its training and validation examples, except those of `split`.
+        split: `train`, `validation`, `test`, or `all`.
+        n_samples: Importance samples S per example.
+        n_items: Use only the first `n_items` examples for the log-likelihood; by default all.
+        ks: Numbers of neighbours K; by default those of 3, 5, ..., 15 that are at most the number of reference points.
         seed: Seed of the noise.
-        trained_on: Whether the model was trained on this data; `kl_prior` is left out where it was not.
-        scoring: Where the part of the log-likelihoods that is done is kept, as `log_likelihood` has it.
-        progress: Called with the items done and the items in all.
+        trained_on: Whether the model was trained on this data; if not, `kl_prior` is left out.
+        scoring: Storage for partial log-likelihoods, as in `log_likelihood`.
+        progress: Called with the number of scored examples and the total.
+
+    Returns:
+        `nll_nats`, `nll_paper` and `bpd` (`likelihood_metrics`); `samples` and `items`, their numbers; `elbo_nats` and
+        its parts (`bound_metrics`); `active_units`; `kl_prior` and `kl_prior_reverse` in nats; `knn`, accuracies in
+        percent by K.
 
     Raises:
         InputError: If the data do not fit the model (`VAE.check_data`), or an option is out of range.
@@ -78,25 +107,25 @@ def evaluate(
     images = _checked_part(model, data, split, n_samples, n_items)
     scored = images.first(n_items)
     rest = [data.splits[name] for name in ("train", "validation") if split not in (name, "all")]
-    if ks is not None:  # before hours of scoring
+    if ks is not None:  # fail before the long evaluation
         check_ks(ks, sum(map(len, rest)))
     p = model.eval().prior(model.encoder)
     log_p = log_likelihood(model, scored, n_samples, prior=p, seed=seed, scoring=scoring, progress=progress)
-    figures: dict[str, Any] = likelihood_metrics(model, log_p, data)
-    figures |= {"samples": n_samples, "items": len(scored)}
-    figures |= bound_metrics(model, images, p, math.prod(data.shape), seed)
+    metrics: Metrics = likelihood_metrics(model, log_p, data)
+    metrics |= {"samples": n_samples, "items": len(scored)}
+    metrics |= bound_metrics(model, images, p, math.prod(data.shape), seed)
     means = latents(model, images, seed)
-    if len(means) > 1:  # of one item there is no variance
-        figures["active_units"] = active_units(means)
+    if len(means) > 1:  # the variance needs two examples
+        metrics["active_units"] = active_units(means)
     if trained_on and model.prior.pseudocoreset is not None:
-        figures |= prior_divergences(model, data.train, seed)
+        metrics |= prior_divergences(model, data.train, seed)
     if images.labels is not None and rest and all(r.labels is not None for r in rest):
         base = torch.cat([latents(model, r, seed) for r in rest])
         labels = torch.cat([r.labels for r in rest if r.labels is not None])
         ks = [k for k in KNN if k <= len(base)] if ks is None else ks
         if ks:
-            figures["knn"] = knn_accuracy(base, labels, means, images.labels, ks)
-    return figures
+            metrics["knn"] = knn_accuracy(base, labels, means, images.labels, ks)
+    return metrics
 
 
 @torch.no_grad()
@@ -113,20 +142,20 @@ def evaluate_under(
     seed: int = 0,
     scoring: PartialScores | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
-    """The log-likelihood under another prior than the model's: `nll_nats@NAME` and its like.
+) -> Metrics:
+    """Computes the log-likelihood metrics under a prior other than the model's, with names such as `nll_nats@NAME`.
 
     Args:
         model: The model.
         data: The data.
         prior: The prior, such as a refitted one.
-        name: Its name.
-        split: `train`, `validation`, `test`, or `all` of them.
-        n_samples: Importance samples S per item.
-        n_items: Only the first so many items, all by default.
-        seed: Seed of the noise: that of `evaluate` gives both priors the same draws.
-        scoring: Where the part that is done is kept, as `log_likelihood` has it.
-        progress: Called with the items done and the items in all.
+        name: The name of the prior.
+        split: `train`, `validation`, `test`, or `all`.
+        n_samples: Importance samples S per example.
+        n_items: Use only the first `n_items` examples; by default all.
+        seed: Seed of the noise. With the same seed, `evaluate` uses the same noise.
+        scoring: Storage for partial log-likelihoods, as in `log_likelihood`.
+        progress: Called with the number of scored examples and the total.
 
     Raises:
         InputError: If the data do not fit the model, or an option is out of range.
@@ -134,22 +163,31 @@ def evaluate_under(
     scored = _checked_part(model, data, split, n_samples, n_items).first(n_items)
     p = prior(model.eval().encoder)
     log_p = log_likelihood(model, scored, n_samples, prior=p, seed=seed, scoring=scoring, progress=progress)
-    figures: dict[str, Any] = likelihood_metrics(model, log_p, data, f"@{name}")
-    return figures | {f"samples@{name}": n_samples, f"items@{name}": len(scored)}
+    metrics: Metrics = likelihood_metrics(model, log_p, data, f"@{name}")
+    return metrics | {f"samples@{name}": n_samples, f"items@{name}": len(scored)}
 
 
 def _checked_part(model: VAE, data: Dataset, split: str, n_samples: int, n_items: int | None) -> Images:
-    """The part of the data that is asked for, the options checked."""
+    """Checks the options and returns the selected split."""
     if n_samples < 1 or (n_items is not None and n_items < 1):
-        raise InputError(f"samples, items: expected at least 1, got {n_samples}, {n_items}")
+        raise InputError(f"samples, items: expected at least 1, got {n_samples} and {n_items}")
     model.check_data(data)
     return data.part(split)
 
 
 def bound_metrics(model: VAE, images: Images, p: Distribution, n_pixels: int, seed: int) -> dict[str, float]:
-    """`elbo_nats`, under `mse` also `elbo_paper`, and its parts, means per item over one draw of z each.
+    """The evidence lower bound and its parts, means over the images with one sample of z each.
 
-    With two levels also the KL term of each.
+    Args:
+        model: The model.
+        images: The images.
+        p: The prior p(z).
+        n_pixels: The number of values d of an image.
+        seed: Seed of the noise.
+
+    Returns:
+        `elbo_nats` in nats; under `mse` also `elbo_paper`; `reconstruction` and `kl`, in the unit of the likelihood,
+        and with two levels the KL term of each, `kl_z1` and `kl_z2`.
     """
     generator = torch.Generator(images.pixels.device).manual_seed(seed + Stream.EVALUATION)
     terms = [elbo(model, x, prior=p, generator=generator) for x in model_inputs(model, images, seed)]
@@ -157,9 +195,9 @@ def bound_metrics(model: VAE, images: Images, p: Distribution, n_pixels: int, se
     kl = torch.cat([t.kl for t in terms]).double().mean().item()
     lower = [t.kl_z1 for t in terms if t.kl_z1 is not None]
     bound = -reconstruction - kl
-    figures = {} if model.decoder.likelihood.normalised else {"elbo_paper": bound}
-    return figures | {
-        "elbo_nats": float(in_nats(model, bound, n_pixels)),
+    metrics = {} if model.decoder.likelihood.normalised else {"elbo_paper": bound}
+    return metrics | {
+        "elbo_nats": in_nats(model, bound, n_pixels),
         "reconstruction": reconstruction,
         "kl": kl,
         **(kl_by_level(kl, torch.cat(lower).double().mean().item()) if lower else {}),

@@ -13,14 +13,19 @@ KNN = (3, 5, 7, 9, 11, 13, 15)
 def knn_accuracy(
     base: Tensor, base_labels: Tensor, query: Tensor, query_labels: Tensor, ks: Sequence[int] = KNN
 ) -> dict[int, float]:
-    """Accuracy in percent of the vote of the K nearest, Euclidean, for each K; a tie goes to the smaller label.
+    """Accuracy of K-nearest-neighbour classification with Euclidean distance, for each K, in percent.
+
+    In a tied vote the smallest label wins.
 
     Args:
-        base: Where neighbours are looked for, (n, D).
+        base: The reference points, (n, D).
         base_labels: Their labels, (n,).
-        query: The items to classify, (m, D).
+        query: The points to classify, (m, D).
         query_labels: Their labels, (m,).
-        ks: The numbers of neighbours.
+        ks: The numbers of neighbours K.
+
+    Returns:
+        The accuracy for each K.
 
     Raises:
         InputError: If a K is not between 1 and n.
@@ -43,6 +48,6 @@ def knn_accuracy(
 
 
 def check_ks(ks: Sequence[int], n: int) -> None:
-    """Raises an InputError unless each K is between 1 and n."""
+    """Raises an InputError unless there is at least one K and each is between 1 and n."""
     if not ks or not all(1 <= k <= n for k in ks):
-        raise InputError(f"k: expected numbers from 1 to {n}, the items to look among, got {list(ks)}")
+        raise InputError(f"k: expected numbers from 1 to {n}, the number of reference examples, got {list(ks)}")

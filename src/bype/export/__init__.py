@@ -1,4 +1,4 @@
-"""A model in other formats: a pseudocoreset as plain files, samples as a .npz."""
+"""Export to other formats: a pseudocoreset as plain files, samples as a .npz file."""
 
 from bype.export.coreset import export_coreset
 from bype.export.samples import save_samples

@@ -1,9 +1,8 @@
-"""A pseudocoreset as plain files: its points, their weights and what they resemble, and a gallery."""
+"""Export of a pseudocoreset: its points, a table of weights and nearest training examples, and a gallery."""
 
 import csv
 import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,13 +20,21 @@ COLUMNS = ("point", "weight", "share", "nearest_label", "nearest_item", "distanc
 
 @torch.no_grad()
 def nearest_items(points: Tensor, images: Images) -> tuple[Tensor, Tensor]:
-    """The training item nearest to each point, Euclidean over the pixels: its rows and distances, (M,) each."""
+    """The training example nearest to each point, by Euclidean distance over the pixels.
+
+    Args:
+        points: The points, (M, c, h, w).
+        images: The training set.
+
+    Returns:
+        The rows of these examples in the training set and their distances, (M,) each.
+    """
     flat = points.flatten(1)
     best = torch.full((len(flat),), torch.inf, device=flat.device)
     rows = torch.zeros(len(flat), dtype=torch.long, device=flat.device)
     start = 0
     for x in images.batches(5000):
-        # In float64 products lose nothing that tells a point from the very item it started as.
+        # In float64, since cancellation would hide that a point equals the example it was initialised with.
         distance, index = torch.cdist(flat.double(), x.flatten(1).double()).min(1)
         nearer = distance < best
         best = torch.where(nearer, distance.to(best.dtype), best)
@@ -37,33 +44,40 @@ def nearest_items(points: Tensor, images: Images) -> tuple[Tensor, Tensor]:
 
 
 def _refuse_foreign(out: Path) -> None:
-    """An earlier export is replaced; files of somebody else's are not."""
-    there = [name for name in FILES if (out / name).exists()]
+    """Raises a RunExistsError if writing would replace files that are not from an earlier export."""
+    existing = [name for name in FILES if (out / name).exists()]
     table = out / "weights.csv"
     head = table.read_bytes()[:200].decode(errors="replace") if table.is_file() else ""
-    if there and not head.startswith(",".join(COLUMNS[:3])):
-        raise RunExistsError(f"{out / there[0]}: expected no such file, or one of an earlier export, got another")
+    if existing and not head.startswith(",".join(COLUMNS[:3])):
+        raise RunExistsError(
+            f"{out / existing[0]}: exists and is not from an earlier export; remove it, or choose another --out"
+        )
 
 
-def export_coreset(model: VAE, data: Dataset, out: Path) -> dict[str, Any]:
-    """Writes points.npy, weights.csv and gallery.png; returns what they hold, in short.
+def export_coreset(model: VAE, data: Dataset, out: Path) -> dict[str, object]:
+    """Writes a pseudocoreset as points.npy, weights.csv and gallery.png.
 
-    points.npy is float32 (M, c, h, w). weights.csv has a line for each point, heaviest first: its row in points.npy,
-    its weight and share, the nearest training item, that item's label, its distance, and where it came from: its file,
-    or its row in the user's array.
+    points.npy is float32 (M, c, h, w). weights.csv has one line per point, in order of decreasing weight: the row in
+    points.npy (`point`), w_m (`weight`), the mixing weight w_m/N (`share`), and the nearest training example: its label
+    (`nearest_label`), its row in the training set (`nearest_item`), its Euclidean distance (`distance`), and its file
+    or its row in the user's array (`source`).
 
     Args:
         model: A model with a pseudocoreset prior.
         data: The data the model was trained on.
         out: The folder.
 
+    Returns:
+        A summary: `out`; `points`, the number M; `n_data`, N; `effective_points`, (sum w)^2 / sum w^2; `weightless`,
+        the number of points with w_m = 0.
+
     Raises:
-        InputError: If the prior is another one, or the folder cannot be written.
-        RunExistsError: If the folder holds files of these names that were not written so.
+        InputError: If the prior is not a pseudocoreset prior, or the folder cannot be written.
+        RunExistsError: If the folder contains files of these names that are not from an earlier export.
     """
     prior = model.prior.pseudocoreset
     if prior is None:
-        raise InputError(f"coreset: expected a run with prior bype, got {type(model.prior).__name__}")
+        raise InputError(f"coreset: expected a model with prior bype, got {type(model.prior).__name__}")
     _refuse_foreign(out)
     points, weights = prior.pseudo_inputs.detach(), prior.weights.detach()
     images = data.train
@@ -83,9 +97,9 @@ def export_coreset(model: VAE, data: Dataset, out: Path) -> dict[str, Any]:
         share, item, distance = weight / prior.n_data, int(items[m]), distances[m].item()
         source = data.source("train", item)
         table.writerow([m, f"{weight:.6g}", f"{share:.6g}", label, item, f"{distance:.6g}", source])
-    write_text(out / "weights.csv", lines.getvalue())  # first: it marks the folder as an export
+    write_text(out / "weights.csv", lines.getvalue())  # written first: it identifies the folder as an export
     write(out / "points.npy", fill)
-    title = f"{len(weights)} pseudo-points for {prior.n_data} items, by weight"
+    title = f"{len(weights)} pseudo-points for {prior.n_data} training examples, by weight"
     pictures.save_png(pictures.gallery(points, weights / prior.n_data, title), out / "gallery.png")
     return {
         "out": str(out),

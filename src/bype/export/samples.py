@@ -9,7 +9,12 @@ from bype.core.files import write
 
 
 def save_samples(path: Path, images: Tensor, components: Tensor | None) -> None:
-    """Writes `images`, float32 (n, c, h, w), and the prior's `components` that they come from, (n,), if there are any.
+    """Writes generated images as a .npz file with the arrays `images` and, if given, `components`.
+
+    Args:
+        path: The file.
+        images: The images, (n, c, h, w), written as float32.
+        components: The components of the prior that the images were sampled from, (n,), or None.
 
     Raises:
         InputError: If the file cannot be written.
@@ -19,7 +24,7 @@ def save_samples(path: Path, images: Tensor, components: Tensor | None) -> None:
         arrays["components"] = components.cpu().numpy()
 
     def fill(temporary: Path) -> None:
-        with temporary.open("wb") as f:  # an open file, for a name would get .npz appended
+        with temporary.open("wb") as f:  # an open file: np.savez appends .npz to names
             np.savez(f, **arrays)  # type: ignore[arg-type]
 
     write(path, fill)

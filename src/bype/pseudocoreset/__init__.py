@@ -1,4 +1,4 @@
-"""Step (ii): the strategies that move the pseudocoreset's points U and weights w between network steps."""
+"""Step (ii): strategies that update the pseudocoreset's points U and weights w between network steps."""
 
 from bype.core.names import STRATEGIES
 from bype.pseudocoreset.elbo import Elbo

@@ -7,7 +7,12 @@ from bype.pseudocoreset.gradient import CoresetGradient
 
 
 class Adam:
-    """Adam in place on (U, w), with rates given at each step and moments that can be carried from update to update."""
+    """Adam in place on (U, w), with a learning rate per call and per tensor. Source: Kingma and Ba, 2015.
+
+    Args:
+        params: The tensors to update, U and w.
+        moments: The moments of an earlier update, as `moments` returns them; by default zero.
+    """
 
     def __init__(self, params: list[Tensor], moments: dict[str, Tensor] | None = None) -> None:
         moments = moments or {}
@@ -17,7 +22,7 @@ class Adam:
         self.count = torch.zeros((), dtype=torch.float64, device=params[0].device)
 
     def step(self, gradient: CoresetGradient, rates: list[float]) -> None:
-        """One step on U and w, each with its own rate."""
+        """Takes one step on U and w, each with its own learning rate."""
         self.count += 1
         corrections = 1 - 0.9**self.count, 1 - 0.999**self.count
         for p, g, m, v, rate in zip(self.params, gradient, self.first, self.second, rates, strict=True):
@@ -26,7 +31,7 @@ class Adam:
             p.sub_(rate * (m / corrections[0]) / ((v / corrections[1]).sqrt() + 1e-8))
 
     def reset(self) -> None:
-        """Sets the moments and the step count to zero."""
+        """Resets the moments and the step count to zero."""
         for t in self.tensors():
             t.zero_()
 
@@ -35,7 +40,7 @@ class Adam:
         return [*self.first, *self.second, self.count]
 
     def moments(self) -> dict[str, Tensor]:
-        """The moments by name, as `__init__` takes them."""
+        """The moments by name, as `__init__` expects them."""
         return {f"exp_avg.{i}": m for i, m in enumerate(self.first)} | {
             f"exp_avg_sq.{i}": v for i, v in enumerate(self.second)
         }

@@ -1,4 +1,4 @@
-"""Strategy `elbo`: U and w are learned with the objective's own gradient."""
+"""Strategy `elbo`: U and w are learned by the gradient of the objective."""
 
 import torch
 
@@ -8,14 +8,14 @@ from bype.pseudocoreset.strategy import Strategy
 
 
 class Elbo(Strategy):
-    """Strategy `elbo`: U and the weights' logarithms are parameters, moved by the objective's own gradient.
+    """Strategy `elbo`: U and the logarithms of the weights are parameters, updated by the gradient of the objective.
 
-    Every network step moves them (`PseudocoresetPrior(coreset="elbo")`), so that an update has nothing left to do. It
-    is a VampPrior with weights and a shared variance under another name.
+    Every network step updates them (`PseudocoresetPrior(coreset="elbo")`), so `update` does nothing. The result is a
+    VampPrior with mixing weights and a shared variance.
     """
 
     learned = True
 
     def update(self, model: VAE, data: Images, generator: torch.Generator) -> dict[str, float]:
-        """Moves nothing."""
+        """Does nothing."""
         return {}

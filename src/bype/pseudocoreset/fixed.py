@@ -13,5 +13,5 @@ class Fixed(Strategy):
     moves_points = False
 
     def update(self, model: VAE, data: Images, generator: torch.Generator) -> dict[str, float]:
-        """Moves nothing."""
+        """Does nothing."""
         return {}

@@ -1,14 +1,14 @@
-"""Step (ii): the strategies that move the pseudocoreset's points U and weights w between network steps.
+"""The gradient of step (ii), Algorithm 2 of ByPE-VAE (Ai et al., 2021), https://arxiv.org/abs/2107.09286.
 
-The gradient is that of Algorithm 2 of ByPE-VAE (Ai et al., 2021), https://arxiv.org/abs/2107.09286: with z_1..z_S drawn
-from the current mixture, g_s the log-likelihoods of B data points, g~_s those of the M pseudo-points (each centred over
-s) and r_s = (N/B) sum_b g_{s,b} - sum_m w_m g~_{s,m},
+With z_1..z_S sampled from the current mixture, g_s the log-likelihoods of B data points, g~_s those of the M
+pseudo-points (each centred over s) and r_s = (N/B) sum_b g_{s,b} - sum_m w_m g~_{s,m},
 
     grad_w = -(1/S) sum_s g~_s r_s,    grad_{u_m} = -(w_m/S) sum_s h_{m,s} r_s,    h_{m,s} = d/du log p(u_m|z_s).
 
-What is true of it: with the whole data as the batch and a decoder whose log-likelihood is linear in x (`mse`,
-`gaussian`, `bernoulli`), r = 0 as soon as the weights sum to N and the weighted points sum to the data's sum; and
-grad_{u_m}/w_m is the same vector for every m, so that all points shift alike, towards matching the data's mean.
+Properties, for a decoder whose log-likelihood is linear in x up to a term free of z (`mse`, `gaussian`, `bernoulli`):
+with the whole data set as the batch, r = 0 as soon as the weights sum to N and the weighted points sum to the sum of
+the data; and grad_{u_m}/w_m is the same vector for every m, so the gradients of all points are parallel, towards
+matching the mean of the data.
 """
 
 import math
@@ -20,12 +20,12 @@ from torch.distributions import Distribution
 
 from bype.distributions.pixels import EqualMixture, linear_in_x
 
-# Elements of the (S, chunk, d) log-likelihood terms held at once where there is no closed form.
+# Maximum number of elements of the (S, chunk, d) log-likelihood terms in memory if there is no closed form.
 PAIR_ELEMENTS = 2**24
 
 
 class CoresetGradient(NamedTuple):
-    """The gradient of the divergence D(U, w) at the point its latents were drawn at."""
+    """The gradient of the divergence D(U, w) at the (U, w) that the latents were sampled at."""
 
     pseudo_inputs: Tensor  # (M, c, h, w)
     weights: Tensor  # (M,)
@@ -36,14 +36,13 @@ def coreset_gradient(
 ) -> CoresetGradient:
     r"""The gradient of Algorithm 2, from one decode of S latents.
 
-    It is the gradient at (U, w) = (U_0, w_0), where the latents were drawn, of
+    The gradient at (U, w) = (U_0, w_0), where the latents were sampled, of
     :math:`D = \sum_s \pi_s \log(\pi_s / \rho_s)` with :math:`\pi = \mathrm{softmax}_s(a_s(U, w) - a_s(U_0, w_0))`,
     :math:`\rho = \mathrm{softmax}_s(b_s - a_s(U_0, w_0))`, :math:`a_s = \sum_m w_m \log p(u_m|z_s)` and
     :math:`b_s = \tfrac{N}{B} \sum_b \log p(x_b|z_s)`.
 
-    Where log p(x|z) is linear in x, everything is a few products of a matrix and a vector; where it is a mixture of
-    such, as with several draws of z1, products of two matrices; otherwise automatic differentiation goes over the pairs
-    in chunks.
+    If log p(x|z) is linear in x, the cost is a few matrix-vector products; for a mixture of such terms, as with several
+    samples of z1, matrix products; otherwise automatic differentiation runs over the pairs (z_s, point) in chunks.
 
     Args:
         likelihoods: p(x|z_s), batch shape (S,), event shape (c, h, w).
@@ -51,6 +50,9 @@ def coreset_gradient(
         pseudo_inputs: The points U, (M, c, h, w).
         weights: The weights w, (M,).
         n_data: The number of data points N.
+
+    Returns:
+        The gradient with respect to U, (M, c, h, w), and w, (M,); D is in nats.
     """
     scaled = n_data / len(x)
     if isinstance(likelihoods, EqualMixture) and (linear := linear_in_x(likelihoods.components)) is not None:
@@ -58,7 +60,7 @@ def coreset_gradient(
     linear = linear_in_x(likelihoods)
     if linear is None:
         return gradient_by_pairs(likelihoods, x, pseudo_inputs, weights, scaled)
-    # log p(x|z_s) = <x, eta_s> - A_s + c(x); centring over s removes c and keeps digits.
+    # log p(x|z_s) = <x, eta_s> - A_s + c(x); centring over s removes c and avoids cancellation.
     eta, log_normaliser = linear
     eta = eta.flatten(1) - eta.flatten(1).mean(0)
     log_normaliser = log_normaliser - log_normaliser.mean()
@@ -74,9 +76,12 @@ def coreset_gradient(
 def _gradient_of_mixtures(
     eta: Tensor, log_normaliser: Tensor, x: Tensor, pseudo_inputs: Tensor, weights: Tensor, scaled: float
 ) -> CoresetGradient:
-    """For log p(x|z_s) = log mean_l exp(<x, eta_ls> - A_ls) + c(x): h is eta_ls averaged by each draw's share of x."""
+    """The gradient for log p(x|z_s) = log mean_l exp(<x, eta_ls> - A_ls) + c(x).
+
+    Here h is the mean of eta_ls over the draws l, weighted by each draw's responsibility for x.
+    """
     n_draws, n_samples = eta.shape[:2]
-    eta = eta.flatten(2) - eta.flatten(2).mean((0, 1))  # (L, S, d), as with one draw
+    eta = eta.flatten(2) - eta.flatten(2).mean((0, 1))  # (L, S, d), centred as for one draw
     log_normaliser = (log_normaliser - log_normaliser.mean())[..., None]
     chunk = max(1, PAIR_ELEMENTS // (n_draws * n_samples))
 
@@ -89,8 +94,8 @@ def _gradient_of_mixtures(
     r = scaled * (g - g.mean()) - g_tilde @ weights  # (S,)
     grad_u = []
     for part, w in zip(pseudo_inputs.split(chunk), weights.split(chunk), strict=True):
-        shares = pairs(part).softmax(0) * r[:, None]
-        direction = shares.flatten(0, 1).T @ eta.flatten(0, 1) / n_samples
+        weighted = pairs(part).softmax(0) * r[:, None]  # responsibilities times r, (L, S, chunk)
+        direction = weighted.flatten(0, 1).T @ eta.flatten(0, 1) / n_samples
         grad_u.append((-w[:, None] * direction).view_as(part))
     return CoresetGradient(torch.cat(grad_u), -(r @ g_tilde) / n_samples)
 
@@ -98,7 +103,7 @@ def _gradient_of_mixtures(
 def gradient_by_pairs(
     likelihoods: Distribution, x: Tensor, pseudo_inputs: Tensor, weights: Tensor, scaled: float
 ) -> CoresetGradient:
-    """For any likelihood, by automatic differentiation over the pairs (z_s, point), in chunks."""
+    """The gradient for any likelihood, by automatic differentiation over the pairs (z_s, point), in chunks."""
     n_samples = likelihoods.batch_shape[0]
     chunk = max(1, PAIR_ELEMENTS // (n_samples * math.prod(x.shape[1:])))
 

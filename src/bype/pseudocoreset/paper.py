@@ -15,7 +15,7 @@ from bype.pseudocoreset.strategy import Strategy, data_batch, pseudocoreset
 
 
 class Prepared(NamedTuple):
-    """An inner step of `Algorithm2`, as it is run, and what it was made for."""
+    """A prepared inner step of `Algorithm2`, and the objects it was prepared for."""
 
     key: tuple[int, ...]
     known: tuple[object, ...]
@@ -24,17 +24,20 @@ class Prepared(NamedTuple):
 
 
 class Algorithm2(Strategy):
-    """Strategy `paper`: Algorithm 2, some steps of it at each update.
+    """Strategy `paper`: Algorithm 2, `steps` inner steps per update.
 
-    After each step U is clamped to [0, 1] and w projected onto {w >= 0, sum w = N}. Adam's moments start afresh at
-    every update; Adam and the projection are ours, the paper leaves both open.
+    After each step, U is clamped to [0, 1] and w is projected onto {w >= 0, sum w = N}. Adam's moments are reset at
+    every update. The paper specifies neither the optimiser nor the projection; Adam and the Euclidean projection are
+    our choices.
+
+    Source: Algorithm 2 of ByPE-VAE (Ai et al., 2021), https://arxiv.org/abs/2107.09286
 
     Args:
-        steps: Inner steps; the letter of Algorithm 2 is 1.
-        lr: Adam's rate on U; that on w is lr N/M.
-        n_samples: Latents S drawn anew at every step; by default M.
-        batch_size: Data points B of each step, without replacement.
-        z1_draws: With two levels, draws of z1 for each latent z2 (`TwoLevelVAE.likelihood`, which is biased).
+        steps: Inner steps per update; 1 is Algorithm 2 as printed.
+        lr: Adam's learning rate for U; the rate for w is lr N/M.
+        n_samples: Number of latents S sampled in every step; by default M.
+        batch_size: Number of data points B per step, sampled without replacement.
+        z1_draws: With two levels, samples of z1 for each latent z2 (`TwoLevelVAE.likelihood`, a biased estimate).
     """
 
     remedy = "try a lower --coreset-lr"
@@ -53,7 +56,7 @@ class Algorithm2(Strategy):
 
     @classmethod
     def from_options(cls, options: Config) -> Self:
-        """The strategy with the settings of a run; those that are None keep their defaults."""
+        """Makes the strategy from the options of a run; options that are None keep their defaults."""
         own = cls(n_samples=options.coreset_samples, z1_draws=options.coreset_z1 or 1)
         own.steps = own.steps if options.coreset_steps is None else options.coreset_steps
         own.lr = own.lr if options.coreset_lr is None else options.coreset_lr
@@ -61,10 +64,10 @@ class Algorithm2(Strategy):
 
     @torch.no_grad()
     def update(self, model: VAE, data: Images, generator: torch.Generator) -> dict[str, float]:
-        """Algorithm 2."""
+        """Runs the inner steps of Algorithm 2; returns no metrics."""
         points = pseudocoreset(model)
         self.invalidated_graphs = False
-        # On CUDA the inner step is recorded once, for the objects it then knows (and holds: their ids stay theirs).
+        # On CUDA the inner step is captured once for these objects. `Prepared` keeps them alive: their ids stay unique.
         known = (model, data, generator)
         key = (*map(id, known), points.pseudo_inputs.data_ptr(), points.weights.data_ptr())
         if self.prepared is None or self.prepared.key != key:
@@ -79,7 +82,7 @@ class Algorithm2(Strategy):
         return {}
 
     def prepare(self, model: VAE, data: Images, generator: torch.Generator) -> tuple[Step, Adam]:
-        """One inner step, as it is taken eagerly, and the moments it moves."""
+        """Returns one eager inner step, and the optimiser that holds its moments."""
         points = pseudocoreset(model)
         u, w = points.pseudo_inputs, points.weights
         m, n = len(w), points.n_data

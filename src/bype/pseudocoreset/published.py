@@ -1,4 +1,4 @@
-"""Strategy `published`: step (ii) as in the authors' published code."""
+"""Strategy `published`: step (ii) as in the published code of the paper's authors."""
 
 from typing import Self
 
@@ -16,17 +16,22 @@ from bype.pseudocoreset.strategy import Strategy, data_batch, pseudocoreset
 
 
 class ReferenceCode(Strategy):
-    """Strategy `published`: step (ii) as the authors' published code does it, kept for comparison.
+    """Strategy `published`: step (ii) as in the published code of the paper's authors, for comparison.
 
-    One full pass of mini-batches at each update; Adam with the rate 0.5/(j + 1), j restarting at 0 with each update
-    while the moments persist, and j + 1 the exponent of both bias corrections; the gradient of U less each image's
-    pixel mean; decoder variance 1; U unbounded. The stored w is clipped at 0; where it is used it is shifted to mean
-    N/M, and a weight that the shift makes negative counts as 0. The mixture's shares are those, normalised.
+    Each update is one full pass over the data in mini-batches j = 0, 1, ..., with these settings:
+
+    - Adam with the learning rate 0.5/(j + 1); j restarts at 0 in each update, while the moments persist; j + 1 is the
+      exponent of both bias corrections.
+    - Each image's pixel mean is subtracted from the gradient of U; U is unbounded.
+    - The decoder's variance is 1 in g, g~ and h.
+    - The stored w is clipped at 0. The gradient uses this w. In the mixture, w is shifted to mean N/M, weights that
+      become negative are set to 0, and the result is normalised to sum to N.
 
     Args:
-        batch_size: Data points of each mini-batch.
-        n_samples: Latents S drawn at every mini-batch; by default M.
-        z1_draws: With two levels, draws of z1 for each latent z2, the same for g, g~ and h (the code draws anew).
+        batch_size: Data points per mini-batch.
+        n_samples: Number of latents S sampled per mini-batch; by default M.
+        z1_draws: With two levels, samples of z1 for each latent z2. The same samples are used for g, g~ and h; the
+            published code samples separately for each.
     """
 
     def __init__(self, batch_size: int = 100, n_samples: int | None = None, z1_draws: int = 1) -> None:
@@ -36,12 +41,17 @@ class ReferenceCode(Strategy):
 
     @classmethod
     def from_options(cls, options: Config) -> Self:
-        """The strategy with the settings of a run."""
+        """Makes the strategy from the options of a run."""
         return cls(options.batch_size, options.coreset_samples, options.coreset_z1 or 1)
 
     @torch.no_grad()
     def update(self, model: VAE, data: Images, generator: torch.Generator) -> dict[str, float]:
-        """One pass over the data; counts the weights that the shift made negative."""
+        """Makes one pass over the data.
+
+        Returns:
+            `coreset_negative_weights`: the maximum over the mini-batches of the number of weights that the shift made
+            negative.
+        """
         points = pseudocoreset(model)
         u, n = points.pseudo_inputs, points.n_data
         stored = points.weights.clone() if self.stored is None else self.stored.to(u.device)
@@ -69,14 +79,14 @@ class ReferenceCode(Strategy):
         return {} if self.stored is None else {"weights": self.stored, **self.moments}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """The inverse of `state`."""
+        """Restores what `state` returned."""
         own = {k: v.clone() for k, v in state.items()}
         self.stored = own.pop("weights", None)
         self.moments = own
 
 
 def _unit_variance(p: Distribution) -> Distribution:
-    """The decoder's normal with variance 1 in place of its own; other distributions as they are."""
+    """A normal likelihood with its variance replaced by 1; other distributions are returned unchanged."""
     if isinstance(p, EqualMixture):
         return EqualMixture(_unit_variance(p.components))
     return PixelNormal(p.loc, p.loc.new_ones(())) if isinstance(p, SquaredError | PixelNormal) else p

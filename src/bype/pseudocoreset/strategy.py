@@ -1,4 +1,4 @@
-"""The interface of a strategy of step (ii), and what strategies share."""
+"""The interface of a strategy of step (ii), and shared functions."""
 
 from abc import ABC, abstractmethod
 from typing import Self
@@ -15,51 +15,51 @@ from bype.priors.base import Prior, WeightedPoints
 
 
 class Strategy(ABC):
-    """How a pseudocoreset learns. `update` is called every k epochs, with the networks fixed."""
+    """A strategy for step (ii). `update` is called every k epochs, with the networks fixed."""
 
-    #: Whether U and w are parameters that every network step moves.
+    #: Whether U and w are parameters that every network step updates.
     learned = False
-    #: Whether it changes U or w at all.
+    #: Whether the strategy changes U or w at all.
     moves_points = True
-    #: What to try where U or w become non-finite.
+    #: Advice for the error message if U or w become non-finite.
     remedy = ""
-    #: Whether its inner step may be recorded as a CUDA graph; a trainer sets it.
+    #: Whether the inner step may be captured as a CUDA graph; set by the trainer.
     graph = True
-    #: Whether the last update tried to record a graph and failed, which invalidates other graphs of its generator.
+    #: Whether a graph capture failed in the last update. This invalidates other graphs that use the same generator.
     invalidated_graphs = False
 
     @classmethod
     def from_options(cls, options: Config) -> Self:
-        """The strategy with the settings of a run's options; by default without settings."""
+        """Makes the strategy from the options of a run; by default without settings."""
         return cls()
 
     @abstractmethod
     def update(self, model: VAE, data: Images, generator: torch.Generator) -> dict[str, float]:
-        """Moves U and w in place.
+        """Updates U and w in place.
 
         Args:
             model: A model whose prior has a pseudocoreset.
             data: The training set.
-            generator: The source of random choices.
+            generator: The random generator of all random choices.
 
         Returns:
-            Its own metrics, by name.
+            Metrics of the update, by name.
         """
 
     def state(self) -> dict[str, Tensor]:
-        """What the next update depends on besides U and w."""
+        """Returns the tensors, besides U and w, that the next update depends on."""
         return {}
 
-    def load_state(self, state: dict[str, Tensor]) -> None:  # noqa: B027 (most strategies keep nothing)
-        """The inverse of `state`."""
+    def load_state(self, state: dict[str, Tensor]) -> None:  # noqa: B027 (most strategies have no state)
+        """Restores what `state` returned."""
 
 
 def resolve_strategy(prior: Prior, given: Strategy | str | None) -> Strategy:
-    """The strategy that was asked for, checked to fit the prior; by default the prior's own.
+    """Returns the strategy to train a prior with, after checking that it fits the prior.
 
     Args:
-        prior: The prior; one without a pseudocoreset gets the strategy `none`.
-        given: A strategy, its name, or None.
+        prior: The prior. Without a pseudocoreset the strategy is `none`.
+        given: A strategy, its name, or None for the prior's `coreset`.
 
     Raises:
         InputError: If the name is unknown, or the strategy does not fit the prior.
@@ -79,17 +79,17 @@ def resolve_strategy(prior: Prior, given: Strategy | str | None) -> Strategy:
         fitting = [n for n in STRATEGIES if STRATEGIES[n].learned == given.learned]
         wanted = " or ".join(filter(None, [", ".join(fitting[:-1]), fitting[-1]]))
         raise InputError(
-            f"strategy {type(given).__name__.lower()}: expected a pseudocoreset made for it (coreset {wanted}), "
-            f"got one made for {points.coreset}"
+            f"strategy {type(given).__name__.lower()}: expected a prior built with coreset {wanted}, "
+            f"got coreset {points.coreset}"
         )
     return given
 
 
 def pseudocoreset(model: VAE) -> WeightedPoints:
-    """The weighted points of a model.
+    """Returns the pseudocoreset of a model.
 
     Raises:
-        ValueError: If its prior has none.
+        ValueError: If the prior has no pseudocoreset.
     """
     points = model.prior.pseudocoreset
     if points is None:
@@ -98,15 +98,16 @@ def pseudocoreset(model: VAE) -> WeightedPoints:
 
 
 def data_batch(model: VAE, data: Images, index: Tensor, generator: torch.Generator) -> Tensor:
-    """Training examples at `index` as the model takes them."""
+    """The training examples at `index`, binarised if the likelihood is binary, (B, c, h, w)."""
     return model.binarise(data.scaled(index, dtype=pseudocoreset(model).pseudo_inputs.dtype), generator)
 
 
 @torch.no_grad()
 def coreset_metrics(points: WeightedPoints, data: Images) -> dict[str, float]:
-    """||sum_m w_m u_m / N - mean x||, and the fraction of the values of U outside [0, 1].
+    """Metrics of a pseudocoreset: `coreset_mean_distance` and `coreset_outside`.
 
-    The first is the distance that Algorithm 2 can reduce: it matches the data's mean, no more.
+    The first is ||sum_m w_m u_m / N - mean x||, Euclidean over the pixels, which Algorithm 2 reduces: it can match the
+    mean of the data, but no more. The second is the fraction of values of U outside [0, 1].
     """
     total = torch.zeros(data.shape, dtype=torch.float64, device=data.pixels.device)
     for x in data.batches(5000):

@@ -1,4 +1,4 @@
-"""What went wrong in training: errors and warnings that name the tensor, the epoch and a remedy."""
+"""Detection of diverged training: errors and warnings that name the epoch, the tensor and a remedy."""
 
 import torch
 
@@ -7,15 +7,19 @@ from bype.models.vae import VAE
 from bype.priors.base import WeightedPoints
 from bype.training.step import EpochSums
 
-GIVE_UP_AFTER = 10  # steps in a row with a non-finite loss or gradient
+GIVE_UP_AFTER = 10  # consecutive steps with a non-finite loss or gradient
 
 
 def count_skipped(skipped: list[bool], before: int) -> tuple[int, int, int]:
-    """The longest run of skipped steps, its last step in this epoch, and the run that is open at the epoch's end.
+    """Counts runs of consecutive skipped steps in an epoch.
 
     Args:
-        skipped: Whether each step of the epoch was skipped.
-        before: Skipped steps in a row at the end of the last epoch.
+        skipped: For each step of the epoch, whether it was skipped.
+        before: Number of consecutive skipped steps at the end of the previous epoch.
+
+    Returns:
+        The length of the longest run, the number (from 1) of its last step in this epoch, and the length of the run at
+        the end of the epoch.
     """
     in_a_row, longest, last = before, 0, 0
     for step, skip in enumerate(skipped, 1):
@@ -26,30 +30,31 @@ def count_skipped(skipped: list[bool], before: int) -> tuple[int, int, int]:
 
 
 def check_steps(model: VAE, sums: EpochSums, epoch: int, before: int, *, bf16: bool) -> int:
-    """Checks that the steps of an epoch were finite, but for a few; returns how many were skipped last in a row.
+    """Checks that training has not diverged; returns the number of consecutive skipped steps at the end of the epoch.
 
     Args:
         model: The model after the steps.
-        sums: The steps.
+        sums: The sums over the steps of the epoch.
         epoch: The epoch.
-        before: Skipped steps in a row at the end of the last epoch.
-        bf16: Whether products are in bfloat16.
+        before: Number of consecutive skipped steps at the end of the previous epoch.
+        bf16: Whether the networks' matrix products are in bfloat16.
 
     Raises:
-        TrainingError: If 10 steps in a row, or all of the epoch, were skipped.
+        TrainingError: If 10 consecutive steps, or all steps of the epoch, were skipped.
     """
     longest, last, in_a_row = count_skipped(sums.skipped, before)
     if longest >= GIVE_UP_AFTER or sums.n_examples == 0:
         first = (epoch - 1) * len(sums.skipped) + last - longest + 1
+        steps = "step" if longest == 1 else "steps"
         raise TrainingError(
-            f"epoch {epoch}, step {first}: expected a finite loss and gradients, got {longest} steps in a row "
-            f"without, {first_not_finite(model, bf16=bf16)}"
+            f"epoch {epoch}, step {first}: expected a finite loss and finite gradients, got {longest} consecutive "
+            f"non-finite {steps}: {first_not_finite(model, bf16=bf16)}"
         )
     return in_a_row
 
 
 def first_not_finite(model: VAE, *, bf16: bool) -> str:
-    """The first tensor that is not finite after a skipped step, and the likely cause."""
+    """Describes the first non-finite tensor after a skipped step, and the probable cause."""
     named = list(model.named_parameters())
     for name, p in named:
         if not p.isfinite().all():
@@ -57,33 +62,34 @@ def first_not_finite(model: VAE, *, bf16: bool) -> str:
     grads = [name for name, p in named if p.grad is not None and not p.grad.isfinite().all()]
     tensor = f"gradient of {grads[0]}" if grads else "the loss"
     if bf16:
-        return f"{tensor}; products in bfloat16 may have overflowed: try --precision fp32, or a lower --lr"
+        return f"{tensor}; bfloat16 may have overflowed: try --precision fp32, or a lower --lr"
     return f"{tensor}; the learning rate may be too high: try a lower --lr"
 
 
 def decoder_is_dead(model: VAE) -> bool:
-    """Whether the decoder's gradients are all zero: under `mse` a pixel beyond the clamp has no gradient."""
+    """Whether all gradients of the decoder are zero. Under `mse`, a pixel outside the clamp has no gradient."""
     grads = [p.grad for p in model.decoder.parameters() if p.grad is not None]
     return not torch.stack(torch._foreach_norm(grads)).any()
 
 
 def check_coreset(points: WeightedPoints, epoch: int, remedy: str) -> None:
-    """Checks U and w after step (ii).
+    """Checks that U and w are finite after step (ii).
 
     Raises:
         TrainingError: If a value is not finite.
     """
     for name in ("pseudo_inputs", "weights"):
-        if not getattr(points, name).isfinite().all():
+        finite = getattr(points, name).isfinite()
+        if not finite.all():
             raise TrainingError(
-                f"epoch {epoch}, step (ii): expected finite numbers, got others in prior.{name}"
-                + (f": {remedy}" if remedy else "")
+                f"epoch {epoch}, step (ii): expected finite values in prior.{name}, got "
+                f"{int((~finite).sum())} of {finite.numel()} non-finite" + (f"; {remedy}" if remedy else "")
             )
 
 
 def no_validation(epoch: int, value: float, when: str) -> TrainingError:
-    """The error where the validation loss is not finite."""
+    """The error to raise if the validation loss is not finite; `when` says at which point of the epoch."""
     return TrainingError(
-        f"epoch {epoch}: expected a finite validation loss, got {value}, {when}; the learning rate may be too "
-        "high: try a lower --lr"
+        f"epoch {epoch}, {when}: expected a finite validation loss, got {value}; the learning rate may be too high: "
+        "try a lower --lr"
     )

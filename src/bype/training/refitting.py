@@ -1,8 +1,8 @@
-"""The prior after training: networks fixed, components of another choice, sigma chosen on validation items.
+"""Refitting the prior after training: networks fixed, other components, sigma chosen on validation examples.
 
-Training with M points and evaluating with other components costs no training. The components become the encoded
-training items (all of them, or a subset), or the means of a mixture fitted by EM to draws from the aggregate posterior;
-then only sigma is chosen. The result is a prior beside the trained one, never in its place.
+Evaluating with components other than the M points of training requires no further training. The components are the
+encoded training examples (all, or a subset), or those of a mixture fitted by EM to samples of the aggregate posterior;
+then only sigma is chosen. The result is an additional prior; the trained prior stays unchanged.
 """
 
 import math
@@ -31,26 +31,26 @@ def refit(
     seed: int = 0,
     report: Report | None = None,
 ) -> FittedMixture:
-    """A prior for a trained model, its networks left as they are.
+    """Fits another prior to a trained model; the networks stay unchanged.
 
     Args:
         model: The trained model.
         data: The data it was trained on.
-        points: Make components of so many training items, drawn without replacement; by default of all.
-        em: Instead, K components by EM on draws from q(z|x_n) over the training items.
-        seed: Seed of the draws.
-        report: Told what is done, a line at a time.
+        points: Number of training examples, drawn without replacement, that become components; by default all.
+        em: Instead, number of components K of a mixture fitted by EM to samples of q(z|x_n) over the training examples.
+        seed: Seed of the random draws.
+        report: Called with progress messages, one line each.
 
     Raises:
-        InputError: If a count does not fit the data, or both are given.
+        InputError: If `points` or `em` does not fit the data, or both are given.
     """
     model.check_data(data)
     n = len(data.train)
     if points is not None and em is not None:
-        raise InputError("refit: expected --points or --em, got both")
+        raise InputError("refit: expected at most one of --points and --em, got both")
     for flag, count in (("--points", points), ("--em", em)):
         if count is not None and not 1 <= count <= n:
-            raise InputError(f"{flag}: expected between 1 and the {n} training items, got {count}")
+            raise InputError(f"{flag}: expected a number from 1 to {n}, the number of training examples, got {count}")
     report = report or (lambda line: None)
     model.eval()
     device = data.train.pixels.device
@@ -64,9 +64,11 @@ def refit(
             items = torch.arange(n, device=device)
             if points is not None:
                 items = torch.randperm(n, generator=generator, device=device)[:points].sort().values
-            loc = model.encoder.means(data.train.batches(500, dtype=model.dtype))[items]  # grey, as a prior's points
+            loc = model.encoder.means(data.train.batches(500, dtype=model.dtype))[
+                items
+            ]  # not binarised, as a prior's points
             log_weights = loc.new_full((len(loc),), 1 / len(loc)).log()
-            # Where the search begins; a prior of one's own may have a scale for each latent.
+            # The start of the search. A custom prior may have one scale per latent.
             scale = getattr(model.prior, "log_scale", loc.new_zeros(())).mean().exp().item()
         scale = choose_scale(model, data, loc, log_weights, scale, seed, report)
     images = None if items is None else data.train
@@ -74,7 +76,7 @@ def refit(
 
 
 def aggregate_posterior(model: VAE, data: Dataset, generator: torch.Generator, per_item: int = 5) -> Tensor:
-    """Draws from q(z|x_n), `per_item` of each training item, (N * per_item, D)."""
+    """Samples of the aggregate posterior, `per_item` samples of q(z|x_n) per training example, (N * per_item, D)."""
     draws = [
         model.encoder(x).sample((per_item,), generator=generator)
         for x in model_inputs(model, data.train, Stream.BINARISATION)
@@ -85,9 +87,9 @@ def aggregate_posterior(model: VAE, data: Dataset, generator: torch.Generator, p
 def choose_scale(
     model: VAE, data: Dataset, loc: Tensor, log_weights: Tensor, start: float, seed: int, report: Report
 ) -> float:
-    """The sigma with the best mean importance-weighted bound over the first validation items.
+    """Chooses the sigma with the highest mean importance-weighted bound over the first 1000 validation examples.
 
-    The same draws of q(z|x) serve all candidates: what does not depend on sigma is computed once.
+    All candidates use the same 500 samples of q(z|x) per example; terms that do not depend on sigma are computed once.
     """
     generator = torch.Generator(loc.device).manual_seed(seed)
     latent, rest = [], []  # z, (s, b, D), and log p(x|z) - log q(z|x), (s, b)

@@ -1,7 +1,7 @@
-"""The state of a training run at an epoch boundary: what a checkpoint holds."""
+"""The state of a training run at an epoch boundary, as saved in a checkpoint."""
 
 import logging
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
@@ -17,25 +17,25 @@ Tensors = dict[str, Tensor]
 
 
 class Counters(TypedDict):
-    """The numbers of a checkpoint."""
+    """The counters of a checkpoint."""
 
     epoch: int
     best_epoch: int
     best_val_loss: float
-    skipped_in_a_row: int
+    skipped_in_a_row: NotRequired[int]  # checkpoints of the first versions lack it
 
 
 class Snapshot(NamedTuple):
-    """An epoch boundary, copied to the CPU: further training leaves it unchanged."""
+    """The state at an epoch boundary, copied to the CPU, so that further training does not change it."""
 
     tensors: Tensors
     counters: Counters
     finished: bool
-    best: Tensors | None  # the model's state where this epoch is the best one so far
+    best: Tensors | None  # the model's state if this epoch is the best one so far
 
 
 def collect(model: VAE, optimizer: NormalizedAdam, strategy: Strategy, generator: torch.Generator) -> Tensors:
-    """All tensors that the next epoch depends on, by name."""
+    """Returns all tensors that the next epoch depends on, by name."""
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
     for name, p in model.named_parameters():
         for key, value in optimizer.state.get(p, {}).items():
@@ -53,15 +53,16 @@ def restore(
     generator: torch.Generator,
     other_device_seed: int,
 ) -> None:
-    """The inverse of `collect`.
+    """Restores what `collect` returned.
 
     Args:
-        tensors: What `collect` returned.
+        tensors: The tensors that `collect` returned.
         model: The model.
         optimizer: Its optimiser.
         strategy: The strategy of step (ii).
-        generator: The generator of training.
-        other_device_seed: The generator's seed where the checkpoint comes from another device type, plus its stream.
+        generator: The random generator of training.
+        other_device_seed: If the checkpoint comes from another device type, its random state cannot be restored; the
+            generator is then seeded with `other_device_seed + Stream.OTHER_DEVICE`.
     """
 
     def part(name: str) -> Tensors:
@@ -81,5 +82,5 @@ def restore(
 
 
 def on_cpu(tensors: Tensors) -> Tensors:
-    """Copies on the CPU."""
+    """Copies of tensors on the CPU."""
     return {k: v.detach().to("cpu", copy=True) for k, v in tensors.items()}

@@ -1,4 +1,4 @@
-"""Step (i): the network step, and how the steps of an epoch are taken."""
+"""Step (i): the network step, and the loop over the network steps of an epoch."""
 
 import logging
 from abc import ABC, abstractmethod
@@ -22,11 +22,11 @@ class StepInfo(NamedTuple):
 
     log_likelihood: Tensor  # of log p(x|z)
     kl: Tensor  # of log q(z|x) - log p(z)
-    kl_z1: Tensor  # with two levels, z1's part of it; 0 with one level
+    kl_z1: Tensor  # with two levels, the part of z1, log q(z1|x,z2) - log p(z1|z2); 0 with one level
 
 
 class EpochSums(NamedTuple):
-    """The steps of an epoch: sums over its training examples, those of skipped steps left out."""
+    """Sums over the training examples of an epoch, without those of skipped steps."""
 
     log_likelihood: float
     kl: float
@@ -45,18 +45,18 @@ def network_step(
     generator: torch.Generator,
     bf16: bool = False,
 ) -> StepInfo:
-    """One step of the optimiser on images x, (B, c, h, w); reads nothing back from the device.
+    """Takes one optimiser step on a batch, without reading values back from the device.
 
     Args:
         model: The model.
         optimizer: Its optimiser.
-        x: The images as the model takes them.
-        index: Their rows in the training set, (B,).
+        x: The batch, (B, c, h, w), binarised if the likelihood is binary.
+        index: The rows of x in the training set, (B,).
         beta: The weight of the KL term.
-        generator: The source of the noise.
-        bf16: Whether the networks' products are in bfloat16.
+        generator: The random generator of the noise.
+        bf16: Whether the networks' matrix products are in bfloat16.
     """
-    # Autocast's cache of cast weights would outlive a recorded step.
+    # In a CUDA graph, autocast's cache of cast weights would hold tensors of an earlier step.
     with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16, cache_enabled=x.device.type != "cuda"):
         terms = elbo(model, x, index=index, generator=generator)
     optimizer.zero_grad(set_to_none=True)
@@ -70,34 +70,34 @@ def network_step(
 
 
 class Steps(ABC):
-    """How the network steps of an epoch are taken: in this process, by several processes, or for several seeds."""
+    """Runs the network steps of an epoch: in one process, in several processes, or for several seeds."""
 
     @abstractmethod
     def run(self, order: Tensor, beta: float) -> EpochSums:
         """Takes the steps of one epoch.
 
         Args:
-            order: The rows of the training set in the order of the epoch, (N,).
+            order: A permutation of the rows of the training set, (N,).
             beta: The weight of the KL term.
         """
 
     @abstractmethod
     def reset(self) -> None:
-        """Called when tensors that the steps use have been replaced, as on load: recordings are dropped."""
+        """Discards captured CUDA graphs; called after tensors that the steps use were replaced, as on load."""
 
 
 class LocalSteps(Steps):
-    """The steps of an epoch in this process, eager or, on CUDA, as one recorded graph.
+    """Runs the network steps of an epoch in this process, eagerly or, on CUDA, as replays of one captured graph.
 
-    The last batch of an epoch may be shorter than the others; it is used as it is, without a graph. Nothing is read
-    back from the device before the end of the epoch.
+    The last batch of an epoch may be shorter than the others; its step runs eagerly. No value is read back from the
+    device before the end of the epoch.
 
     Args:
         model: The model, on the device of the images.
         images: The training set.
         optimizer: The model's optimiser.
-        generator: The source of all noise.
-        batch_size: Examples of a step.
+        generator: The random generator of all noise.
+        batch_size: Examples per step.
         precision: `fp32`, `tf32` or `bf16`.
         graph: Whether a CUDA graph may be used.
     """
@@ -116,10 +116,10 @@ class LocalSteps(Steps):
         self.model, self.images, self.optimizer, self.generator = model, images, optimizer, generator
         self.batch_size, self.precision, self.graph = batch_size, precision, graph
         device = generator.device
-        # What a step reads and counts keeps its place on the device: a recorded step knows no other.
+        # Allocated once: a captured graph reads and writes fixed addresses.
         self._beta = torch.zeros((), dtype=model.dtype, device=device)
         self._index = torch.zeros(batch_size, dtype=torch.long, device=device)
-        # A line for each step of an epoch: log-likelihood, KL, z1's part of it, whether the step was skipped.
+        # One row per step of an epoch: log-likelihood, KL, KL of z1, whether the step was skipped.
         count = max(-(-len(images) // batch_size), graphs.WARMUPS)
         self._lines = torch.zeros(count, 4, dtype=model.dtype, device=device)
         self._line = torch.zeros(1, dtype=torch.long, device=device)
@@ -146,7 +146,7 @@ class LocalSteps(Steps):
         return EpochSums(log_likelihood, kl, kl_z1, n, skipped.tolist())
 
     def reset(self) -> None:
-        """Drops the recording; a step that could not be recorded stays eager."""
+        """Discards the captured graph. If the capture failed, the step stays eager."""
         if self._full_step is not None and not self._full_step.failed:
             self._full_step = None
 
@@ -164,14 +164,14 @@ class LocalSteps(Steps):
         )
 
     def _step(self, index: Tensor) -> None:
-        """A network step, and its line."""
+        """Takes a network step and stores its row in `_lines`."""
         info = self.network_step(index, self._beta)
         line = torch.stack([*info, self.optimizer.found_inf.to(info.kl.dtype)])
         self._lines.index_copy_(0, self._line, line[None])
         self._line += 1
 
     def _make_full_step(self) -> graphs.Capture:
-        """The step on the batch at `_index`, recorded where possible."""
+        """The step on the batch at `_index`, captured as a CUDA graph if possible."""
 
         def step() -> None:
             self._step(self._index)

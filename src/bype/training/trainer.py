@@ -1,4 +1,4 @@
-"""The alternating loop: network steps with a pseudocoreset that stands still, then step (ii), then validation."""
+"""The training loop: network steps with the pseudocoreset fixed, then step (ii), then validation."""
 
 import logging
 import math
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -32,26 +32,27 @@ log = logging.getLogger("bype")
 class Trainer:
     """Trains a model in place, one epoch at a time; its state can be saved and restored between epochs.
 
-    An epoch t = 1, 2, ...: beta = min(1, t/warmup), the network steps, step (ii) if t mod k = 0, validation, best. On
-    CUDA a step on a full batch is recorded once as a CUDA graph and replayed (`bype.core.graphs`).
+    Epoch t = 1, 2, ...: beta = min(1, t/warmup), the network steps, step (ii) if t mod k = 0, validation, comparison
+    with the best epoch. On CUDA, the step on a full batch is captured once as a CUDA graph and replayed
+    (`bype.core.graphs`).
 
     Args:
         model: The model, on the device of the data.
         data: The data set.
-        epochs: Epochs at most.
+        epochs: Maximum number of epochs.
         warmup: Epochs over which beta rises linearly to 1.
-        patience: Epochs without a better validation loss, counted after the warm-up, before training stops.
+        patience: Early stopping: epochs without a lower validation loss, counted after the warm-up.
         batch_size: Examples per step.
         lr: Learning rate.
-        strategy: How a pseudocoreset learns, by name or as an object with settings of its own; by default the prior's
-            `coreset`. Ignored by other priors.
-        coreset_interval: Epochs k between its updates.
-        precision: `fp32`, `tf32` (CUDA) or `bf16`: the networks' products in training. Parameters, densities and
-            validation are float32 throughout.
-        deterministic: Whether a GPU must give the same bits each time, so that a resumed run ends bit-equal, as it
-            always does on a CPU. Slower on a GPU.
+        strategy: The strategy of step (ii), a name or a `Strategy`; by default the prior's `coreset`. Ignored for
+            priors without a pseudocoreset.
+        coreset_interval: Epochs k between updates of the pseudocoreset.
+        precision: Precision of the networks' matrix products in training: `fp32`, `tf32` (CUDA only) or `bf16`.
+            Parameters, densities and validation are always float32.
+        deterministic: Whether to use deterministic algorithms on a GPU, so that repeated and resumed runs are
+            bit-identical, as they always are on a CPU. Slower on a GPU.
         seed: Seed of the order of the data and of all noise.
-        graph: Whether a CUDA graph may be used; without it the noise is the same, and the steps are to rounding.
+        graph: Whether a CUDA graph may be used. Without it the noise is the same, and the steps agree up to rounding.
 
     Raises:
         InputError: If an option is out of range, or the data or the strategy do not fit the model.
@@ -97,31 +98,33 @@ class Trainer:
             model, data.train, self.optimizer, self.generator, batch_size=batch_size, precision=precision, graph=graph
         )
         self.epoch = 0
-        self.skipped_in_a_row = 0  # steps, at the end of the last epoch
+        self.skipped_in_a_row = 0  # consecutive skipped steps at the end of the last epoch
         self.best_epoch, self.best_val_loss = 0, float("inf")
         self.best_state: dict[str, Tensor] = {}
         self._warned = False
 
     def __iter__(self) -> Iterator[EpochInfo]:
-        """Trains until `epochs` or early stopping, yielding what each epoch measured; raises as `run_epoch` does."""
+        """Trains until `epochs` or early stopping; yields the measurements of each epoch. Raises as `run_epoch`."""
         while not self.finished:
             yield self.run_epoch()
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or `patience` epochs since the best one (counted after the warm-up)."""
+        """Whether training has ended: after `epochs` epochs, or `patience` epochs after the best epoch or the warm-up,
+        whichever is later.
+        """
         return self.epoch >= self.epochs or self.epoch - max(self.best_epoch, self.warmup) >= self.patience
 
     def beta(self, epoch: int) -> float:
-        """The weight of the KL term in an epoch, which rises linearly over the warm-up."""
+        """The weight of the KL term in an epoch: min(1, epoch/warmup), or 1 without a warm-up."""
         return min(1.0, epoch / self.warmup) if self.warmup else 1.0
 
     def run_epoch(self) -> EpochInfo:
-        """One epoch.
+        """Trains for one epoch and returns its measurements.
 
         Raises:
-            TrainingError: If 10 steps in a row, or all of an epoch, had a loss or gradients that were not finite, or
-                the validation loss is not finite.
+            TrainingError: If 10 consecutive steps, or all steps of the epoch, had a non-finite loss or gradient; or if
+                the validation loss, U or w is not finite.
         """
         same_bits = deterministic_algorithms() if self.deterministic else nullcontext()
         with flush_denormals(), product_precision(tf32=False), same_bits:
@@ -138,7 +141,7 @@ class Trainer:
         val_loss = self.validate()
         seconds_validation = self._now() - start
         if not math.isfinite(val_loss):
-            raise diagnosis.no_validation(epoch, val_loss, "after the epoch's last step")
+            raise diagnosis.no_validation(epoch, val_loss, "after the last step")
         best = val_loss < self.best_val_loss
         if best:
             self.best_epoch, self.best_val_loss = epoch, val_loss
@@ -161,7 +164,7 @@ class Trainer:
         )
 
     def _network_steps(self, epoch: int, beta: float) -> EpochSums:
-        """Step (i): a pass of the optimiser over the training set, U and w fixed (but see the strategy `elbo`)."""
+        """Step (i): one pass over the training set, with U and w fixed (except under the strategy `elbo`)."""
         self.model.train()
         self.model.begin_epoch()
         order = torch.randperm(len(self.data.train), generator=self.generator, device=self.device)
@@ -178,21 +181,21 @@ class Trainer:
         return sums
 
     def _update_coreset(self, epoch: int) -> dict[str, float]:
-        """Step (ii), every k epochs: U and w move, the networks fixed. Returns what it measured."""
+        """Step (ii), every k epochs: updates U and w with the networks fixed. Returns the metrics of the update."""
         points = self.model.prior.pseudocoreset
         if points is None or not self.strategy.moves_points or epoch % self.coreset_interval:
             return {}
         metrics = {}
         if not self.strategy.learned:
             metrics["val_loss_before_update"] = before_update = self.validate()
-            if not math.isfinite(before_update):  # the points would follow meaningless gradients
+            if not math.isfinite(before_update):  # the gradients of step (ii) would be meaningless
                 raise diagnosis.no_validation(epoch, before_update, "before step (ii)")
             start = self._now()
             self.model.eval()
             try:
                 metrics |= self.strategy.update(self.model, self.data.train, self.generator)
             except RuntimeError:
-                diagnosis.check_coreset(points, epoch, self.strategy.remedy)  # weights of NaN cannot be sampled from
+                diagnosis.check_coreset(points, epoch, self.strategy.remedy)  # sampling fails if a weight is NaN
                 raise
             diagnosis.check_coreset(points, epoch, self.strategy.remedy)
             if self.strategy.invalidated_graphs:
@@ -201,7 +204,10 @@ class Trainer:
         return metrics | coreset_metrics(points, self.data.train)
 
     def validate(self) -> float:
-        """Minus the evidence lower bound at beta = 1 over the validation set, with the same noise at every call."""
+        """Minus the mean evidence lower bound at beta = 1 over the validation set, with the same noise in every call.
+
+        In the unit of the likelihood (nats, or the paper's).
+        """
         return -validation_bound(self.model, self.data.validation, self.seed + Stream.VALIDATION)
 
     def load_best(self) -> None:
@@ -209,7 +215,7 @@ class Trainer:
         self.model.load_state_dict(self.best_state)
 
     def state(self) -> tuple[Tensors, Counters]:
-        """Everything the next epoch depends on: tensors and counters. Nothing of time, path or process."""
+        """Returns everything that the next epoch depends on: tensors and counters, without times or paths."""
         tensors = state.collect(self.model, self.optimizer, self.strategy, self.generator)
         return tensors, Counters(
             epoch=self.epoch,
@@ -219,19 +225,26 @@ class Trainer:
         )
 
     def snapshot(self) -> Snapshot:
-        """The epoch that just ended, as a checkpoint holds it."""
+        """Returns the state after the last epoch, copied to the CPU, as saved in a checkpoint."""
         tensors, counters = self.state()
         best = state.on_cpu(self.best_state) if self.best_epoch == self.epoch else None
         return Snapshot(state.on_cpu(tensors), counters, self.finished, best)
 
-    def load_state(self, tensors: Tensors, counters: Mapping[str, Any], best: Tensors) -> None:
-        """The inverse of `state`; `best` is the best epoch's `model.state_dict()`."""
-        other_device_seed = self.seed + int(counters["epoch"])
+    def load_state(self, tensors: Tensors, counters: Mapping[str, object], best: Tensors) -> None:
+        """Restores what `state` returned.
+
+        Args:
+            tensors: The tensors that `state` returned.
+            counters: The counters that `state` returned, also after a round trip through JSON.
+            best: The `model.state_dict()` of the best epoch.
+        """
+        saved = cast(Counters, counters)
+        other_device_seed = self.seed + int(saved["epoch"])
         state.restore(tensors, self.model, self.optimizer, self.strategy, self.generator, other_device_seed)
-        self.steps.reset()  # a recording knows the optimiser's former tensors
-        self.epoch, self.best_epoch = int(counters["epoch"]), int(counters["best_epoch"])
-        self.best_val_loss = float(counters["best_val_loss"])
-        self.skipped_in_a_row = int(counters.get("skipped_in_a_row", 0))  # the first checkpoints lack it
+        self.steps.reset()  # a captured graph refers to the optimiser's previous tensors
+        self.epoch, self.best_epoch = int(saved["epoch"]), int(saved["best_epoch"])
+        self.best_val_loss = float(saved["best_val_loss"])
+        self.skipped_in_a_row = int(saved.get("skipped_in_a_row", 0))
         self.best_state = {k: v.to(self.device, copy=True) for k, v in best.items()}
 
     def _now(self) -> float:
@@ -247,13 +260,13 @@ def _check_precision(precision: str, device: torch.device) -> None:
         raise InputError(f"precision tf32: expected a CUDA device, got {device.type}")
 
 
-def _check_whole(low: int, **values: Any) -> None:
+def _check_whole(low: int, **values: object) -> None:
     for name, value in values.items():
         if not isinstance(value, Integral) or isinstance(value, bool) or not low <= int(value) <= MAX_INT:
             raise InputError(f"{name}: expected a whole number from {low} to 2^31, got {value!r}")
 
 
-def _check_rate(lr: Any) -> None:
+def _check_rate(lr: object) -> None:
     if not isinstance(lr, Real) or isinstance(lr, bool) or not 0 <= float(lr) < math.inf:
         raise InputError(f"lr: expected a number of at least 0, got {lr!r}")
 
@@ -261,22 +274,22 @@ def _check_rate(lr: Any) -> None:
 def train(
     model: VAE, data: Dataset, *, on_epoch: Callable[[EpochInfo, Trainer], None] | None = None, **options: Any
 ) -> list[EpochInfo]:
-    """Trains a model in place and leaves the best epoch's networks and pseudocoreset in it.
+    """Trains a model in place, then loads the networks and the pseudocoreset of the best epoch into it.
 
-    Stopped by an exception, such as a KeyboardInterrupt, it leaves the best of the epochs so far.
+    If training is interrupted by an exception, such as KeyboardInterrupt, the best epoch so far is loaded.
 
     Args:
         model: The model, on the device of the data.
         data: The data set.
-        on_epoch: Called after each epoch with what it measured and the trainer.
-        options: Those of `Trainer`.
+        on_epoch: Called after each epoch with its measurements and the trainer.
+        options: The keyword arguments of `Trainer`.
 
     Returns:
-        What each epoch measured.
+        The measurements of each epoch.
 
     Raises:
         InputError: If an option is out of range, or the data do not fit the model.
-        TrainingError: If values stop being finite.
+        TrainingError: If the loss, the gradients, U or w become non-finite.
     """
     trainer = Trainer(model, data, **options)
     infos = []

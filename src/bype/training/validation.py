@@ -9,7 +9,17 @@ from bype.models.vae import VAE
 
 @torch.no_grad()
 def validation_bound(model: VAE, images: Images, seed: int, *, batch_size: int = 500) -> float:
-    """Mean evidence lower bound over all images, beta = 1, with noise (and binarisation) fixed by `seed`."""
+    """The mean evidence lower bound over all images at beta = 1, with noise and binarisation fixed by `seed`.
+
+    Args:
+        model: The model.
+        images: The images, usually the validation set.
+        seed: Seed of the noise and of the binarisation.
+        batch_size: Images per batch.
+
+    Returns:
+        The bound per example, in the unit of the likelihood (nats, or the paper's).
+    """
     model.eval()
     generator = torch.Generator(images.pixels.device).manual_seed(seed)
     prior = model.prior(model.encoder)

@@ -1,1 +1,1 @@
-"""Pictures and charts: arrays and metrics in, images out."""
+"""Images and charts made of arrays and metrics."""

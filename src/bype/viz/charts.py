@@ -1,7 +1,7 @@
 """Charts: plates of Figure 1, loss curves, differences from the paper."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -9,25 +9,34 @@ from PIL import Image
 from bype.models.generation import Plates
 from bype.viz.images import grid, to_uint8
 
+if TYPE_CHECKING:  # matplotlib is imported when a chart is drawn
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-def plates(drawn: Plates) -> Image.Image:
-    """Figure 1: for each point, its own image beside the samples its component gave."""
-    columns = min(3, len(drawn.points))
-    rows = -(-len(drawn.points) // columns)
+
+def plates(samples: Plates) -> Image.Image:
+    """Figure 1: for each point, its image and samples of its component, with the component's weight in percent."""
+    columns = min(3, len(samples.points))
+    rows = -(-len(samples.points) // columns)
     size = (4.2 * columns, 3.1 * rows)
-    figure, axes = _subplots(rows, 2 * columns, size, gridspec_kw={"width_ratios": [1, 2.4] * columns})
+    figure, axes = _subplots(rows, 2 * columns, size, width_ratios=[1, 2.4] * columns)
     for axis in axes.flat:
         axis.axis("off")
-    for i, (point, sampled, m, share) in enumerate(zip(*drawn, strict=True)):
+    for i, (point, images, m, weight) in enumerate(zip(*samples, strict=True)):
         left, right = axes[i // columns, 2 * (i % columns)], axes[i // columns, 2 * (i % columns) + 1]
         left.imshow(to_uint8(point[None])[0], interpolation="nearest")
-        left.set_title(f"point {m}\n{100 * share:.3g} %", fontsize=8)
-        right.imshow(np.asarray(grid(sampled)), interpolation="nearest")
+        left.set_title(f"point {m}\n{100 * weight:.3g} %", fontsize=8)
+        right.imshow(np.asarray(grid(images)), interpolation="nearest")
     return _figure_image(figure)
 
 
 def curves(metrics: Mapping[str, Sequence[Mapping[str, Any]]], unit: str) -> Image.Image:
-    """Validation loss over the epochs, and loss = reconstruction + beta KL in training, a line for each run."""
+    """Validation loss, training reconstruction and training KL term by epoch, one line per run.
+
+    Args:
+        metrics: For each run, the lines of its `metrics.jsonl`.
+        unit: The unit of the losses, for the axis label.
+    """
     figure, axes = _subplots(1, 3, (12, 3.6))
     for axis, (key, title) in zip(
         axes.flat,
@@ -38,14 +47,14 @@ def curves(metrics: Mapping[str, Sequence[Mapping[str, Any]]], unit: str) -> Ima
             axis.plot([m["epoch"] for m in lines], [m[key] for m in lines], label=name, linewidth=1.4)
         axis.set_title(title, fontsize=10)
         _epochs_axis(axis, [m[key] for lines in metrics.values() for m in lines])
-    axes.flat[0].set_ylabel(f"per item ({unit})")
+    axes.flat[0].set_ylabel(f"per example ({unit})")
     axes.flat[0].legend(fontsize=8)
     return _figure_image(figure)
 
 
-def _epochs_axis(axis: Any, values: Sequence[float]) -> None:
+def _epochs_axis(axis: "Axes", values: Sequence[float]) -> None:
     axis.set_xlabel("epoch")
-    # The first epochs are far off and would flatten the rest: the axis ends where nine tenths of the values do.
+    # The losses of the first epochs are much higher and would flatten the rest: the axis ends at the 0.9 quantile.
     low, high = min(values), float(np.quantile(values, 0.9))
     margin = 0.05 * (high - low) or 1.0
     axis.set_ylim(low - margin, high + margin)
@@ -53,7 +62,7 @@ def _epochs_axis(axis: Any, values: Sequence[float]) -> None:
 
 
 def loss_curves(losses: Mapping[str, Sequence[float]], title: str) -> Image.Image:
-    """Losses over the epochs 1, 2, ..., a line for each run."""
+    """Losses by epoch, one line per run; the values are those of epochs 1, 2, ..."""
     figure, axes = _subplots(1, 1, (7, 4.2))
     axis = axes[0, 0]
     for name, values in losses.items():
@@ -65,33 +74,43 @@ def loss_curves(losses: Mapping[str, Sequence[float]], title: str) -> Image.Imag
 
 
 def dots(names: Sequence[str], ours: Sequence[Sequence[float]], theirs: Sequence[float], label: str) -> Image.Image:
-    """A row for each name: the figures of ours, one dot a seed, beside theirs, each less theirs."""
+    """Differences from the paper's values, one row per name and one dot per seed.
+
+    Args:
+        names: The names of the rows.
+        ours: For each row, our value for each seed.
+        theirs: For each row, the paper's value.
+        label: The name of the metric, for the axis label.
+    """
     figure, axes = _subplots(1, 1, (7, 0.9 + 0.28 * len(names)))
     axis = axes[0, 0]
     for row, (values, reference) in enumerate(zip(ours, theirs, strict=True)):
         axis.plot([v - reference for v in values], [row] * len(values), "o", markersize=4, color="C0")
     axis.axvline(0, color="C1", label="the paper's")
-    # Room about the paper's line, so that differences of a hundredth do not look large.
+    # At least 0.2 to both sides, so that differences of 0.01 do not look large.
     differences = [v - reference for values, reference in zip(ours, theirs, strict=True) for v in values]
     axis.set_xlim(1.1 * min(-0.2, *differences), 1.1 * max(0.2, *differences))
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.invert_yaxis()
-    axis.set_xlabel(f"{label}: ours less the paper's", fontsize=9)
+    axis.set_xlabel(f"{label}: ours minus the paper's", fontsize=9)
     axis.grid(alpha=0.3, axis="x")
     axis.legend(fontsize=8)
     return _figure_image(figure)
 
 
-def _subplots(rows: int, columns: int, size: tuple[float, float], **options: Any) -> Any:
-    """A figure that belongs to no global state, and its axes, (rows, columns)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+def _subplots(
+    rows: int, columns: int, size: tuple[float, float], width_ratios: Sequence[float] | None = None
+) -> tuple["Figure", np.ndarray]:
+    """A figure outside pyplot's global state, and its axes, (rows, columns)."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, dpi=110, layout="tight")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+    return figure, figure.subplots(rows, columns, squeeze=False, width_ratios=width_ratios)
 
 
-def _figure_image(figure: Any) -> Image.Image:
-    figure.canvas.draw()
-    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
+def _figure_image(figure: "Figure") -> Image.Image:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())

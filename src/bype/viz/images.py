@@ -1,4 +1,4 @@
-"""Pictures made of images: grids, pairs, galleries."""
+"""Grids, pairs and galleries of images."""
 
 from pathlib import Path
 
@@ -9,19 +9,22 @@ from torch import Tensor
 
 from bype.core.files import write
 
-SMALL = 96  # a tile narrower than this is enlarged by whole factors, pixels kept square and sharp
-GAP = 2
+SMALL = 96  # smaller images are enlarged by an integer factor, by repeating pixels
+GAP = 2  # pixels between images
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
-    """Images (n, c, h, w) in [0, 1] as (n, h, w, 3) bytes; one channel becomes grey, a second or fourth is left out."""
+    """Converts images (n, c, h, w) in [0, 1] to RGB bytes (n, h, w, 3).
+
+    Of three or more channels the first three are used, otherwise the first one as grey.
+    """
     x = images.detach().float().clamp(0, 1).cpu()
     x = x[:, :3] if x.shape[1] >= 3 else x[:, :1].expand(-1, 3, -1, -1)
     return (x.permute(0, 2, 3, 1) * 255).round().byte().numpy()
 
 
 def grid(images: Tensor, columns: int | None = None, *, background: int = 255) -> Image.Image:
-    """Images (n, c, h, w) in rows of `columns` (a square by default), small ones enlarged."""
+    """Arranges images (n, c, h, w) in a grid with `columns` columns, by default about square; enlarges small ones."""
     tiles = to_uint8(images)
     n, h, w, _ = tiles.shape
     columns = columns or int(np.ceil(np.sqrt(n)))
@@ -37,7 +40,7 @@ def grid(images: Tensor, columns: int | None = None, *, background: int = 255) -
 
 
 def pairs(above: Tensor, below: Tensor, columns: int = 8) -> Image.Image:
-    """Images (n, c, h, w) in rows, each with its counterpart under it."""
+    """Arranges two sets of images, (n, c, h, w) each, in a grid, each image of `below` under that of `above`."""
     blank = above.new_ones(1, *above.shape[1:])
     rows = []
     for start in range(0, len(above), columns):
@@ -46,17 +49,23 @@ def pairs(above: Tensor, below: Tensor, columns: int = 8) -> Image.Image:
     return grid(torch.cat(rows), columns)
 
 
-def gallery(points: Tensor, shares: Tensor | None, title: str) -> Image.Image:
-    """Points (n, c, h, w) with their shares of the weight, heaviest first."""
-    order = torch.arange(len(points)) if shares is None else shares.cpu().argsort(descending=True, stable=True)
+def gallery(points: Tensor, weights: Tensor | None, title: str) -> Image.Image:
+    """Arranges the points of a prior in a titled grid, with their mixing weights in percent, largest first.
+
+    Args:
+        points: The points, (n, c, h, w).
+        weights: Their mixing weights, (n,), which sum to 1; None shows no weights and keeps the order.
+        title: The title.
+    """
+    order = torch.arange(len(points)) if weights is None else weights.cpu().argsort(descending=True, stable=True)
     columns = min(10 if len(points) <= 100 else 25, len(points))
     rows = -(-len(points) // columns)
-    # Drawn by hand: hundreds of axes take a plotting library half a minute.
+    # Not drawn by matplotlib: hundreds of axes take half a minute.
     tiles = to_uint8(points)
     h, w = tiles.shape[1:3]
     factor = max(1, -(-64 // max(h, w)))
     tiles = tiles.repeat(factor, 1).repeat(factor, 2)
-    h, w, label = h * factor, w * factor, 0 if shares is None else 16
+    h, w, label = h * factor, w * factor, 0 if weights is None else 16
     width, top = columns * (w + GAP) + GAP, 22
     canvas = Image.new("RGB", (width, top + rows * (h + label + GAP) + GAP), "white")
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(11)
@@ -64,12 +73,12 @@ def gallery(points: Tensor, shares: Tensor | None, title: str) -> Image.Image:
     for i, m in enumerate(order.tolist()):
         left, upper = GAP + (i % columns) * (w + GAP), top + GAP + (i // columns) * (h + label + GAP)
         canvas.paste(Image.fromarray(tiles[m]), (left, upper + label))
-        if shares is not None:
-            text = f"{100 * shares[m].item():.2f} %"
+        if weights is not None:
+            text = f"{100 * weights[m].item():.2f} %"
             draw.text((left + w / 2, upper + label / 2), text, fill="black", font=font, anchor="mm")
     return canvas
 
 
 def save_png(picture: Image.Image, path: Path) -> None:
-    """Writes a PNG whole."""
+    """Writes a picture as a PNG file, atomically."""
     write(path, lambda p: picture.save(p, format="PNG"))

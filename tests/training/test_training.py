@@ -77,14 +77,14 @@ def test_a_step_with_a_bad_gradient_changes_nothing(bad, flat):
     assert not torch.equal(before[0], p[0])
 
 
-def test_dense_weights_start_as_asked():
+def test_dense_weights_are_initialised_as_requested():
     data = bype.from_arrays(torch.zeros(20, 20, 20).byte().numpy())
     for init, variance in (("he", 2 / 400), ("glorot", 2 / (400 + 300))):
         encoder = bype.build_model(data, prior="standard", init=init).encoder
         assert encoder.hidden[0].affine.weight.var().item() == pytest.approx(variance, rel=0.02)
 
 
-def test_every_dense_layer_of_two_levels_starts_as_asked():
+def test_every_dense_layer_of_two_levels_is_initialised_as_requested():
     data = bype.from_arrays(torch.zeros(20, 20, 20).byte().numpy())
     layers = {}
     for init in ("he", "glorot"):
@@ -108,7 +108,7 @@ def test_one_seed_gives_the_same_networks_under_every_prior_and_leaves_global_ra
         assert same(models[0].decoder.state_dict(), model.decoder.state_dict())
 
 
-def test_pseudo_inputs_start_at_distinct_training_items(tiny):
+def test_pseudo_inputs_start_at_distinct_training_examples(tiny):
     u = model_for(tiny, n_components=48).prior.pseudo_inputs
     assert len(u.flatten(1).unique(dim=0)) == 48
     items = tiny.train.scaled().flatten(1)
@@ -119,7 +119,7 @@ def test_pseudo_inputs_start_at_distinct_training_items(tiny):
     assert 0.007 < noise < 0.013, "the pseudo-inputs of vamp carry noise of 0.01"
 
 
-def test_binary_items_are_drawn_anew_in_training_and_the_same_in_validation(tiny, monkeypatch):
+def test_binarisation_changes_every_epoch_in_training_and_never_in_validation(tiny, monkeypatch):
     seen = {True: [], False: []}
 
     def spy(model, x, **options):
@@ -153,14 +153,14 @@ def test_the_loss_before_an_update_is_that_of_the_points_before_it(tiny):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lr": 200.0}, r"epoch 1: expected a finite validation loss, got nan, before step \(ii\)"),
+        ({"lr": 200.0}, r"epoch 1, before step \(ii\): expected a finite validation loss, got nan; .* a lower --lr"),
         (
             {"strategy": Algorithm2(steps=3, lr=math.inf)},
-            r"epoch 1, step \(ii\): expected finite numbers, got others in prior",
+            r"epoch 1, step \(ii\): expected finite values in prior\.\w+, got \d+ of \d+ non-finite",
         ),
     ],
 )
-def test_step_two_of_what_has_diverged_gives_up_by_name(tiny, options, message):
+def test_step_two_after_divergence_ends_training_and_names_the_cause(tiny, options, message):
     trainer = Trainer(model_for(tiny, likelihood="gaussian"), tiny, coreset_interval=1, epochs=9, **options)
     with pytest.raises(TrainingError, match=message):
         list(trainer)
@@ -175,7 +175,7 @@ def test_a_huge_rate_of_step_two_leaves_points_and_weights_in_their_range(tiny):
     assert 0 <= points.min() <= points.max() <= 1
 
 
-def test_the_epoch_s_means_leave_skipped_items_out(tiny, monkeypatch):
+def test_the_means_of_an_epoch_leave_out_skipped_examples(tiny, monkeypatch):
     trainer = Trainer(model_for(tiny, "standard"), tiny, batch_size=16, lr=0.0, seed=1)
     sums, steps = [], []
     network_step = trainer.steps.network_step
@@ -237,7 +237,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(tiny, prior):
     assert not same(a, c)
 
 
-def test_validation_is_minus_the_bound_of_the_validation_items(tiny):
+def test_validation_is_minus_the_bound_of_the_validation_examples(tiny):
     model = model_for(tiny)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
@@ -263,21 +263,23 @@ def test_early_stopping_counts_after_the_warm_up(tiny):
     assert trainer.best_epoch == 2
 
 
-def test_a_short_last_batch_counts_by_its_items(tiny):
-    # With a learning rate of 0 the networks stand still, so the mean over items cannot depend on the batches
-    # but for the noise; a mean of batch means would be far off.
+def test_a_short_last_batch_counts_by_its_examples(tiny):
+    # With a learning rate of 0 the networks do not change, so the mean over examples depends on the batch size
+    # only through the noise; a mean of batch means would differ clearly.
     def loss(batch_size):
         return next(iter(Trainer(model_for(tiny, "standard"), tiny, batch_size=batch_size, lr=0.0, warmup=0))).loss
 
     assert loss(47) == pytest.approx(loss(48), rel=0.1)
 
 
-def test_training_gives_up_by_name_when_nothing_is_finite(tiny):
+def test_training_ends_and_names_the_tensor_when_nothing_is_finite(tiny):
     model = model_for(tiny)
     with torch.no_grad():
         model.decoder.output.bias.fill_(torch.nan)
     trainer = Trainer(model, tiny, batch_size=4)
-    with pytest.raises(TrainingError, match=r"epoch 1, step 1: expected a finite .* got 12 .* decoder\.output\.bias;"):
+    with pytest.raises(
+        TrainingError, match=r"epoch 1, step 1: expected a finite .* 12 .*: parameter decoder\.output\.bias;"
+    ):
         trainer.run_epoch()
 
 
@@ -301,7 +303,7 @@ def test_the_line_names_tensor_epoch_step_and_cause(tiny, precision, cause):
     trainer = Trainer(model_for(tiny), tiny, batch_size=4, precision=precision)  # 12 steps an epoch
     _spoil(trainer, {3, *range(15, 25)})
     assert trainer.run_epoch().skipped_steps == 1
-    with pytest.raises(TrainingError, match=rf"epoch 2, step 15: .* 10 steps in a row .* of encoder\..*{cause}"):
+    with pytest.raises(TrainingError, match=rf"epoch 2, step 15: .* 10 consecutive .* of encoder\..*{cause}"):
         trainer.run_epoch()
 
 
@@ -309,7 +311,7 @@ def test_a_row_of_skipped_steps_runs_over_the_end_of_an_epoch(tiny):
     trainer = Trainer(model_for(tiny), tiny, batch_size=4)
     _spoil(trainer, range(8, 18))
     assert trainer.run_epoch().skipped_steps == 5
-    with pytest.raises(TrainingError, match=r"epoch 2, step 8: .* 10 steps in a row"):
+    with pytest.raises(TrainingError, match=r"epoch 2, step 8: .* 10 consecutive non-finite steps"):
         trainer.run_epoch()
 
 
@@ -326,14 +328,14 @@ def test_a_decoder_whose_images_are_stuck_at_the_clamp_is_named_once(tiny, caplo
 def test_an_epoch_without_a_single_step_ends_training(tiny):
     trainer = Trainer(model_for(tiny), tiny, batch_size=48)
     _spoil(trainer, {1})
-    with pytest.raises(TrainingError, match=r"epoch 1, step 1: .* got 1 steps in a row"):
+    with pytest.raises(TrainingError, match=r"epoch 1, step 1: .* got 1 consecutive non-finite step:"):
         trainer.run_epoch()
 
 
 def test_a_validation_loss_that_is_not_finite_ends_training(tiny, monkeypatch):
     trainer = Trainer(model_for(tiny), tiny)
     monkeypatch.setattr(trainer, "validate", lambda: float("nan"))
-    with pytest.raises(TrainingError, match=r"epoch 1: expected a finite validation loss, got nan"):
+    with pytest.raises(TrainingError, match="epoch 1, after the last step: expected a finite validation loss, got nan"):
         trainer.run_epoch()
 
 
@@ -366,7 +368,7 @@ def test_other_likelihoods_train(tiny, prior, likelihood):
     assert infos[-1].val_loss < infos[0].val_loss
 
 
-def test_a_checkpoint_of_another_kind_of_device_goes_on_with_other_noise(tiny, caplog):
+def test_a_checkpoint_of_another_device_type_continues_with_other_noise(tiny, caplog):
     one, two = (Trainer(model_for(tiny, "standard"), tiny, epochs=3, warmup=1) for _ in range(2))
     one.run_epoch()
     tensors, counters = one.state()
@@ -393,14 +395,14 @@ def test_retrieval_with_all_exemplars_is_exact_and_with_few_is_another_run(tiny)
 
 
 @pytest.mark.parametrize("user", ["nothing", "legacy", "matmul", "all"])
-def test_products_are_full_float32_unless_tf32_is_asked_for(start, tmp_path, user):
+def test_products_are_full_float32_unless_tf32_is_requested(start, tmp_path, user):
     process = start(_products, user)
     process.join(120)
     assert process.exitcode == 0, (tmp_path / "log").read_text()
 
 
 def _products(user):
-    """In a process of its own, whose settings nobody has touched."""
+    """Runs in a new process, whose settings are the defaults."""
     from bype.core.precision import product_precision
 
     backends = torch.backends
@@ -424,7 +426,7 @@ def _products(user):
         assert settings() == ["tf32"] * 3 + ["ieee"] * 2, settings()
     assert settings() == before, settings()
     backends.fp32_precision = "ieee"
-    if user in ("nothing", "all"):  # what was left to its parent still is
+    if user in ("nothing", "all"):  # settings inherited from the parent are inherited again
         assert backends.cuda.matmul.fp32_precision == "ieee"
     data = bype.load("digits")
     model = bype.build_model(data, n_components=5, latent_dim=2, hidden_dim=8)
@@ -438,10 +440,10 @@ def test_training_and_scoring_leave_the_process_as_it_was(tiny):
     model = model_for(tiny)
     Trainer(model, tiny).run_epoch()
     log_likelihood(model, tiny.test, 2)
-    assert sys.float_info.min / 2 > 0, "denormal numbers count again"
+    assert sys.float_info.min / 2 > 0, "denormals are not flushed any more"
 
 
-def test_a_deterministic_run_asks_torch_for_the_same_bits_in_its_steps_alone(tiny, monkeypatch):
+def test_a_deterministic_run_uses_deterministic_algorithms_only_in_its_steps(tiny, monkeypatch):
     seen = []
 
     class Seen(Algorithm2):
@@ -472,7 +474,7 @@ def test_an_operation_that_is_not_deterministic_is_named(tiny, monkeypatch):
 
     trainer = Trainer(model_for(tiny), tiny, deterministic=True)
     monkeypatch.setattr(trainer.steps, "network_step", refuse)
-    with pytest.raises(bype.InputError, match="got another: cumsum_cuda_kernel does not have a deterministic"):
+    with pytest.raises(bype.InputError, match="got one that is not: cumsum_cuda_kernel does not have a deterministic"):
         trainer.run_epoch()
 
     def cublas(index, beta):
@@ -481,7 +483,7 @@ def test_an_operation_that_is_not_deterministic_is_named(tiny, monkeypatch):
         )
 
     monkeypatch.setattr(trainer.steps, "network_step", cublas)
-    with pytest.raises(bype.InputError, match="expected CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment before"):
+    with pytest.raises(bype.InputError, match="set CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment before the"):
         trainer.run_epoch()
     assert not torch.are_deterministic_algorithms_enabled()
 
@@ -498,7 +500,7 @@ def test_a_model_is_trained_by_the_strategy_it_was_built_for(tiny, coreset):
 def test_a_trainer_takes_a_strategy_by_name_if_it_fits_the_prior(tiny):
     assert type(Trainer(model_for(tiny), tiny, strategy="published").strategy) is STRATEGIES["published"]
     for coreset, strategy, message in (
-        ("paper", "elbo", r"strategy elbo: .*coreset elbo\), got one made for paper"),
+        ("paper", "elbo", r"strategy elbo: expected a prior built with coreset elbo, got coreset paper"),
         ("elbo", STRATEGIES["none"](), "coreset paper, none or published"),
         ("paper", "papers", "expected one of paper, none, published, elbo, got 'papers'"),
     ):
@@ -557,7 +559,9 @@ def test_data_that_do_not_fit_the_model_are_refused_by_name(tiny):
 
 def test_building_a_model_leaves_every_global_stream_as_it_was(tiny, monkeypatch):
     seeded = []
-    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)  # as torch.manual_seed does, now or later
+    monkeypatch.setattr(
+        torch.cuda, "manual_seed_all", seeded.append
+    )  # torch.manual_seed calls it, immediately or later
     before = torch.get_rng_state()
     a, b = model_for(tiny, seed=3), model_for(tiny, seed=3)
     assert torch.equal(torch.get_rng_state(), before)

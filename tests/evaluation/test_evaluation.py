@@ -43,41 +43,41 @@ def test_active_units_are_latents_whose_mean_varies():
     assert active_units(means) == 1
 
 
-def test_an_item_s_figure_depends_on_its_row_and_the_seed_alone(tiny):
+def test_an_example_s_score_depends_only_on_its_row_and_the_seed(tiny):
     model = model_for(tiny)
     whole = log_likelihood(model, tiny.train, 30)
     torch.testing.assert_close(log_likelihood(model, tiny.train.first(7), 30), whole[:7])
     assert not torch.allclose(log_likelihood(model, tiny.train, 30, seed=1), whole)
 
 
-def test_figures_and_their_units(tiny):
+def test_metrics_and_their_units(tiny):
     d, log_p = 20, torch.tensor([-4.0, -16.0])
     model, data = model_for(tiny), SimpleNamespace(shape=(1, 4, 5), levels=256)
-    figures = likelihood_metrics(model, log_p, data)
-    assert figures["nll_paper"] == 10
-    assert figures["nll_nats"] == pytest.approx(10 + d / 2 * math.log(math.pi))
-    assert figures["bpd"] == pytest.approx(figures["nll_nats"] / d / math.log(2) + 8)
+    metrics = likelihood_metrics(model, log_p, data)
+    assert metrics["nll_paper"] == 10
+    assert metrics["nll_nats"] == pytest.approx(10 + d / 2 * math.log(math.pi))
+    assert metrics["bpd"] == pytest.approx(metrics["nll_nats"] / d / math.log(2) + 8)
     assert "bpd" not in likelihood_metrics(model, log_p, SimpleNamespace(shape=(1, 4, 5), levels=None))
     for likelihood in ("bernoulli", "logistic"):
-        figures = likelihood_metrics(model_for(tiny, likelihood=likelihood), log_p, data)
-        assert figures == {"nll_nats": 10, "bpd": pytest.approx(10 / d / math.log(2))}
+        metrics = likelihood_metrics(model_for(tiny, likelihood=likelihood), log_p, data)
+        assert metrics == {"nll_nats": 10, "bpd": pytest.approx(10 / d / math.log(2))}
 
 
-def test_evaluate_gives_every_figure_that_applies(tiny):
-    figures = evaluate(model_for(tiny), tiny, n_samples=20, ks=[1, 3])
-    assert set(figures) == {
+def test_evaluate_returns_every_metric_that_applies(tiny):
+    metrics = evaluate(model_for(tiny), tiny, n_samples=20, ks=[1, 3])
+    assert set(metrics) == {
         "nll_paper", "nll_nats", "bpd", "samples", "items", "elbo_paper", "elbo_nats", "reconstruction", "kl",
         "active_units", "knn", "kl_prior", "kl_prior_reverse",
     }  # fmt: skip
-    assert figures["elbo_paper"] == pytest.approx(-figures["reconstruction"] - figures["kl"])
-    assert -figures["nll_paper"] > figures["elbo_paper"], "more samples, a tighter bound"
+    assert metrics["elbo_paper"] == pytest.approx(-metrics["reconstruction"] - metrics["kl"])
+    assert -metrics["nll_paper"] > metrics["elbo_paper"], "more samples, a tighter bound"
     assert not any("kl_prior" in k for k in evaluate(model_for(tiny), tiny, n_samples=2, ks=[1], trained_on=False))
     unlabelled = bype.from_arrays(np.random.default_rng(0).random((40, 3, 3), np.float32))
-    figures = evaluate(model_for(unlabelled, "vamp", likelihood="gaussian"), unlabelled, n_samples=5)
-    assert set(figures) == {
+    metrics = evaluate(model_for(unlabelled, "vamp", likelihood="gaussian"), unlabelled, n_samples=5)
+    assert set(metrics) == {
         "nll_nats", "samples", "items", "elbo_nats", "reconstruction", "kl", "active_units"
     }  # fmt: skip
-    assert all(math.isfinite(v) for v in figures.values())
+    assert all(math.isfinite(v) for v in metrics.values())
 
 
 def test_binary_images_are_binarised_once(tiny):
@@ -107,39 +107,39 @@ def test_the_divergence_of_priors_is_zero_for_the_data_and_matches_quadrature(ti
     assert prior_divergences(model, tiny.train) == pytest.approx(exact, rel=0.1, abs=0.02)
 
 
-def test_under_its_own_prior_the_figure_is_the_same(tiny):
+def test_under_its_own_prior_the_metric_is_the_same(tiny):
     model = model_for(tiny)
     own = model.prior(model.encoder)
     same = FittedMixture(own.loc.detach(), own.log_weights, model.prior.log_scale.detach())
-    figures = evaluate(model, tiny, n_samples=10, ks=[1])
+    metrics = evaluate(model, tiny, n_samples=10, ks=[1])
     under = evaluate_under(model, tiny, same, "same", n_samples=10)
-    assert under["nll_paper@same"] == pytest.approx(figures["nll_paper"], rel=1e-6)
+    assert under["nll_paper@same"] == pytest.approx(metrics["nll_paper"], rel=1e-6)
     assert under.keys() == {"nll_paper@same", "nll_nats@same", "bpd@same", "samples@same", "items@same"}
 
 
-def test_few_items_have_as_many_neighbours_as_there_are():
+def test_with_few_examples_larger_ks_are_left_out():
     pixels = torch.randint(0, 256, (12, 4, 5), generator=torch.Generator().manual_seed(0)).byte()
     data = bype.from_arrays(pixels, torch.arange(12) % 2)
     model = bype.build_model(data, prior="standard", latent_dim=2, hidden_dim=4)
     assert (len(data.train), len(data.validation), len(data.test)) == (10, 1, 1)
-    figures = bype.evaluate(model, data, n_samples=2)
-    assert list(figures["knn"]) == [3, 5, 7, 9, 11]
-    assert "active_units" not in figures, "one item has no variance"
+    metrics = bype.evaluate(model, data, n_samples=2)
+    assert list(metrics["knn"]) == [3, 5, 7, 9, 11]
+    assert "active_units" not in metrics, "one example has no variance"
 
 
-def test_neighbours_beyond_the_items_are_refused_before_anything_is_scored(tiny):
+def test_too_large_a_k_is_refused_before_anything_is_scored(tiny):
     def progress(done, total):
-        raise AssertionError("items were scored")
+        raise AssertionError("examples were scored")
 
-    with pytest.raises(InputError, match="from 1 to 54, the items to look among, got"):
+    with pytest.raises(InputError, match=r"from 1 to 54, the number of reference examples, got \[3, 55\]"):
         evaluate(model_for(tiny), tiny, n_samples=2, ks=[3, 55], progress=progress)
 
 
 def test_a_set_too_small_for_neighbours_is_scored_without(tiny):
     few = bype.from_arrays(tiny.train.pixels[:24], tiny.train.labels[:24], name="few")
-    figures = evaluate(model_for(few), few, split="train", n_samples=2)
-    assert "knn" not in figures
-    assert "nll_nats" in figures
+    metrics = evaluate(model_for(few), few, split="train", n_samples=2)
+    assert "knn" not in metrics
+    assert "nll_nats" in metrics
 
 
 def test_a_log_likelihood_needs_a_sample_and_images_that_fit(tiny):
@@ -177,7 +177,7 @@ def test_points_are_encoded_without_tf32_whatever_is_allowed(tiny, call, monkeyp
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
-def test_all_items_as_points_are_the_exemplar_prior_whatever_the_likelihood(tiny, likelihood):
+def test_all_examples_as_points_are_the_exemplar_prior_under_any_likelihood(tiny, likelihood):
     model = model_for(tiny, likelihood=likelihood)
     model.prior = PseudocoresetPrior(tiny.train.scaled(), len(tiny.train))
     divergences = prior_divergences(model, tiny.train, n_draws=100)
@@ -187,7 +187,7 @@ def test_all_items_as_points_are_the_exemplar_prior_whatever_the_likelihood(tiny
     torch.testing.assert_close(fitted.loc, exemplar.prior(exemplar.encoder).loc)
 
 
-def test_binarised_items_do_not_depend_on_how_many_are_taken_at_once(tiny, monkeypatch):
+def test_binarised_examples_do_not_depend_on_the_batch_size(tiny, monkeypatch):
     monkeypatch.setattr("bype.models.observing.BINARISED_AT_ONCE", 7)
     draws = []
     bernoulli = torch.bernoulli
@@ -203,24 +203,24 @@ def test_binarised_items_do_not_depend_on_how_many_are_taken_at_once(tiny, monke
 
 @pytest.mark.parametrize("likelihood", ["mse", "gaussian"])
 def test_the_bound_in_nats_is_that_of_the_normal_that_mse_stands_for(tiny, likelihood):
-    figures = evaluate(model_for(tiny, likelihood=likelihood), tiny, n_samples=2)
-    bound = -figures["reconstruction"] - figures["kl"]
+    metrics = evaluate(model_for(tiny, likelihood=likelihood), tiny, n_samples=2)
+    bound = -metrics["reconstruction"] - metrics["kl"]
     constant = 0.5 * 20 * math.log(math.pi) if likelihood == "mse" else 0.0
-    assert figures["elbo_nats"] == pytest.approx(bound - constant)
-    assert figures.get("elbo_paper", bound) == pytest.approx(bound)
+    assert metrics["elbo_nats"] == pytest.approx(bound - constant)
+    assert metrics.get("elbo_paper", bound) == pytest.approx(bound)
 
 
-def test_a_likelihood_of_one_s_own_has_bits_of_its_kind(tiny):
+def test_a_custom_likelihood_has_the_bits_of_its_kind(tiny):
     class Mine(bype.networks.Logistic):
         pass
 
-    figures = {}
+    metrics = {}
     for kind in (bype.networks.Logistic, Mine):
         model = model_for(tiny, likelihood="logistic")
         model.decoder.likelihood = kind(tiny.shape)
-        figures[kind] = evaluate(model, tiny, n_samples=2)
-    assert figures[Mine]["bpd"] == figures[bype.networks.Logistic]["bpd"]
-    assert figures[Mine]["bpd"] == pytest.approx(figures[Mine]["nll_nats"] / (20 * math.log(2)))
+        metrics[kind] = evaluate(model, tiny, n_samples=2)
+    assert metrics[Mine]["bpd"] == metrics[bype.networks.Logistic]["bpd"]
+    assert metrics[Mine]["bpd"] == pytest.approx(metrics[Mine]["nll_nats"] / (20 * math.log(2)))
 
 
 def test_scoring_keeps_no_graph(tiny):

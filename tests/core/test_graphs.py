@@ -1,5 +1,7 @@
-"""The recorded training step. Without a GPU a recording is stood in for by the step itself: what surrounds it is tested
-(warm-up undone, tensors that stay in place, the short batch); with one, `cuda_checks` compares real recordings.
+"""The training step as a CUDA graph.
+
+Without a GPU the step itself stands in for the graph, so that the code around it is tested: the rolled back warm-up,
+tensors that stay in place, the short batch. On a GPU, `cuda_checks` compares graphs.
 """
 
 import contextlib
@@ -17,23 +19,23 @@ from bype.training.trainer import Trainer
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    """Recordings that replay by running the step; counts them."""
-    recorded = []
+    """Captures whose replay runs the step; returns the list of captured steps."""
+    captured = []
 
     def record(step, generator):
-        recorded.append(step)
+        captured.append(step)
         return step
 
     monkeypatch.setattr(graphs, "available", lambda device: True)
     monkeypatch.setattr(graphs, "record_graph", record)
-    monkeypatch.setattr(cuda_checks, "is_recording", lambda step: step in recorded)
-    return recorded
+    monkeypatch.setattr(cuda_checks, "is_captured", lambda step: step in captured)
+    return captured
 
 
 @pytest.mark.parametrize("check", cuda_checks.CHECKS, ids=lambda c: c.__name__.removeprefix("check_"))
-def test_around_the_recording(check, stand_in):
+def test_around_the_capture(check, stand_in):
     cuda_checks.run(check, torch.device("cpu"))
-    assert stand_in or check is cuda_checks.check_a_stopped_scoring_goes_on  # in which nothing is trained
+    assert stand_in or check is cuda_checks.check_an_interrupted_evaluation_resumes  # which trains nothing
 
 
 @pytest.mark.parametrize("check", cuda_checks.CHECKS + cuda_checks.CUDA_CHECKS, ids=lambda c: c.__name__)
@@ -42,17 +44,17 @@ def test_on_a_gpu(check):
     cuda_checks.run(check, torch.device("cuda"))
 
 
-def test_a_step_is_recorded_once_in_a_run(stand_in):
+def test_a_step_is_captured_once_in_a_run(stand_in):
     list(cuda_checks.trainer(cuda_checks.images(), "bype", epochs=6, coreset_interval=2))
-    assert len(stand_in) == 2  # the network's step, and that of step (ii)
+    assert len(stand_in) == 2  # the network step and the inner step of step (ii)
 
 
-def test_nothing_is_recorded_on_a_cpu(monkeypatch):
-    monkeypatch.setattr(graphs, "record_graph", lambda *a: pytest.fail("recorded"))
+def test_nothing_is_captured_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(graphs, "record_graph", lambda *a: pytest.fail("captured"))
     list(cuda_checks.trainer(cuda_checks.images(), "bype", epochs=2, coreset_interval=1))
 
 
-def test_what_cannot_be_recorded_runs_step_by_step_and_says_why(monkeypatch, caplog):
+def test_a_step_that_cannot_be_captured_runs_eagerly_and_the_log_says_why(monkeypatch, caplog):
     def refuse(step, generator):
         step()
         raise RuntimeError("operation not permitted\nwhen stream is capturing")
@@ -69,29 +71,29 @@ def test_what_cannot_be_recorded_runs_step_by_step_and_says_why(monkeypatch, cap
     assert "operation not permitted when stream is capturing" in lines[0]
 
 
-def test_without_graphs_nothing_is_recorded(stand_in):
-    """Step (ii) neither."""
+def test_without_graphs_nothing_is_captured(stand_in):
+    """Neither the network step nor step (ii)."""
     list(cuda_checks.trainer(cuda_checks.images(), "bype", graph=False, epochs=2, coreset_interval=1))
     assert not stand_in
 
 
-def test_after_a_broken_recording_of_step_two_the_training_step_is_recorded_anew(monkeypatch):
-    recorded = []
+def test_after_a_failed_capture_of_step_two_the_training_step_is_captured_again(monkeypatch):
+    captured = []
 
     def record(step, generator):
-        recorded.append(step)
-        if len(recorded) == 2:  # that of step (ii)
+        captured.append(step)
+        if len(captured) == 2:  # of step (ii)
             raise RuntimeError("no")
         return step
 
     monkeypatch.setattr(graphs, "available", lambda device: True)
     monkeypatch.setattr(graphs, "record_graph", record)
     list(cuda_checks.trainer(cuda_checks.images(), "bype", epochs=3, coreset_interval=2))
-    assert len(recorded) == 3
+    assert len(captured) == 3
 
 
-def test_a_broken_recording_gives_streams_and_generators_back(monkeypatch):
-    """With stand-ins for what needs a GPU: the error that is told is the step's, not that of the recording's end."""
+def test_a_failed_capture_restores_streams_and_generators(monkeypatch):
+    """With mocks of torch.cuda: the error raised is that of the step, not that of the end of the capture."""
     calls, alive = [], []
 
     class Generator:
@@ -153,7 +155,7 @@ def test_a_broken_recording_gives_streams_and_generators_back(monkeypatch):
     assert alive[0]() is not None, "torch's allocator keeps a pointer to it"
 
 
-def test_retrieval_changes_shapes_and_is_not_recorded(stand_in, caplog):
+def test_retrieval_changes_shapes_and_is_not_captured(stand_in, caplog):
     import bype
 
     data = cuda_checks.images()
@@ -165,7 +167,7 @@ def test_retrieval_changes_shapes_and_is_not_recorded(stand_in, caplog):
     ]
 
 
-def test_the_warm_up_leaves_no_trace_in_what_it_is_told_of(stand_in):
+def test_the_warm_up_is_rolled_back_in_the_tensors_it_is_given(stand_in):
     moved, forgotten, generator = torch.zeros(2), torch.zeros(1), torch.Generator().manual_seed(4)
     expected = torch.Generator().manual_seed(4)
 

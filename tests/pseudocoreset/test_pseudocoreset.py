@@ -1,4 +1,4 @@
-"""What is true of step (ii): Algorithm 2's gradient, its four consequences, the projection, the strategies."""
+"""Tests of step (ii): the gradient of Algorithm 2, its four properties, the projection, the strategies."""
 
 import gc
 import math
@@ -35,12 +35,12 @@ from bype.training.trainer import Trainer
 
 SHAPE = (1, 2, 3)
 KINDS = ["mse", "gaussian", "gaussian per pixel", "bernoulli", "logistic"]
-# As with two levels and several draws of z1: the mean of p(x|z1,z2) over them.
+# As for two levels with several samples of z1: the mean of p(x|z1,z2) over the samples.
 DRAWN = [f"{kind}, 4 draws" for kind in KINDS]
 
 
 def decoder(kind, n_samples, seed=0):
-    """p(x|z_s) for S latents: what a decoder would give, in float64."""
+    """p(x|z_s) for S latents, as from a decoder, in float64."""
     g = torch.Generator().manual_seed(seed)
     if kind.endswith(", 4 draws"):
         return EqualMixture(one_draw(kind.removesuffix(", 4 draws"), g, 4, n_samples))
@@ -141,12 +141,14 @@ def test_truth_2_all_points_shift_alike(kind):
     p, (x, u, w) = decoder(kind, 8), problem()
     per_weight = coreset_gradient(p, x, u, w, len(x)).pseudo_inputs / w[:, None, None, None]
     spread = (per_weight - per_weight[0]).abs().max() / per_weight.abs().max()
-    assert (spread < 1e-12) if kind in KINDS[:4] else (spread > 1e-3), "but for logistic, and for several draws of z1"
+    assert (spread < 1e-12) if kind in KINDS[:4] else (spread > 1e-3), (
+        "except for logistic, and for several samples of z1"
+    )
 
 
 def test_truth_3_mixture_draws_give_a_biased_gradient_of_eq_17():
     # One dimension, decoder N(x; z, 1), p_0 = N(0, 1): Eq. 15-16 are normal densities over z, and the gradient of
-    # KL(p(z|U, w) || p(z|X)) is known by quadrature. Draws from the mixture of Eq. 12 aim elsewhere.
+    # KL(p(z|U, w) || p(z|X)) is known by quadrature. Samples of the mixture of Eq. 12 give another gradient.
     z = torch.linspace(-12, 12, 40_001, dtype=torch.float64)
     x = torch.tensor([-1.0, 0.5, 2.0], dtype=torch.float64)
     u, w = torch.tensor([-1.5, 1.0], dtype=torch.float64), torch.tensor([1.0, 2.0], dtype=torch.float64)
@@ -266,7 +268,7 @@ def test_paper_keeps_the_constraints_and_nears_the_data_s_mean(tiny, likelihood)
     assert model.prior.weights.sum().item() == pytest.approx(48, rel=1e-6)
     assert after["coreset_outside"] == 0
     moved = {k for k, v in model.state_dict().items() if not torch.equal(v, start[k])}
-    assert moved == {"prior.pseudo_inputs", "prior.weights"}, "the networks stand still"
+    assert moved == {"prior.pseudo_inputs", "prior.weights"}, "the networks do not change"
     if likelihood == "mse":
         assert after["coreset_mean_distance"] < 0.7 * before["coreset_mean_distance"]
 
@@ -357,7 +359,7 @@ def test_elbo_moves_points_and_weights_in_every_network_step(tiny):
     trainer = Trainer(model, tiny, lr=0.0)
     assert isinstance(trainer.strategy, Elbo)
     trainer.steps.network_step(torch.arange(20), 1.0)
-    # Adam's first step has the size of its rate, whatever the gradient: 1e-3, not the networks' 0.
+    # Adam's first step has the size of the learning rate for any gradient: 1e-3, not the networks' 0.
     step = (model.prior.pseudo_inputs.detach() - start["pseudo_inputs"]).abs().max().item()
     assert step == pytest.approx(1e-3, rel=0.01)
     assert not torch.equal(model.prior.weights, start["weights"])
@@ -379,7 +381,7 @@ def test_none_moves_nothing_and_the_default_is_paper(tiny):
 
 
 @pytest.mark.parametrize("strategy", [Algorithm2(steps=3), ReferenceCode(), Elbo()])
-def test_updates_come_every_k_epochs_with_their_figures(tiny, strategy):
+def test_updates_come_every_k_epochs_with_their_metrics(tiny, strategy):
     model = small(tiny, coreset="elbo" if strategy.learned else "paper")
     infos = list(Trainer(model, tiny, epochs=6, coreset_interval=3, strategy=strategy))
     assert [bool(i.coreset) for i in infos] == [False, False, True] * 2
@@ -395,11 +397,11 @@ def test_a_strategy_needs_a_pseudocoreset(tiny):
         Algorithm2().update(small(tiny, prior="vamp"), tiny.train, generator())
 
 
-def test_a_recorded_inner_step_is_that_of_its_own_data_and_generator(tiny, monkeypatch):
-    recorded = []
+def test_a_captured_inner_step_belongs_to_its_data_and_generator(tiny, monkeypatch):
+    captured = []
 
-    def capture(step, moved, generator, what):  # as on CUDA, which keeps the recording and nothing of the closure
-        recorded.append(generator.initial_seed())
+    def capture(step, mutated, generator, what):  # as on CUDA, which keeps the graph but not the closure
+        captured.append(generator.initial_seed())
         return Capture(lambda: None, failed=False)
 
     monkeypatch.setattr("bype.pseudocoreset.paper.capture", capture)
@@ -407,4 +409,4 @@ def test_a_recorded_inner_step_is_that_of_its_own_data_and_generator(tiny, monke
     for seed in range(4):
         strategy.update(model, tiny.train.first(20), torch.Generator().manual_seed(seed))
         gc.collect()
-    assert recorded == [0, 1, 2, 3]
+    assert captured == [0, 1, 2, 3]

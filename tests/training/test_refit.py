@@ -55,7 +55,7 @@ def test_full_em_steps_never_lower_the_likelihood(n_components):
     for _ in range(60):
         expected = IsotropicMixture(loc, torch.tensor(variance).double().sqrt(), log_weights).log_prob(z).mean().item()
         loc, log_weights, variance, value = em_step(z, loc, log_weights, variance)
-        assert value == pytest.approx(expected, rel=1e-9), "the likelihood reported is that of the mixture"
+        assert value == pytest.approx(expected, rel=1e-9), "the reported likelihood is that of the mixture"
         values.append(value)
     assert min(b - a for a, b in pairwise(values)) > -1e-10
     assert log_weights.exp().sum().item() == pytest.approx(1)
@@ -119,7 +119,7 @@ def test_refit_leaves_the_networks_alone_and_raises_the_validation_bound(digits_
     assert fitted["em"].points_at(torch.tensor([0])) is None
     moved = copy.deepcopy(fitted["some"]).to("meta")
     assert {t.device.type for t in (moved.points_at(torch.tensor([0], device="meta")), *moved.buffers())} == {"meta"}
-    # The chosen sigma beats its neighbours on what it was chosen by.
+    # The chosen sigma has a higher validation bound than its neighbours.
     chosen = fitted["all"].log_scale.item()
     values = []
     for factor in (0.6, 1.0, 1.6):
@@ -151,7 +151,7 @@ def test_refit_evaluate_and_sample_by_name(cli_json, run_cli, trained, tmp_path)
     assert under["nll_paper@all"] != own["nll_paper"]
     cli_json("sample", run, "--with", "all", "--out", tmp_path / "x.npz", "--n", 300)
     with np.load(tmp_path / "x.npz") as arrays:
-        assert arrays["components"].max() > 20, "components beyond the run's own 20"
+        assert arrays["components"].max() > 20, "more components than the run's 20"
     cli_json("sample", run, "--with", "all", "--out", tmp_path / "x.png", "--plates")
     for args, code, message in [
         (["refit", run, "--name", "all"], 4, "choose another --name"),
@@ -191,17 +191,17 @@ def test_a_refit_belongs_to_the_networks_it_was_made_for(cli_json, run_cli, tmp_
     for command in (["evaluate"], ["sample", "--out", tmp_path / "x.png"]):
         code, _, err = run_cli(command[0], run, *command[1:], "--with", "all")
         assert (code, "got one of epoch 2; make it again" in err, err.count("\n")) == (2, True, 1), err
-    figures = cli_json("evaluate", run, "--samples", 2, "--items", 9)
+    metrics = cli_json("evaluate", run, "--samples", 2, "--items", 9)
     record = json.loads((run / "evaluation.json").read_text())
     assert record["networks"]["epoch"] > 2
-    assert record["scored"] == [{k: v for k, v in figures.items() if k != "run"}], "the earlier figures are gone"
-    cli_json("refit", run, "--name", "all", "--points", 60)  # may be replaced now, and not a second time
+    assert record["scored"] == [{k: v for k, v in metrics.items() if k != "run"}], "the earlier metrics are gone"
+    cli_json("refit", run, "--name", "all", "--points", 60)  # may be replaced now, but only once
     under = cli_json("evaluate", run, "--samples", 2, "--items", 9, "--with", "all")
     assert json.loads((run / "evaluation.json").read_text())["scored"][0]["nll_paper@all"] == under["nll_paper@all"]
     assert run_cli("refit", run, "--name", "all")[0] == 4
 
 
-def test_figures_of_a_refit_that_is_made_anew_are_dropped(trained, tmp_path):
+def test_metrics_of_a_refit_that_is_replaced_are_dropped(trained, tmp_path):
     from bype.runs.evaluations import Evaluations
     from bype.runs.run import Run
 
@@ -228,18 +228,18 @@ def test_coreset_as_files(cli_json, run_cli, trained, tmp_path):
     assert weights == sorted(weights, reverse=True)
     assert sum(weights) == pytest.approx(1439, rel=1e-4)
     data = bype.load("digits")
-    for line in lines:  # three epochs moved no point: each is the training item it names
+    for line in lines:  # three epochs without step (ii): each point equals a training example
         item = int(line["nearest_item"])
         np.testing.assert_allclose(points[int(line["point"])], data.train.scaled(slice(item, item + 1))[0], atol=1e-6)
         assert int(line["nearest_label"]) == data.train.labels[item]
         assert float(line["distance"]) < 1e-5
     assert (tmp_path / "c" / "gallery.png").stat().st_size > 1000
     code, _, err = run_cli("coreset", trained["vamp"], "--out", tmp_path / "d")
-    assert (code, "expected a run with prior bype, got VampPrior" in err) == (2, True)
+    assert (code, "expected a model with prior bype, got VampPrior" in err) == (2, True)
 
 
-@pytest.mark.parametrize("asked", [{"points": 20}, {"em": 3}])
-def test_items_are_binarised_by_numbers_of_their_own(tiny, asked, monkeypatch):
+@pytest.mark.parametrize("options", [{"points": 20}, {"em": 3}])
+def test_examples_are_binarised_with_a_separate_stream(tiny, options, monkeypatch):
     model, seeds = bype.build_model(tiny, likelihood="bernoulli", n_components=6, latent_dim=3, hidden_dim=8), []
 
     def model_inputs(model, images, seed, *args, **options):
@@ -247,26 +247,26 @@ def test_items_are_binarised_by_numbers_of_their_own(tiny, asked, monkeypatch):
         return bype.models.observing.model_inputs(model, images, seed, *args, **options)
 
     monkeypatch.setattr(bype.training.refitting, "model_inputs", model_inputs)
-    refit(model, tiny, seed=5, **asked)
+    refit(model, tiny, seed=5, **options)
     assert seeds
-    assert not {0, 5} & set(seeds), "the noise is drawn from the seed itself"
+    assert not {0, 5} & set(seeds), "the seed itself is used for the noise"
 
 
-@pytest.mark.parametrize("asked", [{}, {"em": 3}])
-def test_a_refit_never_sees_the_test_items(tiny, asked):
+@pytest.mark.parametrize("options", [{}, {"em": 3}])
+def test_a_refit_never_uses_the_test_examples(tiny, options):
     model = bype.build_model(tiny, n_components=6, latent_dim=3, hidden_dim=8)
 
     def fitted(**changes):
         other = {name: replace(getattr(tiny, name), pixels=255 - getattr(tiny, name).pixels) for name in changes}
-        return refit(model, replace(tiny, **other), **asked).state_dict()
+        return refit(model, replace(tiny, **other), **options).state_dict()
 
     own = fitted()
     assert all(torch.equal(value, own[name]) for name, value in fitted(test=True).items())
-    assert fitted(validation=True)["log_scale"] != own["log_scale"], "sigma is chosen on validation items"
+    assert fitted(validation=True)["log_scale"] != own["log_scale"], "sigma is chosen on validation examples"
     assert not torch.equal(fitted(train=True)["loc"], own["loc"])
 
 
-def test_some_points_are_the_items_they_say(tiny):
+def test_points_are_the_examples_at_their_rows(tiny):
     model = bype.build_model(tiny, n_components=6, latent_dim=3, hidden_dim=8)
     fitted = refit(model, tiny, points=20)
     index = torch.tensor([0, 7, 19])
@@ -275,13 +275,13 @@ def test_some_points_are_the_items_they_say(tiny):
 
 
 def test_em_and_the_choice_of_sigma_see_other_noise():
-    """Else components sit on the very draws that sigma is chosen by, and the bound is one that no other draws give."""
+    """Otherwise components lie on the samples that sigma is chosen on, and the bound is too optimistic."""
     from bype.evaluation.likelihood import log_likelihood
 
     data = bype.from_arrays(torch.randint(0, 256, (120, 5, 4), generator=torch.Generator().manual_seed(0)).byte())
     model = bype.build_model(data, n_components=6, latent_dim=12, hidden_dim=8)
     lines = []
     fitted = refit(model, data, em=90, report=lines.append)
-    told = float(re.search(r"bound (\S+)", lines[-1])[1])
+    reported = float(re.search(r"bound (\S+)", lines[-1])[1])
     again = log_likelihood(model, data.validation, 500, prior=fitted(model.encoder), seed=9).mean().item()
-    assert told == pytest.approx(again, abs=0.5)
+    assert reported == pytest.approx(again, abs=0.5)
