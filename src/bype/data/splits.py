@@ -81,9 +81,11 @@ def split(
         targets = None if labels is None else torch.from_numpy(labels[rows.numpy()])
         stored = None if pixels.dtype.kind == "f" else levels
         if shared is not None:
-            return Images(shared, targets, stored, rows, origin=rows)
+            return Images(shared, targets, stored, rows, origin=rows, checked=True)
         taken = np.ascontiguousarray(pixels[rows.numpy()])
-        return Images(torch.from_numpy(as_float32(taken) if stored is None else taken), targets, stored, origin=rows)
+        return Images(
+            torch.from_numpy(as_float32(taken) if stored is None else taken), targets, stored, origin=rows, checked=True
+        )
 
     parts = {which: take(*b) for which, b in bounds.items()}
     return Dataset(name, **parts, files=tuple(files), classes=tuple(classes))

@@ -84,7 +84,7 @@ def _as_tensor(values: object, name: str) -> Tensor:
     if isinstance(values, np.ma.MaskedArray):
         raise InputError(f"{name}: masked arrays are not accepted; fill or drop the masked values")
     if isinstance(values, np.ndarray):
-        if values.dtype != np.uint8 and values.dtype not in (np.float16, np.float32, np.float64):
+        if values.dtype != np.uint8 and (values.dtype.kind != "f" or values.dtype.itemsize > 8):
             raise InputError(f"{name}: expected uint8 or floats in [0, 1], got {values.dtype}")
         return torch.from_numpy(np.ascontiguousarray(values, values.dtype.newbyteorder("=")))
     kind = type(values)

@@ -59,6 +59,7 @@ class Trainer:
         InputError: If an option is out of range, or the data or the strategy do not fit the model.
     """
 
+    @fixed_torch_state(grad=True)
     def __init__(
         self,
         model: VAE,
@@ -215,6 +216,7 @@ class Trainer:
         """
         return -validation_bound(self.model, self.data.validation, self.seed + Stream.VALIDATION)
 
+    @fixed_torch_state()
     def load_best(self) -> None:
         """Loads the best epoch's networks and pseudocoreset into the model."""
         self.model.load_state_dict(self.best_state)
@@ -235,6 +237,7 @@ class Trainer:
         best = state.on_cpu(self.best_state) if self.best_epoch == self.epoch else None
         return Snapshot(state.on_cpu(tensors), counters, self.finished, best)
 
+    @fixed_torch_state()
     def load_state(self, tensors: Tensors, counters: Mapping[str, object], best: Tensors) -> None:
         """Restores what `state` returned.
 
