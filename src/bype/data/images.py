@@ -79,6 +79,13 @@ class Images:
         for start in range(0, len(self), size):
             yield self.scaled(slice(start, start + size), dtype=dtype)
 
+    def mean(self) -> Tensor:
+        """The mean image, (c, h, w), in float64."""
+        total = torch.zeros(self.shape, dtype=torch.float64, device=self.pixels.device)
+        for x in self.batches(5000):
+            total += x.double().sum(0)
+        return total / len(self)
+
     def to(self, device: torch.device | str) -> "Images":
         """The same images on another device, still in their stored dtype; a mapped file stays mapped on the CPU."""
         labels = None if self.labels is None else self.labels.to(device)

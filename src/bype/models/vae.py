@@ -167,6 +167,16 @@ class VAE(nn.Module):
         """
         check_images(images, self.input_spec, name)
 
+    def check_finite(self) -> None:
+        """Checks the networks, points and weights.
+
+        Raises:
+            InputError: If a value is NaN or infinite, with the name of its tensor.
+        """
+        for name, t in self.state_dict().items():
+            if t.is_floating_point() and not t.isfinite().all():
+                raise InputError(f"model: {name} has values that are not finite (a diverged or damaged model?)")
+
     @property
     def input_spec(self) -> InputSpec:
         """The images that the model takes."""

@@ -108,6 +108,7 @@ class Trainer:
         self.best_epoch, self.best_val_loss = 0, float("inf")
         self.best_state: dict[str, Tensor] = {}
         self._warned = False
+        self._data_mean: Tensor | None = None
 
     def __iter__(self) -> Iterator[EpochInfo]:
         """Trains until `epochs` or early stopping; yields the measurements of each epoch. Raises as `run_epoch`."""
@@ -207,7 +208,9 @@ class Trainer:
             if self.strategy.invalidated_graphs:
                 self.steps.reset()
             metrics["seconds_coreset"] = self._now() - start
-        return metrics | coreset_metrics(points, self.data.train)
+        if self._data_mean is None:
+            self._data_mean = self.data.train.mean()
+        return metrics | coreset_metrics(points, self.data.train, self._data_mean)
 
     def validate(self) -> float:
         """Minus the mean evidence lower bound at beta = 1 over the validation set, with the same noise in every call.
