@@ -116,9 +116,9 @@ def test_images_are_checked_when_they_are_made(digits):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m, d: m.sample(-1), "n: expected a whole number from 1 to 2\\^31, got -1"),
-        (lambda m, d: m.sample(2.5), "n: expected a whole number from 1 to 2\\^31, got 2.5"),
-        (lambda m, d: m.sample("4"), "n: expected a whole number from 1 to 2\\^31, got '4'"),
+        (lambda m, d: m.sample(-1), "n: expected a whole number from 0 to 2\\^31, got -1"),
+        (lambda m, d: m.sample(2.5), "n: expected a whole number from 0 to 2\\^31, got 2.5"),
+        (lambda m, d: m.sample("4"), "n: expected a whole number from 0 to 2\\^31, got '4'"),
         (lambda m, d: bype.build_model(d, latent_dim="4"), "latent_dim: expected a whole number from 1"),
         (lambda m, d: bype.build_model(d, seed=-1), "seed: expected a whole number from 0"),
         (lambda m, d: bype.Config(d), "SET: expected str, got a Dataset"),

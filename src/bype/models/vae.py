@@ -288,7 +288,7 @@ class VAE(nn.Module):
         Raises:
             ValueError: If the prior has no such component, or both `component` and `like` are given.
         """
-        n = whole("n", n, 1)
+        n = whole("n", n)
         if component is not None and like is not None:
             raise ValueError("component and like: expected at most one of them, got both")
         p = self.prior(self.encoder)
