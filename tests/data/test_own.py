@@ -110,7 +110,7 @@ def test_a_npz_has_images_and_perhaps_labels(tmp_path):
     np.savez(tmp_path / "a.npz", images)
     assert bype.load(tmp_path / "a.npz").checksum() == bype.from_arrays(images).checksum()
     np.savez(tmp_path / "a.npz", x=images, y=images)
-    with pytest.raises(InputError, match="one array beside 'labels', got x, y"):
+    with pytest.raises(InputError, match="one array and optionally 'labels', got x, y"):
         bype.load(tmp_path / "a.npz")
 
 
