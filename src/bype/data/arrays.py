@@ -52,7 +52,8 @@ def load_npz(path: Path, name: str) -> Dataset:
             names = ["images"]
         if len(names) != 1:
             raise InputError(
-                f"{path}: expected an array 'images', or one array and optionally 'labels', got {', '.join(members) or 'none'}"
+                f"{path}: expected an array 'images', or one array and optionally 'labels', got "
+                f"{', '.join(members) or 'none'}"
             )
         check_bombs([members[n] for n in names], str(path))
         images = _read_member(packed, members[names[0]], f"{path}:{names[0]}")
