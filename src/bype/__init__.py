@@ -18,7 +18,7 @@ _PLACES = {
     "experiments.catalog.registry": ("register_experiment",),
     "models.build": ("build_model",),
     "models.generation": ("interpolate", "plates"),
-    "models.objectives": ("elbo", "iwae"),
+    "models.checked": ("elbo", "iwae"),
     "models.two_level": ("TwoLevelVAE",),
     "models.vae": ("VAE",),
     "priors.base": ("Prior",),

@@ -18,10 +18,10 @@ from bype.evaluation.likelihood import log_likelihood as log_likelihood
 from bype.evaluation.metrics import evaluate as evaluate
 from bype.experiments.catalog.registry import register_experiment as register_experiment
 from bype.models.build import build_model as build_model
+from bype.models.checked import elbo as elbo
+from bype.models.checked import iwae as iwae
 from bype.models.generation import interpolate as interpolate
 from bype.models.generation import plates as plates
-from bype.models.objectives import elbo as elbo
-from bype.models.objectives import iwae as iwae
 from bype.models.two_level import TwoLevelVAE as TwoLevelVAE
 from bype.models.vae import VAE as VAE
 from bype.priors.base import Prior as Prior

@@ -102,7 +102,7 @@ def test_module_and_lazy_names():
         (["train", "digits", "--lr", "nan"], 2, "--lr: expected a finite number, got nan"),
         (["train", "digits", "--precision", "tf32", "--device", "cpu"], 2, "precision tf32: expected a CUDA device"),
         (["train", "digits", "--likelihood", "logistic"], 2, "expected data of 256 levels, got 17 levels"),
-        (["train", "digits", "--components", "5000"], 2, "between 1 and the 1439 training items"),
+        (["train", "digits", "--components", "5000"], 2, "between 1 and the 1439 training examples"),
         (["train", "digits", "--nonsense"], 2, "No such option: --nonsense"),
         (["nonsense"], 2, "No such command 'nonsense'"),
         (["evaluate", "no/such/run"], 2, "not a run folder, it has no config.json"),

@@ -175,7 +175,7 @@ def test_what_a_registry_refuses():
     assert (list(registry), len(registry), 3 in registry) == (["a", "b"], 2, False)
     with pytest.raises(bype.InputError, match="thing: expected one of a, b, got 'c'"):
         registry["c"]
-    with pytest.raises(bype.InputError, match="thing 'a': the name is reserved by bype; choose another name"):
+    with pytest.raises(bype.InputError, match="thing 'a': the name is taken by bype; choose another"):
         registry.register("a", int)
     for name in ("", "../x", "a b", "-x"):
         with pytest.raises(bype.InputError, match="expected a name of letters"):

@@ -144,7 +144,7 @@ def test_a_set_too_small_for_neighbours_is_scored_without(tiny):
 
 def test_a_log_likelihood_needs_a_sample_and_images_that_fit(tiny):
     for n_samples in (0, -1):
-        with pytest.raises(InputError, match="samples: expected at least 1"):
+        with pytest.raises(InputError, match="samples: expected a whole number from 1"):
             log_likelihood(model_for(tiny), tiny.test, n_samples)
     with pytest.raises(InputError, match=r"images: expected images \(1, 4, 5\), got \(1, 8, 8\)"):
         log_likelihood(model_for(tiny), bype.load("digits").test, 1)

@@ -7,9 +7,10 @@ import pytest
 import scipy.stats
 import torch
 
-import bype
+from bype.core.errors import InputError
 from bype.distributions.normal import DiagonalNormal
 from bype.distributions.pixels import PixelNormal
+from bype.models.generation import decode_line
 from bype.models.objectives import elbo, iwae
 from bype.models.two_level import TwoLevelVAE
 from bype.models.vae import VAE
@@ -174,19 +175,19 @@ def test_generation_has_the_model_s_mean_and_covariance(linear):
 
 def test_interpolation_is_linear_in_z2_with_z1_at_its_mean(linear):
     model = linear.model()
-    images = bype.interpolate(model, linear.x[:3], linear.x[3:6], 5)
+    images = decode_line(model, *(model.encoder(linear.x[i : i + 3]).loc for i in (0, 3)), 5)
     ends = [model.encoder(linear.x[i : i + 3]).loc @ linear.g.T + linear.b for i in (0, 3)]
     for step in range(5):
         torch.testing.assert_close(images[:, step], torch.lerp(*ends, step / 4))
-    with pytest.raises(ValueError, match="steps: expected at least 2, got 1"):
-        bype.interpolate(model, linear.x[:1], linear.x[:1], 1)
+    with pytest.raises(InputError, match="steps: expected a whole number from 2"):
+        decode_line(model, linear.x[:1], linear.x[:1], 1)
 
 
 def test_reconstruction_is_at_the_means_of_both_posteriors(linear):
     z = (linear.x - linear.b) @ linear.gain
     loc, _ = linear.lower_posterior(linear.x, z)
     expected = loc @ linear.v.T + z @ linear.w.T + linear.b
-    torch.testing.assert_close(linear.model().reconstruct(linear.x), expected)
+    torch.testing.assert_close(linear.model()._reconstruct(linear.x), expected)
 
 
 # Step (ii): p(x|z2) by samples of z1

@@ -432,7 +432,11 @@ def test_golden_runs_are_small():
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
-    [("resize", "big", "--resize: expected pixels"), ("resize", 64, "'resize' to be"), ("colour", 1, "key 'colour'")],
+    [
+        ("resize", "big", "--resize: expected a number of pixels"),
+        ("resize", 64, "'resize' to be"),
+        ("colour", 1, "key 'colour'"),
+    ],
 )
 def test_a_config_with_a_strange_value_is_refused_by_name(tmp_path, key, value, message):
     record = json.loads((GOLDEN / "bype" / "config.json").read_text())

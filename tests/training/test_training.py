@@ -356,7 +356,7 @@ def test_options_out_of_range_are_refused(tiny):
         Trainer(model_for(tiny), tiny, batch_size=0)
     with pytest.raises(InputError, match="expected data of 256 levels, got 17 levels in digits"):
         bype.build_model(bype.load("digits"), likelihood="logistic")
-    with pytest.raises(InputError, match="between 1 and the 48 training items"):
+    with pytest.raises(InputError, match="between 1 and the 48 training examples"):
         model_for(tiny, n_components=49)
 
 

@@ -8,8 +8,8 @@ import typer
 
 from bype.cli.options import Device, Json, RunPath, Seed, parse_int, print_json
 from bype.core import console
-from bype.core.config import MAX_INT
 from bype.core.errors import InputError, notes_kept
+from bype.core.numbers import MAX_INT
 from bype.evaluation import metrics
 from bype.runs.evaluations import Evaluations
 from bype.runs.run import Run

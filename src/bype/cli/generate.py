@@ -8,8 +8,8 @@ import typer
 from torch import Tensor
 
 from bype.cli.options import Device, Json, PngOut, RunPath, Seed, expand_user, parse_int, print_written
-from bype.core.config import MAX_INT
 from bype.core.errors import InputError
+from bype.core.numbers import MAX_INT
 from bype.data.catalog import read_like
 from bype.data.images import Dataset
 from bype.export.samples import save_samples
@@ -135,10 +135,9 @@ def interpolate(
     if between is not None and not all(0 <= end < count for end in between):
         raise InputError(f"--between: expected {what} from 0 to {count - 1}, got {between[0]} and {between[1]}")
     pairs = _random_pairs(count, rows, _generator(seed, where)) if between is None else torch.tensor([between])
-    start, end = ((model.prior.points_at(i) if points else data.test.scaled(i)) for i in pairs.to(where).T)
-    assert start is not None
-    assert end is not None
-    path = generation.interpolate(model, start, end, steps)
+    ends = ((model.prior.points_at(i) if points else data.test.scaled(i)) for i in pairs.to(where).T)
+    start, end = (model.encoder(x).loc for x in ends if x is not None)  # points may lie outside [0, 1]
+    path = generation.decode_line(model, start, end, steps)
     images.save_png(images.grid(path.flatten(0, 1), steps), out)
     print_written(out, path.shape[:2].numel(), as_json)
 

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from bype.core.config import DEVICES, MAX_INT
+from bype.core.config import DEVICES
 from bype.core.errors import InputError
 from bype.core.files import expand_path
+from bype.core.numbers import MAX_INT
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout, all else to stderr.")]

@@ -13,12 +13,11 @@ from typing import Any, TypeVar, cast
 from bype.core.errors import InputError
 from bype.core.files import expand_path
 from bype.core.names import ARCHS, LIKELIHOODS, PRIORS, STRATEGIES
+from bype.core.numbers import MAX_INT, plain, shown
 
 INITS = ("he", "glorot")
 PRECISIONS = ("fp32", "tf32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
-#: The largest integer option. A CPU's random generator takes seeds of 32 bits, and offsets are added to seeds.
-MAX_INT = 2**31
 
 # Options by name, as keyword arguments or as JSON: their types differ.
 Options = dict[str, Any]
@@ -116,7 +115,10 @@ class Config:
                 h, w = parse_size(value, f"--{name}")
                 object.__setattr__(self, name, f"{h}" if h == w else f"{h}x{w}")
         for f in dataclasses.fields(self):
-            _check(f, getattr(self, f.name))
+            kinds = typing.get_args(f.type) or (f.type,)
+            value = plain(getattr(self, f.name), whole=int in kinds)
+            object.__setattr__(self, f.name, value)
+            _check(f, value)
 
     @property
     def name(self) -> str:
@@ -224,7 +226,7 @@ def _name(expected: object) -> str:
 def _check(f: "dataclasses.Field[object]", value: object) -> None:
     rules, flag = f.metadata, flag_name(f)
     if not _has_type(value, f.type):
-        raise InputError(f"{flag}: expected {_name(f.type)}, got {value!r}")
+        raise InputError(f"{flag}: expected {_name(f.type)}, got {shown(value)}")
     if value is None:
         return
     if f.name in ("set", "data_dir") and not value:

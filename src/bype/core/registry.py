@@ -94,7 +94,7 @@ class Registry(Mapping[str, T]):
             InputError: If the name is one of bype's own, or is not valid.
         """
         if name in self._own:
-            raise InputError(f"{self.kind} {name!r}: the name is reserved by bype; choose another name")
+            raise InputError(f"{self.kind} {name!r}: the name is taken by bype; choose another")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise InputError(f"{self.kind}: expected a name of letters, digits, '.', '_' and '-', got {name!r}")
         self._added[name] = Entry(target, uses)

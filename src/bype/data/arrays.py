@@ -146,8 +146,8 @@ def _images_name(names: Sequence[str], where: str, labels_key: str | None) -> st
     rest = usual or [name for name in others if name.lower() not in _LABELS]
     if len(rest) != 1:
         raise InputError(
-            f"{where}: expected an array 'images', or one array beside 'labels', got {', '.join(names) or 'none'}"
-            + ("; use --images-key NAME and --labels-key NAME" if names else "")
+            f"{where}: expected an array 'images', or one array and optionally 'labels', got "
+            f"{', '.join(names) or 'none'}" + ("; use --images-key NAME and --labels-key NAME" if names else "")
         )
     return rest[0]
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from bype.core.config import parse_size
 from bype.core.errors import InputError
 from bype.core.files import expand_path
+from bype.core.torch_state import fixed_torch_state
 from bype.data import published
 from bype.data.arrays import load_npy, load_npz, npz_names
 from bype.data.image_files import load_image_file, load_image_files
@@ -122,6 +123,7 @@ def applicable(name: str, reading: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
+@fixed_torch_state()
 def load(
     name: str | Path,
     data_dir: str | Path | None = None,

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -18,17 +18,40 @@ class Images:
     Args:
         pixels: Shape (n, c, h, w), uint8 or a floating dtype.
         labels: Shape (n,), int64, or None.
-        levels: The number of values a stored pixel can take; None for floats.
+        levels: The number of values a stored pixel can take, None for floats; by default 256 for uint8.
         rows: The images' rows of `pixels`, (n,), where `pixels` is a mapped file shared by several splits; None means
             all of them.
         origin: The images' rows of the array before it was split, (n,), or None if nothing was shuffled.
+        checked: Whether the values are known to be valid, so that they are not read to check them.
+
+    Raises:
+        InputError: If the type, shape, dtype, levels or labels do not fit one another, a float is NaN or outside
+            [0, 1], or a stored value is not below `levels`.
     """
 
     pixels: Tensor
     labels: Tensor | None = None
-    levels: int | None = 256
+    levels: int | None = 0  # replaced at once: 256 for uint8, None for floats
     rows: Tensor | None = None
     origin: Tensor | None = None
+    checked: bool = field(default=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.checked:
+            return
+        _check_parts(self.pixels, self.labels, self.rows)
+        floats = self.pixels.is_floating_point()
+        if self.levels == 0:
+            object.__setattr__(self, "levels", None if floats else 256)
+        if floats and self.levels is not None:
+            raise InputError(f"images: expected levels=None for floats, got {self.levels}")
+        if not floats and self.levels is None:
+            raise InputError("images: expected a number of levels for uint8, got None")
+        if floats or self.levels != 256:
+            step = per_chunk(self.pixels) if len(self) else 1
+            for start in range(0, len(self), step):
+                _check_range(self.stored(slice(start, start + step)), self.levels)
+        object.__setattr__(self, "checked", True)
 
     def __len__(self) -> int:
         return len(self.pixels if self.rows is None else self.rows)
@@ -56,6 +79,13 @@ class Images:
         for start in range(0, len(self), size):
             yield self.scaled(slice(start, start + size), dtype=dtype)
 
+    def mean(self) -> Tensor:
+        """The mean image, (c, h, w), in float64."""
+        total = torch.zeros(self.shape, dtype=torch.float64, device=self.pixels.device)
+        for x in self.batches(5000):
+            total += x.double().sum(0)
+        return total / len(self)
+
     def to(self, device: torch.device | str) -> "Images":
         """The same images on another device, still in their stored dtype; a mapped file stays mapped on the CPU."""
         labels = None if self.labels is None else self.labels.to(device)
@@ -80,6 +110,30 @@ class Images:
         if self.rows is not None:
             return replace(self, rows=self.rows[index], labels=labels, origin=origin)
         return replace(self, pixels=self.pixels[index], labels=labels, origin=origin)
+
+
+def _check_parts(pixels: Tensor, labels: Tensor | None, rows: Tensor | None) -> None:
+    for name, value in (("pixels", pixels), ("labels", labels), ("rows", rows)):
+        if not (isinstance(value, Tensor) or (value is None and name != "pixels")):
+            kind = type(value)
+            raise InputError(f"images: {name}: expected a tensor, got a {kind.__module__}.{kind.__qualname__}")
+    if pixels.dim() != 4:
+        raise InputError(f"images: expected images (n, c, h, w), got {tuple(pixels.shape)}")
+    if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
+        raise InputError(f"images: expected uint8 or a floating dtype, got {str(pixels.dtype).removeprefix('torch.')}")
+    n = len(pixels if rows is None else rows)
+    if labels is not None and labels.shape != (n,):
+        raise InputError(f"images: expected {n} labels, got {', '.join(map(str, labels.shape)) or 'a scalar'}")
+    if labels is not None and (labels.is_floating_point() or labels.is_complex()):
+        raise InputError(f"images: expected integer labels, got {str(labels.dtype).removeprefix('torch.')}")
+
+
+def _check_range(stored: Tensor, levels: int | None) -> None:
+    low, high = (float(v) for v in stored.aminmax())
+    if levels is None and not (low >= 0 and high <= 1):  # NaN is neither
+        raise InputError(f"images: expected floats in [0, 1], got values from {low:g} to {high:g}")
+    if levels is not None and high >= levels:
+        raise InputError(f"images: expected values below levels={levels}, got {high:g}")
 
 
 def scale(pixels: Tensor, levels: int | None, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bype.core.config import parse_size
 from bype.core.errors import InputError
+from bype.core.torch_state import fixed_torch_state
 from bype.data.arraylike import as_array
 from bype.data.checks import as_float32, channel_first, check_labels, check_values, warn_of_likely_mistakes
 from bype.data.images import Dataset, Images
@@ -19,6 +20,7 @@ log = logging.getLogger("bype")
 SPLIT_SEED = 0  # independent of the seed of a run, so that all runs have the same test set
 
 
+@fixed_torch_state()
 def from_arrays(
     images: object,
     labels: object = None,
@@ -95,7 +97,9 @@ def split(
         rows = order[start:stop]
         targets = None if labels is None else torch.from_numpy(labels[rows.numpy()])
         if shared is not None:
-            return Images(shared, targets, None if pixels.dtype.kind == "f" else levels, rows, origin=rows)
+            return Images(
+                shared, targets, None if pixels.dtype.kind == "f" else levels, rows, origin=rows, checked=True
+            )
         return _images(pixels, rows, targets, levels)
 
     parts = {which: take(*b) for which, b in bounds.items()}
@@ -106,8 +110,8 @@ def _images(pixels: np.ndarray, rows: Tensor, labels: Tensor | None, levels: int
     """The images in these rows of an array, copied."""
     taken = np.ascontiguousarray(pixels[rows.numpy()])
     if pixels.dtype.kind == "f":
-        return Images(torch.from_numpy(as_float32(taken)), labels, None, origin=rows)
-    return Images(torch.from_numpy(taken), labels, levels, origin=rows)
+        return Images(torch.from_numpy(as_float32(taken)), labels, None, origin=rows, checked=True)
+    return Images(torch.from_numpy(taken), labels, levels, origin=rows, checked=True)
 
 
 def from_file_arrays(

@@ -347,9 +347,12 @@ def _logsumexp_affine(features: Tensor, coefficients: Tensor, constants: Tensor)
     return log_total, best
 
 
+MULTINOMIAL_CATEGORIES = 2**24  # the most that torch.multinomial takes
+
+
 def categorical_sample(weights: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
     """Samples n indices with replacement, with probabilities proportional to `weights`, (n,)."""
-    if not weights.is_cuda:
+    if not weights.is_cuda and len(weights) <= MULTINOMIAL_CATEGORIES:
         return torch.multinomial(weights, n, replacement=True, generator=generator)
     return inverse_cdf_sample(weights, n, generator)
 

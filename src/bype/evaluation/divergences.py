@@ -3,12 +3,13 @@
 import torch
 
 from bype.core.seeds import Stream
+from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Images
 from bype.distributions.mixtures import IsotropicMixture
 from bype.models.vae import VAE
 
 
-@torch.no_grad()
+@fixed_torch_state(grad=False)
 def prior_divergences(model: VAE, training: Images, seed: int = 0, n_draws: int = 10_000) -> dict[str, float]:
     r"""Monte Carlo estimates of the KL divergences between the pseudocoreset and the full exemplar prior, in nats.
 

@@ -1,9 +1,8 @@
 """Posterior means and active units."""
 
-import torch
 from torch import Tensor
 
-from bype.core.precision import product_precision
+from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Images
 from bype.models.observing import model_inputs
 from bype.models.vae import VAE
@@ -11,8 +10,7 @@ from bype.models.vae import VAE
 ACTIVE_VARIANCE = 0.01
 
 
-@torch.no_grad()
-@product_precision(tf32=False)
+@fixed_torch_state(grad=False)
 def latents(model: VAE, images: Images, seed: int = 0) -> Tensor:
     """The means of q(z|x), (n, D); with two levels those of q(z2|x).
 

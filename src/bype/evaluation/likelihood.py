@@ -8,9 +8,12 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from bype.core.errors import InputError
-from bype.core.precision import flush_denormals, product_precision
+from bype.core.numbers import whole
+from bype.core.precision import flush_denormals
 from bype.core.seeds import Stream
+from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Images
+from bype.models.inputs import ImagesLike
 from bype.models.objectives import iwae
 from bype.models.observing import model_inputs
 from bype.models.vae import VAE
@@ -40,11 +43,10 @@ class PartialScores(Protocol):
         """Writes recorded scores that are not written yet."""
 
 
-@torch.no_grad()
-@product_precision(tf32=False)
+@fixed_torch_state(grad=False)
 def log_likelihood(
     model: VAE,
-    images: Images,
+    images: ImagesLike,
     n_samples: int,
     *,
     prior: Distribution | None = None,
@@ -77,9 +79,12 @@ def log_likelihood(
     Raises:
         InputError: If the images do not fit the model (`VAE.check_images`), or `n_samples` is less than 1.
     """
-    if n_samples < 1:
-        raise InputError(f"samples: expected at least 1, got {n_samples}")
+    n_samples, seed = whole("samples", n_samples, 1), whole("seed", seed)
+    if not isinstance(images, Images):
+        images = Images(model.as_images(images).detach(), levels=None, checked=True)
     model.check_images(images)
+    if not len(images):
+        raise InputError("images: expected at least one image, got none")
     model.eval()
     generator = torch.Generator(images.pixels.device).manual_seed(seed + Stream.EVALUATION)
     p = model.prior(model.encoder) if prior is None else prior

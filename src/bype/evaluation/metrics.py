@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from bype.core.errors import InputError
-from bype.core.precision import product_precision
 from bype.core.seeds import Stream
+from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Dataset, Images
 from bype.evaluation.divergences import prior_divergences
 from bype.evaluation.latents import active_units, latents
@@ -67,8 +67,7 @@ def likelihood_metrics(model: VAE, log_p: Tensor, data: Dataset, suffix: str = "
     return metrics
 
 
-@torch.no_grad()
-@product_precision(tf32=False)
+@fixed_torch_state(grad=False)
 def evaluate(
     model: VAE,
     data: Dataset,
@@ -91,6 +90,7 @@ def evaluate(
         n_samples: Importance samples S per example.
         n_items: Use only the first `n_items` examples for the log-likelihood; by default all.
         ks: Numbers of neighbours K; by default those of 3, 5, ..., 15 that are at most the number of reference points.
+            An empty sequence leaves `knn` out: its cost grows with the product of both sets' sizes.
         seed: Seed of the noise.
         trained_on: Whether the model was trained on this data; if not, `kl_prior` is left out.
         scoring: Storage for partial log-likelihoods, as in `log_likelihood`.
@@ -107,7 +107,7 @@ def evaluate(
     images = _checked_part(model, data, split, n_samples, n_items)
     scored = images.first(n_items)
     rest = [data.splits[name] for name in ("train", "validation") if split not in (name, "all")]
-    if ks is not None:  # fail before the long evaluation
+    if ks:  # fail before the long evaluation
         check_ks(ks, sum(map(len, rest)))
     p = model.eval().prior(model.encoder)
     log_p = log_likelihood(model, scored, n_samples, prior=p, seed=seed, scoring=scoring, progress=progress)
@@ -119,7 +119,7 @@ def evaluate(
         metrics["active_units"] = active_units(means)
     if trained_on and model.prior.pseudocoreset is not None:
         metrics |= prior_divergences(model, data.train, seed)
-    if images.labels is not None and rest and all(r.labels is not None for r in rest):
+    if (ks is None or len(ks)) and images.labels is not None and rest and all(r.labels is not None for r in rest):
         base = torch.cat([latents(model, r, seed) for r in rest])
         labels = torch.cat([r.labels for r in rest if r.labels is not None])
         ks = [k for k in KNN if k <= len(base)] if ks is None else ks
@@ -128,8 +128,7 @@ def evaluate(
     return metrics
 
 
-@torch.no_grad()
-@product_precision(tf32=False)
+@fixed_torch_state(grad=False)
 def evaluate_under(
     model: VAE,
     data: Dataset,
@@ -172,6 +171,7 @@ def _checked_part(model: VAE, data: Dataset, split: str, n_samples: int, n_items
     if n_samples < 1 or (n_items is not None and n_items < 1):
         raise InputError(f"samples, items: expected at least 1, got {n_samples} and {n_items}")
     model.check_data(data)
+    model.check_finite()
     return data.part(split)
 
 

@@ -34,16 +34,16 @@ def knn_accuracy(
 
     check_ks(ks, len(base))
     search = NearestNeighbors(n_neighbors=max(ks), algorithm="brute").fit(base.cpu().numpy())
-    near = base_labels.cpu().numpy()[search.kneighbors(query.cpu().numpy(), return_distance=False)]
+    classes, numbered = np.unique(base_labels.cpu().numpy(), return_inverse=True)  # in order, for ties
+    near = numbered[search.kneighbors(query.cpu().numpy(), return_distance=False)]
     truth = query_labels.cpu().numpy()
-    classes = int(max(base_labels.max(), query_labels.max())) + 1
-    votes = np.zeros((len(near), classes), np.int64)
+    votes = np.zeros((len(near), len(classes)), np.int64)
     accuracy, rows, counted = {}, np.arange(len(near)), 0
     for k in sorted(ks):
         for column in near.T[counted:k]:
             votes[rows, column] += 1
         counted = k
-        accuracy[k] = float(100 * (votes.argmax(1) == truth).mean())
+        accuracy[k] = float(100 * (classes[votes.argmax(1)] == truth).mean())
     return {k: accuracy[k] for k in ks}
 
 

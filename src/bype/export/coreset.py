@@ -10,15 +10,17 @@ from torch import Tensor
 
 from bype.core.errors import InputError, RunExistsError
 from bype.core.files import write, write_text
+from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Dataset, Images
 from bype.models.vae import VAE
 from bype.viz import images as pictures
 
 FILES = ("points.npy", "weights.csv", "gallery.png")
+POINTS_AT_ONCE = 2000
 COLUMNS = ("point", "weight", "share", "nearest_label", "nearest_item", "distance", "source")
 
 
-@torch.no_grad()
+@fixed_torch_state(grad=False)
 def nearest_items(points: Tensor, images: Images) -> tuple[Tensor, Tensor]:
     """The training example nearest to each point, by Euclidean distance over the pixels.
 
@@ -29,17 +31,18 @@ def nearest_items(points: Tensor, images: Images) -> tuple[Tensor, Tensor]:
     Returns:
         The rows of these examples in the training set and their distances, (M,) each.
     """
-    flat = points.flatten(1)
+    # In float64, since cancellation would hide that a point equals the example it was initialised with.
+    flat = points.flatten(1).double()
     best = torch.full((len(flat),), torch.inf, device=flat.device)
     rows = torch.zeros(len(flat), dtype=torch.long, device=flat.device)
-    start = 0
-    for x in images.batches(5000):
-        # In float64, since cancellation would hide that a point equals the example it was initialised with.
-        distance, index = torch.cdist(flat.double(), x.flatten(1).double()).min(1)
-        nearer = distance < best
-        best = torch.where(nearer, distance.to(best.dtype), best)
-        rows = torch.where(nearer, index + start, rows)
-        start += len(x)
+    for first, x in zip(range(0, len(images), 5000), images.batches(5000), strict=True):
+        examples = x.flatten(1).double()
+        for m in range(0, len(flat), POINTS_AT_ONCE):  # bounds the matrix of distances
+            part = slice(m, m + POINTS_AT_ONCE)
+            distance, index = torch.cdist(flat[part], examples).min(1)
+            nearer = distance < best[part]
+            best[part] = torch.where(nearer, distance.to(best.dtype), best[part])
+            rows[part] = torch.where(nearer, index + first, rows[part])
     return rows, best
 
 

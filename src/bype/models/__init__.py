@@ -1,8 +1,9 @@
 """Models: an encoder, a decoder and a prior; the bounds on log p(x); building models from names."""
 
 from bype.models.build import build_model, build_prior
+from bype.models.checked import elbo, iwae
 from bype.models.generation import Plates, interpolate, plates
-from bype.models.objectives import ElboTerms, elbo, iwae
+from bype.models.objectives import ElboTerms
 from bype.models.two_level import TwoLevelVAE
 from bype.models.vae import VAE, Samples
 

@@ -7,6 +7,8 @@ import torch
 from bype.core.config import INITS, Config
 from bype.core.errors import InputError
 from bype.core.names import ARCHS, LIKELIHOODS, PRIORS, STRATEGIES
+from bype.core.numbers import real, whole
+from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Dataset
 from bype.models.two_level import TwoLevelVAE
 from bype.models.vae import VAE
@@ -15,6 +17,7 @@ from bype.networks.layers import Init, init_dense
 from bype.priors.base import Prior, PriorOptions
 
 
+@fixed_torch_state(grad=True)
 def build_model(
     data: Dataset,
     *,
@@ -55,12 +58,15 @@ def build_model(
     Raises:
         InputError: If a name is unknown, a size does not fit the data, or the likelihood needs other pixel levels.
     """
-    for name, size in (("latent_dim", latent_dim), ("hidden_dim", hidden_dim)):
-        if size < 1:
-            raise InputError(f"{name}: expected at least 1, got {size}")
+    latent_dim, hidden_dim = whole("latent_dim", latent_dim, 1), whole("hidden_dim", hidden_dim, 1)
+    seed = whole("seed", seed)
+    n_components, exemplars, retrieve = (
+        None if value is None else whole(name, value, 1)
+        for name, value in (("components", n_components), ("exemplars", exemplars), ("retrieve", retrieve))
+    )
     if init not in INITS:
         raise InputError(f"init: expected one of {', '.join(INITS)}, got {init!r}")
-    if reencode is not None and not 0 < reencode <= 1:
+    if reencode is not None and not 0 < real("reencode", reencode) <= 1:
         raise InputError(f"reencode: expected above 0 and at most 1, got {reencode}")
     fraction = 1.0 if reencode is None else reencode
     build_networks, build_likelihood = ARCHS[arch], LIKELIHOODS[likelihood]
@@ -84,6 +90,7 @@ def build_model(
         model: VAE = TwoLevelVAE(encoder, decoder, p, lower_encoder, lower_prior, reencode=fraction)
     else:
         model = VAE(encoder, decoder, p, reencode=fraction)
+    model.levels = data.levels
     model.to(data.train.pixels.device).check_data(data)
     return model
 

@@ -5,7 +5,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from bype.core.errors import InputError
+from bype.core.numbers import whole
+from bype.core.torch_state import fixed_torch_state
 from bype.distributions.mixtures import NormalMixture
+from bype.models.inputs import ImagesLike
 from bype.models.vae import VAE
 
 
@@ -18,7 +22,7 @@ class Plates(NamedTuple):
     weights: Tensor  # (k,), their mixing weights
 
 
-@torch.no_grad()
+@fixed_torch_state(grad=False)
 def plates(model: VAE, n: int, n_points: int = 9, *, generator: torch.Generator | None = None) -> Plates:
     """Chooses components by their mixing weights, without replacement, and draws n samples from each (Figure 1).
 
@@ -31,6 +35,7 @@ def plates(model: VAE, n: int, n_points: int = 9, *, generator: torch.Generator 
     Raises:
         ValueError: If the prior's components are not made from images.
     """
+    n, n_points = whole("n", n, 1), whole("n_points", n_points, 1)
     p = model.prior(model.encoder)
     first = torch.zeros(1, dtype=torch.long, device=next(model.parameters()).device)
     if not isinstance(p, NormalMixture) or model.prior.points_at(first) is None:
@@ -43,8 +48,8 @@ def plates(model: VAE, n: int, n_points: int = 9, *, generator: torch.Generator 
     return Plates(points, model.generate(latents, generator=generator), chosen, weights[chosen])
 
 
-@torch.no_grad()
-def interpolate(model: VAE, start: Tensor, end: Tensor, steps: int = 11) -> Tensor:
+@fixed_torch_state(grad=False)
+def interpolate(model: VAE, start: ImagesLike, end: ImagesLike, steps: int = 11) -> Tensor:
     """Images along the line from one image's posterior mean to another's (Figure 2), (n, steps, c, h, w).
 
     With two levels z2 is interpolated, and z1 is the mean of p(z1|z2).
@@ -56,10 +61,28 @@ def interpolate(model: VAE, start: Tensor, end: Tensor, steps: int = 11) -> Tens
         steps: The number of images, including both ends.
 
     Raises:
-        ValueError: If `steps` is less than 2.
+        InputError: If the images do not fit the model, or `steps` is less than 2.
     """
-    if steps < 2:
-        raise ValueError(f"steps: expected at least 2, got {steps}")
-    a, b = model.encoder(start).loc[:, None], model.encoder(end).loc[:, None]
+    a, b = (model.encoder(model.as_images(x, name)).loc for x, name in ((start, "start"), (end, "end")))
+    if len(a) != len(b):
+        raise InputError(f"start and end: expected equally many images, got {len(a)} and {len(b)}")
+    return decode_line(model, a, b, steps)
+
+
+@fixed_torch_state(grad=False)
+def decode_line(model: VAE, start: Tensor, end: Tensor, steps: int = 11) -> Tensor:
+    """The mean images along the lines between latents, (n, steps, c, h, w).
+
+    Args:
+        model: The model.
+        start: The first latents, (n, D).
+        end: The last latents, (n, D).
+        steps: The number of images, including both ends.
+
+    Raises:
+        InputError: If `steps` is less than 2.
+    """
+    steps = whole("steps", steps, 2)
+    a, b = start[:, None], end[:, None]
     t = torch.linspace(0, 1, steps, dtype=a.dtype, device=a.device)[:, None]
     return model.generate(torch.lerp(a, b, t), sample_lower=False)

@@ -74,8 +74,7 @@ class TwoLevelVAE(VAE):
         p = self.lower_prior(z)
         return self._decode(p.sample(generator=generator) if sample_lower else p.loc, z).mean
 
-    @torch.no_grad()
-    def reconstruct(self, x: Tensor) -> Tensor:
+    def _reconstruct(self, x: Tensor) -> Tensor:
         """The mean of p(x|z1,z2) at the means of q(z2|x) and q(z1|x,z2), (n, c, h, w)."""
         z = self.encoder(x).loc
         return self._decode(self.lower_encoder(x, z).loc, z).mean

@@ -13,10 +13,13 @@ from torch.distributions import Distribution
 
 from bype.core.errors import InputError
 from bype.core.files import expand_path
+from bype.core.numbers import whole
 from bype.core.tensors import read_tensors, write_tensors
+from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Dataset, Images
 from bype.distributions.mixtures import IsotropicMixture, NormalMixture
 from bype.distributions.normal import DiagonalNormal
+from bype.models.inputs import ImagesLike, InputSpec, as_images, check_images
 from bype.networks.base import Decoder, Encoder
 from bype.networks.layers import full_precision
 from bype.priors.base import Prior
@@ -77,6 +80,8 @@ class VAE(nn.Module):
 
     #: The dimension of the lower level z1; 0 with one level.
     lower_dim = 0
+    #: The number of values of a stored pixel in the data that the model was built for; None for floats.
+    levels: int | None = 256
 
     def __init__(self, encoder: Encoder, decoder: Decoder, prior: Prior, *, reencode: float = 1.0) -> None:
         super().__init__()
@@ -160,19 +165,34 @@ class VAE(nn.Module):
         Raises:
             InputError: If the shape, levels or device of the images do not match the model.
         """
-        if images.shape != self.decoder.shape:
-            raise InputError(f"{name}: expected images {self.decoder.shape}, got {images.shape}")
-        levels = self.decoder.likelihood.levels
-        if levels not in (None, images.levels):
-            likelihood = type(self.decoder.likelihood).__name__.lower()
-            got = "floats" if images.levels is None else f"{images.levels} levels"
-            raise InputError(f"likelihood {likelihood}: expected data of {levels} levels, got {got} in {name}")
-        device, got_device = next(self.parameters()).device, images.pixels.device
-        if device != got_device:
-            raise InputError(
-                f"{name}: expected data on the model's device {device}, got {got_device}; "
-                f"move them with data.to({str(device)!r})"
-            )
+        check_images(images, self.input_spec, name)
+
+    def check_finite(self) -> None:
+        """Checks the networks, points and weights.
+
+        Raises:
+            InputError: If a value is NaN or infinite, with the name of its tensor.
+        """
+        for name, t in self.state_dict().items():
+            if t.is_floating_point() and not t.isfinite().all():
+                raise InputError(f"model: {name} has values that are not finite (a diverged or damaged model?)")
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """The images that the model takes."""
+        likelihood, parameter = self.decoder.likelihood, next(self.parameters())
+        return InputSpec(
+            self.decoder.shape, parameter.dtype, parameter.device, self.levels, type(likelihood).__name__.lower(),
+            likelihood.levels,
+        )  # fmt: skip
+
+    def as_images(self, values: ImagesLike, name: str = "images") -> Tensor:
+        """Images in any accepted form as the model takes them, (B, c, h, w) in [0, 1] (`bype.models.inputs.as_images`).
+
+        Raises:
+            InputError: If they do not fit the model.
+        """
+        return as_images(values, self.input_spec, name)
 
     def posterior_and_prior(
         self, x: Tensor, *, index: Tensor | None = None, generator: torch.Generator | None = None
@@ -245,7 +265,7 @@ class VAE(nn.Module):
         """
         return self.decoder(z).mean
 
-    @torch.no_grad()
+    @fixed_torch_state(grad=False)
     def sample(
         self,
         n: int,
@@ -268,12 +288,13 @@ class VAE(nn.Module):
         Raises:
             ValueError: If the prior has no such component, or both `component` and `like` are given.
         """
+        n = whole("n", n)
         if component is not None and like is not None:
             raise ValueError("component and like: expected at most one of them, got both")
         p = self.prior(self.encoder)
         m: Tensor | None = None
         if like is not None:
-            q = self.encoder(like[None])
+            q = self.encoder(self.as_images(like[None], "like"))
             single = DiagonalNormal(q.loc[0], p.scale if isinstance(p, IsotropicMixture) else q.scale[0])
             z = single.sample((n,), generator=generator)
         elif component is not None:
@@ -290,7 +311,14 @@ class VAE(nn.Module):
         images = torch.cat([self.generate(part, generator=generator) for part in z.split(DECODED_AT_ONCE)])
         return Samples(images, z, m)
 
-    @torch.no_grad()
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """The mean of p(x|z) at the mean of q(z|x), (n, c, h, w)."""
+    @fixed_torch_state(grad=False)
+    def reconstruct(self, x: ImagesLike) -> Tensor:
+        """The mean of p(x|z) at the mean of q(z|x), (n, c, h, w).
+
+        Raises:
+            InputError: If the images do not fit the model.
+        """
+        return self._reconstruct(self.as_images(x))
+
+    def _reconstruct(self, x: Tensor) -> Tensor:
         return self.decoder(self.encoder(x).loc).mean

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bype.core.errors import InputError
+from bype.core.sampling import random_subset
 from bype.data.images import Dataset, Images, scale
 from bype.distributions.mixtures import IsotropicMixture
 from bype.priors.base import ComponentPoints, DataPrior, PointEncoder, PriorOptions, SharedScalePrior
@@ -93,7 +94,7 @@ class ExemplarPrior(SharedScalePrior, DataPrior):
 
     def step_points(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> ComponentPoints:
         """A new random sample of n examples, or those retrieved from it; each row of `index` leaves its own out."""
-        rows = torch.randperm(self.n_data, generator=generator, device=self.log_scale.device)[: self.n_exemplars]
+        rows = random_subset(self.n_data, self.n_exemplars, generator, self.log_scale.device)
         if index is None:
             return ComponentPoints(self.points_at(rows), self.log_scale.new_full((len(rows),), 1 / len(rows)).log())
         own = index[:, None] == rows  # (B, n)

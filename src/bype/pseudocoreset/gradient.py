@@ -88,16 +88,20 @@ def _gradient_of_mixtures(
     def pairs(points: Tensor) -> Tensor:  # (L, S, chunk)
         return eta @ points.flatten(1).T - log_normaliser
 
-    g = torch.stack([pairs(part).logsumexp(0).sum(1) for part in x.split(chunk)]).sum(0)
-    g_tilde = torch.cat([pairs(part).logsumexp(0) for part in pseudo_inputs.split(chunk)], 1)  # (S, M)
-    g_tilde = g_tilde - g_tilde.mean(0)
-    r = scaled * (g - g.mean()) - g_tilde @ weights  # (S,)
-    grad_u = []
-    for part, w in zip(pseudo_inputs.split(chunk), weights.split(chunk), strict=True):
-        weighted = pairs(part).softmax(0) * r[:, None]  # responsibilities times r, (L, S, chunk)
+    # In two passes over the points, so that no (S, M) matrix is held.
+    parts = list(zip(pseudo_inputs.split(chunk), weights.split(chunk), strict=True))
+    total = scaled * torch.stack([pairs(part).logsumexp(0).sum(1) for part in x.split(chunk)]).sum(0)
+    total = total - torch.stack([pairs(part).logsumexp(0) @ w for part, w in parts]).sum(0)
+    r = total - total.mean()  # (S,)
+    grad_u, grad_w = [], []
+    for part, w in parts:
+        log_terms = pairs(part)
+        g_tilde = log_terms.logsumexp(0)  # (S, chunk)
+        grad_w.append(-(r @ (g_tilde - g_tilde.mean(0))) / n_samples)
+        weighted = (log_terms - g_tilde).exp_() * r[:, None]  # responsibilities times r, (L, S, chunk)
         direction = weighted.flatten(0, 1).T @ eta.flatten(0, 1) / n_samples
         grad_u.append((-w[:, None] * direction).view_as(part))
-    return CoresetGradient(torch.cat(grad_u), -(r @ g_tilde) / n_samples)
+    return CoresetGradient(torch.cat(grad_u), torch.cat(grad_w))
 
 
 def gradient_by_pairs(
@@ -110,16 +114,19 @@ def gradient_by_pairs(
     def pairs(points: Tensor) -> Tensor:  # (S, chunk)
         return torch.stack([likelihoods.log_prob(p) for p in points], 1)
 
+    # In two passes over the points, so that no (S, M) matrix is held.
+    parts = list(zip(pseudo_inputs.split(chunk), weights.split(chunk), strict=True))
     with torch.no_grad():
-        g = sum(pairs(part).sum(1) for part in x.split(chunk))
-        g_tilde = torch.cat([pairs(part) for part in pseudo_inputs.split(chunk)], 1)
-        r = scaled * g - g_tilde @ weights
-        r = r - r.mean()
-        grad_w = -(r @ (g_tilde - g_tilde.mean(0))) / n_samples
-    grad_u = []
-    for part, w in zip(pseudo_inputs.split(chunk), weights.split(chunk), strict=True):
+        total = scaled * torch.stack([pairs(part).sum(1) for part in x.split(chunk)]).sum(0)
+        total = total - torch.stack([pairs(part) @ w for part, w in parts]).sum(0)
+        r = total - total.mean()  # (S,)
+    grad_u, grad_w = [], []
+    for part, w in parts:
         with torch.enable_grad():
             leaf = part.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(-(r @ pairs(leaf) @ w) / n_samples, leaf)
+            g_tilde = pairs(leaf)  # (S, chunk)
+            (gradient,) = torch.autograd.grad(-(r @ g_tilde @ w) / n_samples, leaf)
         grad_u.append(gradient)
-    return CoresetGradient(torch.cat(grad_u), grad_w)
+        centred = g_tilde.detach() - g_tilde.detach().mean(0)
+        grad_w.append(-(r @ centred) / n_samples)
+    return CoresetGradient(torch.cat(grad_u), torch.cat(grad_w))

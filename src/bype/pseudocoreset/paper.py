@@ -6,6 +6,7 @@ import torch
 
 from bype.core.config import Config
 from bype.core.graphs import Capture, Step, capture
+from bype.core.sampling import random_subset
 from bype.data.images import Images
 from bype.models.vae import VAE
 from bype.pseudocoreset.adam import Adam
@@ -90,7 +91,7 @@ class Algorithm2(Strategy):
 
         def step() -> None:
             z = model.prior(model.encoder).sample((self.n_samples or m,), generator=generator)
-            index = torch.randperm(len(data), generator=generator, device=w.device)[: self.batch_size]
+            index = random_subset(len(data), min(self.batch_size, len(data)), generator, w.device)
             likelihoods = model.likelihood(z, self.z1_draws, generator=generator)
             gradient = coreset_gradient(likelihoods, data_batch(model, data, index, generator), u, w, n)
             adam.step(gradient, rates)

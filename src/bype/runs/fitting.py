@@ -36,7 +36,7 @@ class TrainedRun:
 
 
 def _check_options(run: Run, config: Config) -> None:
-    """Checks that the options are the run's own, but for those that it does not use and those that name a place."""
+    """Checks that the options are the run's own, except those that it does not use and those that name a place."""
     own = run.config
     free = {"device", "data_dir", "set", *own.unused()}
     for f in fields(Config):

@@ -69,7 +69,7 @@ def first_not_finite(model: VAE, *, bf16: bool) -> str:
 def decoder_is_dead(model: VAE) -> bool:
     """Whether all gradients of the decoder are zero. Under `mse`, a pixel outside the clamp has no gradient."""
     grads = [p.grad for p in model.decoder.parameters() if p.grad is not None]
-    return not torch.stack(torch._foreach_norm(grads)).any()
+    return bool(grads) and not torch.stack(torch._foreach_norm(grads)).any()
 
 
 def check_coreset(points: WeightedPoints, epoch: int, remedy: str) -> None:

@@ -45,6 +45,9 @@ class NormalizedAdam(torch.optim.Adam):
         self.flat = cuda
         self._segments: Tensor | None = None  # for each element of that vector, the index of its gradient
 
+    def __getstate__(self) -> dict[str, object]:
+        return super().__getstate__() | {"found_inf": self.found_inf, "flat": self.flat, "_segments": self._segments}
+
     def prepare(self) -> list[Tensor]:
         """Creates the missing moments and step counts of all parameters; returns all of them."""
         tensors = []

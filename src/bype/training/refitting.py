@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from bype.core.errors import InputError
-from bype.core.precision import flush_denormals, product_precision
+from bype.core.precision import flush_denormals
 from bype.core.seeds import Stream
+from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Dataset
 from bype.distributions.em import Report, best_scale, fit_em, log_prob_at_scales
 from bype.models.observing import model_inputs
@@ -55,7 +56,7 @@ def refit(
     model.eval()
     device = data.train.pixels.device
     generator = torch.Generator(device).manual_seed(seed)
-    with torch.no_grad(), flush_denormals(), product_precision(tf32=False):
+    with fixed_torch_state(grad=False), flush_denormals():
         if em is not None:
             generator = generator.manual_seed(seed + Stream.EM)
             loc, log_weights, scale = fit_em(aggregate_posterior(model, data, generator), em, generator, report=report)

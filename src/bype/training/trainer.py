@@ -5,16 +5,17 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from numbers import Integral, Real
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from bype.core.config import MAX_INT, PRECISIONS
+from bype.core.config import PRECISIONS
 from bype.core.errors import InputError
-from bype.core.precision import deterministic_algorithms, flush_denormals, product_precision
+from bype.core.numbers import real, whole
+from bype.core.precision import deterministic_algorithms, flush_denormals
 from bype.core.seeds import Stream
+from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Dataset
 from bype.models.objectives import kl_by_level
 from bype.models.vae import VAE
@@ -58,6 +59,7 @@ class Trainer:
         InputError: If an option is out of range, or the data or the strategy do not fit the model.
     """
 
+    @fixed_torch_state(grad=True)
     def __init__(
         self,
         model: VAE,
@@ -83,25 +85,30 @@ class Trainer:
         except ValueError as e:
             raise InputError(f"{data.name}: {e}") from None
         _check_precision(precision, self.device)
-        _check_whole(1, epochs=epochs, patience=patience, batch_size=batch_size, coreset_interval=coreset_interval)
-        _check_whole(0, warmup=warmup, seed=seed)
-        _check_rate(lr)
-        self.epochs, self.warmup, self.patience, self.batch_size = epochs, warmup, patience, batch_size
-        self.coreset_interval, self.precision, self.deterministic, self.seed = (
-            coreset_interval, precision, deterministic, seed,
-        )  # fmt: skip
+        self.epochs, self.warmup = whole("epochs", epochs, 1), whole("warmup", warmup)
+        self.patience, self.batch_size = whole("patience", patience, 1), whole("batch_size", batch_size, 1)
+        self.coreset_interval, self.seed = whole("coreset_interval", coreset_interval, 1), whole("seed", seed)
+        self.precision, self.deterministic = precision, deterministic
+        lr = real("lr", lr, 0)
         self.strategy = resolve_strategy(model.prior, strategy)
         self.strategy.graph = graph
         self.optimizer = NormalizedAdam(parameter_groups(model), lr=lr)
-        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.generator = torch.Generator(self.device).manual_seed(self.seed)
         self.steps = LocalSteps(
-            model, data.train, self.optimizer, self.generator, batch_size=batch_size, precision=precision, graph=graph
+            model,
+            data.train,
+            self.optimizer,
+            self.generator,
+            batch_size=self.batch_size,
+            precision=precision,
+            graph=graph,
         )
         self.epoch = 0
         self.skipped_in_a_row = 0  # consecutive skipped steps at the end of the last epoch
         self.best_epoch, self.best_val_loss = 0, float("inf")
         self.best_state: dict[str, Tensor] = {}
         self._warned = False
+        self._data_mean: Tensor | None = None
 
     def __iter__(self) -> Iterator[EpochInfo]:
         """Trains until `epochs` or early stopping; yields the measurements of each epoch. Raises as `run_epoch`."""
@@ -127,7 +134,7 @@ class Trainer:
                 the validation loss, U or w is not finite.
         """
         same_bits = deterministic_algorithms() if self.deterministic else nullcontext()
-        with flush_denormals(), product_precision(tf32=False), same_bits:
+        with fixed_torch_state(grad=True), flush_denormals(), same_bits:
             return self._run_epoch()
 
     def _run_epoch(self) -> EpochInfo:
@@ -201,7 +208,9 @@ class Trainer:
             if self.strategy.invalidated_graphs:
                 self.steps.reset()
             metrics["seconds_coreset"] = self._now() - start
-        return metrics | coreset_metrics(points, self.data.train)
+        if self._data_mean is None:
+            self._data_mean = self.data.train.mean()
+        return metrics | coreset_metrics(points, self.data.train, self._data_mean)
 
     def validate(self) -> float:
         """Minus the mean evidence lower bound at beta = 1 over the validation set, with the same noise in every call.
@@ -210,6 +219,7 @@ class Trainer:
         """
         return -validation_bound(self.model, self.data.validation, self.seed + Stream.VALIDATION)
 
+    @fixed_torch_state()
     def load_best(self) -> None:
         """Loads the best epoch's networks and pseudocoreset into the model."""
         self.model.load_state_dict(self.best_state)
@@ -230,6 +240,7 @@ class Trainer:
         best = state.on_cpu(self.best_state) if self.best_epoch == self.epoch else None
         return Snapshot(state.on_cpu(tensors), counters, self.finished, best)
 
+    @fixed_torch_state()
     def load_state(self, tensors: Tensors, counters: Mapping[str, object], best: Tensors) -> None:
         """Restores what `state` returned.
 
@@ -258,17 +269,6 @@ def _check_precision(precision: str, device: torch.device) -> None:
         raise InputError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
     if precision == "tf32" and device.type != "cuda":
         raise InputError(f"precision tf32: expected a CUDA device, got {device.type}")
-
-
-def _check_whole(low: int, **values: object) -> None:
-    for name, value in values.items():
-        if not isinstance(value, Integral) or isinstance(value, bool) or not low <= int(value) <= MAX_INT:
-            raise InputError(f"{name}: expected a whole number from {low} to 2^31, got {value!r}")
-
-
-def _check_rate(lr: object) -> None:
-    if not isinstance(lr, Real) or isinstance(lr, bool) or not 0 <= float(lr) < math.inf:
-        raise InputError(f"lr: expected a number of at least 0, got {lr!r}")
 
 
 def train(

@@ -2,12 +2,13 @@
 
 import torch
 
+from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Images
 from bype.models.objectives import elbo
 from bype.models.vae import VAE
 
 
-@torch.no_grad()
+@fixed_torch_state(grad=False)
 def validation_bound(model: VAE, images: Images, seed: int, *, batch_size: int = 500) -> float:
     """The mean evidence lower bound over all images at beta = 1, with noise and binarisation fixed by `seed`.
 

@@ -1,1 +1,1 @@
-"""Who is told of each epoch, one file each."""
+"""Trackers: one file for each place that the epochs of a training run are reported to."""
