@@ -1,13 +1,17 @@
 """Folders and zips of images: which files are read, how their names are taken, and what is said of bad ones."""
 
 import io
+import struct
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import bype
+from bype import data
 from bype.core.errors import InputError
 
 
@@ -223,3 +227,130 @@ def test_strays_next_to_classes_are_named_at_once(tmp_path):
     folder = _folder(tmp_path / "a", CLASSES | {"a.png": _encoded(), "b.png": _encoded()})
     with pytest.raises(InputError, match=r"2 of 22 image files cannot be used: a\.png \(.*\), b\.png \("):
         bype.load(folder)
+
+
+# A PNG with much text
+
+
+def _chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+LARGE = b" " * 3 * 2**20
+TEXTS = {
+    "compressed text": _chunk(b"zTXt", b"Comment\0\0" + zlib.compress(LARGE)),
+    "international text": _chunk(b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(LARGE)),
+    "colour profile": _chunk(b"iCCP", b"Profile\0\0" + zlib.compress(LARGE)),
+    "plain text": _chunk(b"tEXt", b"Comment\0" + LARGE) * 22,
+}
+
+
+@pytest.mark.parametrize("place", ["before the pixels", "after the pixels"])
+@pytest.mark.parametrize("what", TEXTS)
+def test_a_png_is_read_whatever_texts_it_has(tmp_path, what, place):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    plain = {f"{i:02}.png": _encoded(i, exif=exif) for i in range(12)}
+    at = 33 if place == "before the pixels" else -12
+    longer = {name: content[:at] + TEXTS[what] + content[at:] for name, content in plain.items()}
+    expected = bype.load(_zip(tmp_path / "a.zip", plain)).checksum()
+    with zipfile.ZipFile(tmp_path / "b.zip", "w", zipfile.ZIP_STORED) as packed:
+        for i, (name, content) in enumerate(longer.items()):
+            packed.writestr(name, content if i < 1 else plain[name])
+    assert bype.load(tmp_path / "b.zip").checksum() == expected
+
+
+def test_a_bad_png_with_much_text_is_still_bad(tmp_path):
+    content = _encoded(0, array=_pixels(0, 90, 90))
+    cut = (content[:33] + TEXTS["compressed text"] + content[33:])[:-2000]
+    path = _folder(tmp_path, {f"{i:02}.png": _encoded(i) for i in range(12)} | {"cut.png": cut})
+    with pytest.raises(InputError, match=r"cut\.png: expected a PNG"):
+        bype.load(path)
+
+
+# Leaving bad files out
+
+
+def test_bad_files_are_left_out_when_asked(mixed, caplog, cli_json, run_cli):
+    folder, bad = mixed
+    found = bype.load(folder, skip_bad=True)
+    assert (found.skipped, _count(found)) == (len(bad), 12)
+    assert f"left out {len(bad)} of {12 + len(bad)} image files: " in caplog.text
+    assert all(name in caplog.text for name in bad)
+    for name in bad:
+        (folder / name).unlink()
+    clean = bype.load(folder)
+    assert (found.checksum(), found.files, clean.skipped) == (clean.checksum(), clean.files, 0)
+
+
+def test_the_number_of_bad_files_is_recorded(mixed, cli_json, run_cli, tmp_path):
+    folder, bad = mixed
+    code, _, err = run_cli("data", "check", folder)
+    assert (code, "--skip-bad leaves bad files out" in err) == (2, True), err
+    row = cli_json("data", "check", folder, "--skip-bad")["sets"][0]
+    assert (row["skipped"], row["train"] + row["validation"] + row["test"]) == (len(bad), 12)
+    small = ["--components", 5, "--latent-dim", 3, "--hidden-dim", 8, "--warmup", 1, "--epochs", 1, "--device", "cpu"]
+    cli_json("train", folder, "--skip-bad", *small, "--out", tmp_path / "run")
+    assert bype.Run(tmp_path / "run").config.skip_bad
+    cli_json("evaluate", tmp_path / "run", "--samples", 2)
+    assert cli_json("train", folder, "--out", tmp_path / "run", "--resume")["finished_already"]
+    code, _, err = run_cli("train", "digits", "--skip-bad", "--out", tmp_path / "x")
+    assert (code, "--skip-bad: expected a folder or zip of images, got digits" in err) == (2, True), err
+
+
+def test_classes_and_labels_follow_when_files_are_left_out(tmp_path):
+    strays = {"pets/stray.png": _encoded(), "pets/cats/bad.png": b"x", "pets/dogs/bad.png": b"", "pets/x.tif": b"II*\0"}
+    found = bype.load(_zip(tmp_path / "a.zip", {f"pets/{n}": c for n, c in CLASSES.items()} | strays), skip_bad=True)
+    assert (found.skipped, found.classes) == (4, ("cats", "dogs"))
+    assert found.checksum() == bype.load(_zip(tmp_path / "b.zip", CLASSES)).checksum()
+    many = {f"{i}.png": _encoded(i) for i in range(20)} | {"one/a.png": _encoded()}
+    with pytest.raises(InputError, match="expected few images next to class subfolders to leave out, got 20 of 21"):
+        bype.load(_zip(tmp_path / "c.zip", many), skip_bad=True)
+
+
+def test_a_bad_image_in_colour_leaves_the_others_grey(tmp_path):
+    grey = {f"{i:02}.png": _encoded(array=_pixels(i)) for i in range(12)}
+    cut = {"cut.png": _encoded(0, array=_pixels(0, 90, 90, 3))[:2000]}
+    found = bype.load(_folder(tmp_path / "a", grey | cut), skip_bad=True)
+    assert found.checksum() == bype.load(_folder(tmp_path / "b", grey)).checksum()
+    with pytest.raises(InputError, match="12 of 12 image files cannot be used"):
+        bype.load(_folder(tmp_path / "c", dict.fromkeys(grey, b"x")), skip_bad=True)
+    first = {"0.png": cut["cut.png"]}
+    assert bype.load(_folder(tmp_path / "d", grey | first), skip_bad=True).checksum() == found.checksum()
+    with pytest.raises(InputError, match=r"got 6x9 in 00\.png and 90x90 in whole\.png"):
+        bype.load(_folder(tmp_path / "a", {"whole.png": _encoded(0, array=_pixels(0, 90, 90))}), skip_bad=True)
+
+
+def test_bad_faces_are_left_out_too(tmp_path):
+    faces = {f"celeba/{i:02}.png": _encoded(array=_pixels(i, 218, 178, 3)) for i in range(16)}
+    _folder(tmp_path, faces | {"celeba/small.png": _encoded(), "celeba/x.png": b"x"})
+    with pytest.raises(InputError, match="2 of 18 image files cannot be used"):
+        bype.load("celeba", tmp_path)
+    found = bype.load("celeba", tmp_path, skip_bad=True)
+    assert (found.skipped, _count(found)) == (2, 16)
+
+
+# Sixteen bits
+
+
+def test_grey_of_sixteen_bits_is_read_as_floats(tmp_path):
+    deep = np.random.default_rng(0).integers(0, 65536, (12, 6, 9)).astype(np.uint16)
+    files = {f"{i:02}.png": _encoded(array=image) for i, image in enumerate(deep)}
+    found = bype.load(_folder(tmp_path / "a", files))
+    assert (found.levels, found.shape) == (None, (1, 6, 9))
+    assert found.checksum() == bype.from_arrays((deep / 65535).astype(np.float32)).checksum()
+    assert bype.load(tmp_path / "a", resize="3x4").shape == (1, 3, 4)
+    alone = data.read_like(tmp_path / "a" / "03.png", found)
+    assert torch.equal(alone[0], torch.from_numpy((deep[3] / 65535).astype(np.float32)))
+    wide = {f"{i:02}.pgm": b"P5 9 6 65535\n" + image.astype(">u2").tobytes() for i, image in enumerate(deep)}
+    assert bype.load(_folder(tmp_path / "b", wide)).checksum() == found.checksum()
+    eight = _pixels(0)
+    beside = bype.load(_folder(tmp_path / "c", files | {"99.png": _encoded(array=eight)}))
+    whole = np.concatenate([deep / 65535, eight[None] / 255]).astype(np.float32)
+    assert beside.checksum() == bype.from_arrays(whole).checksum()
+    coloured = bype.load(_folder(tmp_path / "d", files | {"99.png": _encoded()}))
+    assert (coloured.shape, coloured.levels) == ((3, 6, 9), None)
+    clear = {f"{i:02}.png": _encoded(array=image, transparency=int(image[0, 0])) for i, image in enumerate(deep)}
+    assert all(
+        x[0, 0, 0] == 1 for part in bype.load(_folder(tmp_path / "e", clear)).splits.values() for x in part.pixels
+    )

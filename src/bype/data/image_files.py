@@ -300,8 +300,8 @@ def decode(
     if fit is None or not colour:  # the headers are checked before anything is decoded
         heads = _kept(good, where, bad, _peek)
         _warn_of_animations(heads, where)
-        if fit is None and not bad:
-            _check_sizes({name: head.size for name, head in heads.items()}, where)
+        if fit is None:
+            _check_heads(heads, good, where, bad)
     grey = not colour and all(head.mode in (*GREY, *WIDE) for head in heads.values())
     wide = any(head.mode in WIDE for head in heads.values())
 
@@ -322,7 +322,7 @@ def decode(
         if name not in bad:
             shapes |= _kept({name: read}, where, bad, store)
     bad.settle(total)
-    _check_sizes(shapes, where, turned=True)
+    _check_sizes(shapes, where)
     assert images is not None  # at least one file is good
     images = images[: len(shapes)]
     if not grey and not colour and all(heads[name].mode in (*GREY, *WIDE) for name in shapes):
@@ -341,11 +341,28 @@ def _kept(files: dict[str, Read], where: str, bad: BadFiles, read_one: Callable[
     return results
 
 
-def _check_sizes(sizes: dict[str, tuple[int, int]], where: str, *, turned: bool = False) -> None:
-    """Rejects mixed sizes (width, height); before decoding, when the orientation is not known, sides may be swapped."""
+def _check_heads(heads: "dict[str, _Head]", files: dict[str, Read], where: str, bad: BadFiles) -> None:
+    """Rejects mixed sizes before most images are decoded; their sides may be swapped by the orientation.
+
+    A file of another size may be a damaged one, which is added to `bad`.
+    """
+    decoded: set[str] = set()
+    first = ""
+    for name, head in heads.items():
+        first = name if not first or first in bad else first
+        if sorted(head.size) == sorted(heads[first].size):
+            continue
+        pair = {n: files[n] for n in (first, name) if n not in decoded}
+        decoded |= _kept(pair, where, bad, lambda read, place: _decode(read, place, False, None, None)).keys()
+        if decoded >= {first, name}:
+            _refuse_mixed(where, first, heads[first].size, name, head.size)
+
+
+def _check_sizes(sizes: dict[str, tuple[int, int]], where: str) -> None:
+    """Rejects mixed sizes (width, height)."""
     first = next(iter(sizes), "")
     for name, size in sizes.items():
-        if size != sizes[first] and (turned or sorted(size) != sorted(sizes[first])):
+        if size != sizes[first]:
             _refuse_mixed(where, first, sizes[first], name, size)
 
 
@@ -415,7 +432,12 @@ def _opened(read: Read, where: str, work: Callable[[Image.Image], T]) -> T:
         except ValueError as e:
             if "MAX_TEXT" not in str(e):  # of Pillow's limits for texts and profiles in a PNG
                 raise
-        return _work(lambda: without_large_text(read()), where, work)
+
+        def shorter() -> IO[bytes]:
+            with read() as stream:
+                return without_large_text(stream)
+
+        return _work(shorter, where, work)
     except InputError:
         raise
     except UnidentifiedImageError:  # its text contains the address of an object
