@@ -105,6 +105,53 @@ def test_mnist_from_idx_files(tmp_path, write_idx, suffix):
         assert np.array_equal(torch.cat([p.labels for p in parts]).numpy(), labels)
 
 
+@pytest.mark.parametrize("dotted", [False, True])
+@pytest.mark.parametrize("place", ["mnist", "MNIST/raw", "mnist/raw", "mnist/MNIST/raw"])
+def test_idx_files_are_found_where_others_put_them(tmp_path, write_idx, run_cli, place, dotted):
+    _write_mnist(write_idx, tmp_path / "made", ".gz")
+    expected = (tmp_path / place).parent
+    expected.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "made").rename(tmp_path / place)
+    for file in (tmp_path / place).iterdir() if dotted else ():
+        file.rename(file.with_name(file.name.replace("-idx", ".idx")))
+    assert len(bype.load("mnist", tmp_path).test) == 10_000
+    for given in (place, place.partition("/")[0]):  # `raw`, and a folder that holds it
+        with pytest.raises(InputError, match=r"got the IDX files of a published set|PNM images, got none") as error:
+            bype.load(tmp_path / given)
+        if "raw" in given:
+            assert str(error.value).endswith(f"pass mnist with --data-dir {tmp_path}")
+    code, _, err = run_cli("train", next((tmp_path / place).iterdir()))
+    assert (code, "got one IDX file of it; move the set's files to DIR/mnist" in err) == (2, True), err
+
+
+def test_an_idx_file_in_a_folder_of_its_name_is_found(tmp_path, write_idx):
+    _write_mnist(write_idx, tmp_path / "mnist", "")
+    for file in list((tmp_path / "mnist").iterdir()):
+        content = file.read_bytes()
+        file.unlink()
+        folder = file.with_name(file.name.replace("-idx", ".idx"))
+        folder.mkdir()
+        (folder / folder.name).write_bytes(content)
+    assert len(bype.load("mnist", tmp_path).train) == 50_000
+
+
+@pytest.mark.parametrize("where", ["cifar10", "."])
+@pytest.mark.parametrize("what", ["cifar-10-batches-py", "cifar-10-python.tar.gz"])
+def test_the_pickled_version_of_cifar10_is_refused_with_the_way_out(tmp_path, monkeypatch, where, what):
+    monkeypatch.setenv("BYPE_DATA", str(tmp_path / "none"))
+    place = tmp_path / where / what
+    place.parent.mkdir(exist_ok=True)
+    if what.endswith("py"):
+        place.mkdir()
+        (place / "data_batch_1").write_bytes(b"pickle")
+    else:
+        place.write_bytes(b"x")
+    message = f"{what}, the Python version, whose pickle files can run code.*`bype data fetch cifar10` downloads"
+    for load in (lambda: bype.load("cifar10", tmp_path), lambda: bype.load(place), lambda: bype.load(place.parent)):
+        with pytest.raises(InputError, match=message):
+            load()
+
+
 @pytest.mark.parametrize("damage", ["truncated", "magic", "longer", "no gzip", "cut gzip", "missing", "label"])
 def test_damaged_idx_is_refused(tmp_path, write_idx, damage):
     folder = tmp_path / "mnist"

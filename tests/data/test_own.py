@@ -79,6 +79,34 @@ def test_a_mapped_npy_is_the_same_set_and_trains_to_the_same_bits(tmp_path, monk
     assert torch.equal(states[1], states[3])
 
 
+def test_a_mapped_file_is_read_in_blocks_in_its_own_order(tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", _images(200, 4, 4))
+    whole = bype.load(tmp_path / "a.npy")
+    monkeypatch.setattr(arrays, "MAPPED_FROM", 0)
+    monkeypatch.setattr("bype.data.checks.BLOCK", 16 * 50)
+    mapped = bype.load(tmp_path / "a.npy")
+    reads = []
+    index = torch.Tensor.__getitem__
+
+    def spy(tensor, rows):
+        if tensor is mapped.train.pixels:
+            reads.append(rows)
+        return index(tensor, rows)
+
+    monkeypatch.setattr(torch.Tensor, "__getitem__", spy)
+    batches = list(mapped.train.batches(7))
+    assert [len(rows) for rows in reads if isinstance(rows, torch.Tensor)] == [49, 49, 49, 13]
+    assert all((rows.diff() > 0).all() for rows in reads if isinstance(rows, torch.Tensor))
+    assert [len(batch) for batch in batches] == [7] * 22 + [6]
+    reads.clear()
+    assert mapped.checksum() == whole.checksum()
+    reads = [rows for rows in reads if isinstance(rows, torch.Tensor)]
+    assert len(reads) == 6
+    assert all((rows.diff() > 0).all() for rows in reads)
+    monkeypatch.undo()
+    assert all(torch.equal(a, b) for a, b in zip(batches, whole.train.batches(7), strict=True))
+
+
 def test_a_large_npy_is_not_loaded_whole(tmp_path, monkeypatch):
     """A gigabyte and more that takes no room on the disk; its values are left unchecked, which would read them all."""
     path = tmp_path / "large.npy"

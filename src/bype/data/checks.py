@@ -11,6 +11,7 @@ from bype.core.errors import InputError
 log = logging.getLogger("bype")
 
 CHUNK = 2**24  # bytes read at once, so that a mapped file is never loaded as a whole
+BLOCK = 2**27  # bytes of a mapped file gathered at once, in the order of the file
 MAX_LABEL = 2**16 - 1
 LEAST = 10  # images of a set
 
@@ -163,3 +164,8 @@ def as_float32(values: np.ndarray) -> np.ndarray:
 def per_chunk(pixels: np.ndarray | Tensor) -> int:
     """The number of images to read at once."""
     return max(1, CHUNK // max(1, pixels[0].nbytes))
+
+
+def per_block(pixels: np.ndarray | Tensor) -> int:
+    """The number of images of a mapped file to gather at once."""
+    return max(1, BLOCK // max(1, pixels[0].nbytes))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bype.core.errors import InputError
-from bype.data.checks import per_chunk
+from bype.data.checks import per_block, per_chunk
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Images:
     def stored(self, index: Tensor | slice | None = None) -> Tensor:
         """The stored values at `index` (all of them by default), shape (b, c, h, w)."""
         if self.rows is not None:
-            return self.pixels[self.rows if index is None else self.rows[index]]
+            return _gathered(self.pixels, self.rows if index is None else self.rows[index])
         return self.pixels if index is None else self.pixels[index]
 
     def scaled(self, index: Tensor | slice | None = None, *, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -76,8 +76,13 @@ class Images:
 
     def batches(self, size: int, *, dtype: torch.dtype = torch.float32) -> Iterator[Tensor]:
         """The images in order, scaled, `size` at a time; the last batch may be shorter."""
-        for start in range(0, len(self), size):
-            yield self.scaled(slice(start, start + size), dtype=dtype)
+        block = size if self.rows is None else max(size, per_block(self.pixels) // size * size)
+        for first in range(0, len(self), block):
+            # A mapped file is read in large blocks, since its rows are shuffled.
+            stored = self.stored(slice(first, first + block))
+            part = replace(self, pixels=stored, labels=None, rows=None, origin=None)
+            for start in range(0, len(stored), size):
+                yield part.scaled(slice(start, start + size), dtype=dtype)
 
     def mean(self) -> Tensor:
         """The mean image, (c, h, w), in float64."""
@@ -110,6 +115,19 @@ class Images:
         if self.rows is not None:
             return replace(self, rows=self.rows[index], labels=labels, origin=origin)
         return replace(self, pixels=self.pixels[index], labels=labels, origin=origin)
+
+
+def _gathered(pixels: Tensor, rows: Tensor) -> Tensor:
+    """Rows of a mapped file, which are read in the order of the file."""
+    ascending, places = rows.sort()
+    if torch.equal(ascending, rows):
+        return pixels[rows]
+    gathered = pixels.new_empty(len(rows), *pixels.shape[1:])
+    step = per_chunk(pixels)
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        gathered[places[part]] = pixels[ascending[part]]
+    return gathered
 
 
 def _check_parts(pixels: Tensor, labels: Tensor | None, rows: Tensor | None) -> None:
@@ -228,7 +246,7 @@ class Dataset:
         for images in self.splits.values():
             dtype = torch.float32 if images.pixels.is_floating_point() else images.pixels.dtype
             total.update(f"{dtype} {(len(images), *images.shape)}".encode())
-            step = per_chunk(images.pixels)
+            step = per_chunk(images.pixels) if images.rows is None else per_block(images.pixels)
             for start in range(0, len(images), step):
                 total.update(images.stored(slice(start, start + step)).to(dtype).cpu().contiguous().numpy().data)
             if images.labels is not None:
