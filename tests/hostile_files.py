@@ -109,16 +109,20 @@ def own_files(root, megabytes=100):
     )
     packed("npz that declares more", ".npz", {"images.npy": npy("(10000000000, 4, 4)")})
     packed("npz labels of another length", ".npz", {"images.npy": good, "labels.npy": saved(np.arange(19))})
-    packed("npz labels of floats", ".npz", {"images.npy": good, "labels.npy": saved(np.zeros(20))})
+    packed("npz labels of floats", ".npz", {"images.npy": good, "labels.npy": saved(np.full(20, 0.5))})
     packed("npz labels of objects", ".npz", {"images.npy": good, "labels.npy": saved(np.array([Spy()] * 20))})
     packed("npz labels enormous", ".npz", {"images.npy": good, "labels.npy": saved(np.arange(20) + 10**12)})
     packed("npz empty", ".npz", {})
     packed("npz of no array", ".npz", {"images.npy": b"text"})
     file("npz truncated", ".npz", made["npz labels of floats"].read_bytes()[:-30])
     file("npz that is text", ".npz", b"this is no archive")
+    packed("npz with a wrong sum", ".npz", {"images.npy": good}, compress=zipfile.ZIP_STORED)
+    spoiled = bytearray(made["npz with a wrong sum"].read_bytes())
+    spoiled[400] ^= 255  # a pixel
+    file("npz with a wrong sum", ".npz", bytes(spoiled))
     spoiled = bytearray(made["npz labels of floats"].read_bytes())
     spoiled[200] ^= 255
-    file("npz with a wrong sum", ".npz", bytes(spoiled))
+    file("npz with damaged data", ".npz", bytes(spoiled))
 
     packed("zip that leaves its folder", ".zip", {f"../../{i}.png": png() for i in range(20)})
     packed("zip of absolute names", ".zip", {f"/tmp/{i}.png": png() for i in range(20)})
@@ -131,6 +135,13 @@ def own_files(root, megabytes=100):
     packed("zip of a huge image", ".zip", {f"{i}.png": png(size=(20_000, 10_000)) for i in range(20)})
     packed("zip packed otherwise", ".zip", {f"{i}.png": png() for i in range(20)}, compress=zipfile.ZIP_LZMA)
     file("zip that is text", ".zip", b"text")
+    packed("zip of a large image", ".zip", {f"{i}.png": png(size=(10_000, 10_000)) for i in range(20)})
+    packed("zip with one name twice", ".zip", {f"{i}.png": png() for i in range(20)} | {"x.png": png()})
+    file("zip with one name twice", ".zip", made["zip with one name twice"].read_bytes().replace(b"x.png", b"7.png"))
+    packed("zip with a password", ".zip", {f"{i}.png": png() for i in range(20)})
+    spoiled = bytearray(made["zip with a password"].read_bytes())
+    spoiled[spoiled.index(b"PK\x01\x02") + 8] |= 1  # the flag of a member in the directory
+    file("zip with a password", ".zip", bytes(spoiled))
 
     def folder(what, members):
         made[what] = root / what.replace(" ", "-")
@@ -150,6 +161,7 @@ def own_files(root, megabytes=100):
     folder("folder with a script called JPEG", images | {"07.jpg": b"%!PS-Adobe-3.0 EPSF-3.0\n" + b" " * 99})
     folder("folder of one image", {"00.png": png()})
     folder("folder of splits", {f"{s}/{n}": c for s in ("train", "test") for n, c in images.items()})
+    folder("folder nested deep", {"/".join("d" * 17) + f"/{name}": content for name, content in images.items()})
     folder("folder in a circle", images)
     (made["folder in a circle"] / "again").symlink_to(made["folder in a circle"])
     folder("folder with a link to itself", images)

@@ -192,10 +192,10 @@ def read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, n
 
 def _check_kind(dtype: np.dtype, where: str, kinds: str = "f") -> None:
     """Accepts uint8 and numpy's `kinds` of dtypes; an object array is a pickle and is rejected."""
+    expected = "uint8 or floats" if kinds == "f" else "whole numbers or text"
     if dtype.hasobject:
-        raise InputError(f"{where}: expected uint8 or floats, got Python objects, which are never unpickled")
+        raise InputError(f"{where}: expected {expected}, got Python objects, which are never unpickled")
     if dtype != np.uint8 and dtype.kind not in kinds:
-        expected = "uint8 or floats" if kinds == "f" else "whole numbers or text"
         raise InputError(f"{where}: expected {expected}, got {dtype}")
 
 
