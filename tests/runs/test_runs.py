@@ -359,6 +359,30 @@ def test_a_best_epoch_that_was_not_written_is_in_the_last_checkpoint(tmp_path, t
     assert checkpoint_bytes(run.path) == checkpoint_bytes(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("lost", ["last.json", "best.safetensors", "both"])
+@pytest.mark.parametrize("there", ["older", "none"])
+def test_resuming_a_finished_run_restores_the_files_that_a_killed_process_did_not_write(tmp_path, lost, there):
+    """Killed in the last epoch, after last.safetensors: no later epoch replaces the other files."""
+    run, kept = Run(tmp_path / "run"), {}
+    names = ["last.json", "best.safetensors"] if lost == "both" else [lost]
+
+    def keep(info, trainer):
+        kept[info.epoch] = {name: (run.path / name).read_bytes() for name in names}
+
+    fit(config(epochs=3), run.path, on_epoch=keep)
+    finished = checkpoint_bytes(run.path)
+    for name in names:
+        assert kept[2][name] != finished[name], "the last epoch is the best one"
+        if there == "older":
+            (run.path / name).write_bytes(kept[2][name])
+        else:
+            (run.path / name).unlink()
+    assert run.checkpoints.finished == (lost == "best.safetensors")
+    assert fit(config(epochs=3), run.path, resume=True).was_finished
+    assert checkpoint_bytes(run.path) == finished
+    assert run.checkpoints.finished
+
+
 def test_two_at_once_lose_no_figures(tmp_path):
     run = Run(tmp_path / "run")
     fit(config(epochs=1), run.path)
