@@ -226,13 +226,11 @@ def test_a_write_that_fails_leaves_the_earlier_file(tmp_path):
 
 
 def test_names_and_hashes_of_cells():
-    a = Config("mnist", prior="bype", n_components=500, device="cpu")
+    a = Config("mnist", prior="bype", n_components=500, precision="fp32", device="cpu")
     assert cell_id("trunk", a, "short").startswith("trunk-mnist-vae-bype-paper-fp32-short-s0-")
-    hashes = {
-        settings_hash(Config("mnist", prior="bype", n_components=500, **o)) for o in ({"seed": 3}, {"device": "cuda"})
-    }
+    hashes = {settings_hash(replace(a, **o)) for o in ({"seed": 3}, {"device": "cuda"})}
     assert hashes == {settings_hash(a)}, "neither seed nor place is a setting"
-    assert settings_hash(Config("mnist", prior="bype", n_components=499)) not in hashes
+    assert settings_hash(replace(a, n_components=499)) not in hashes
     vamp = [settings_hash(Config("mnist", prior="vamp", exemplars=e)) for e in (None, 77)]
     assert vamp[0] == vamp[1], "an option that the prior does not use is no setting"
 
@@ -503,6 +501,23 @@ def test_defaults_are_the_same_from_python_and_from_the_shell():
             if name in own and parameter.default is not inspect.Parameter.empty:
                 assert parameter.default == own[name], name
     assert set(bype.pseudocoreset.STRATEGIES) == set(STRATEGIES)
+
+
+def test_a_run_records_the_precision_given_and_the_one_used(tmp_path):
+    run = Run(tmp_path / "run")
+    fit(config(epochs=1), run.path)
+    assert (run.record["options"]["precision"], run.record["precision_used"]) == ("auto", "fp32")
+    fit(config(epochs=1, precision="bf16"), tmp_path / "bf16")
+    record = Run(tmp_path / "bf16").record
+    assert (record["options"]["precision"], record["precision_used"]) == ("bf16", "bf16")
+    with pytest.raises(InputError, match="expected --precision bf16, the run's own, got auto"):
+        fit(config(epochs=1), tmp_path / "bf16", resume=True)
+    # A run of the first versions, whose default was fp32.
+    record = json.loads((run.path / "config.json").read_text())
+    del record["precision_used"]
+    record["options"]["precision"] = "fp32"
+    (run.path / "config.json").write_text(json.dumps(record))
+    assert fit(config(epochs=1), run.path, resume=True).was_finished
 
 
 def test_fit_ends_with_the_best_epoch_s_model(tmp_path, monkeypatch):

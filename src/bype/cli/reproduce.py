@@ -34,7 +34,9 @@ SELECTION = {
     "coreset": _text("--coreset", "Only cells with this strategy.", "STRATEGY"),
     "seeds": _text("--seeds", "These seeds [default: the experiment's].", "N|N-M"),
     "protocol": _text("--protocol", "For table1 [default: paper].", "paper|short"),
-    "precision": _text("--precision", "For table1 [default: bf16 on a CPU, tf32 on CUDA]."),
+    "precision": _text(
+        "--precision", "For table1 [default: tf32 on CUDA; on a CPU bf16 if it has instructions for it, else fp32]."
+    ),
     "device": Device,
 }
 
@@ -128,6 +130,9 @@ def _run_experiment(
     resolve_device(selection.device)
     seconds = parse_duration(budget) if budget is not None else float("inf")
     cells = select_cells(what, selection)
+    if selection.precision is None and "precision" in EXPERIMENTS[what].options:
+        used = ", ".join(sorted({c.config.precision for c in cells}))
+        console.report(f"{what}: precision {used}, the default on this device; --precision selects another")
     if shard is not None:
         cells = campaign.shard(cells, *_shard(shard))
     if list_:

@@ -16,7 +16,7 @@ from bype.core.names import ARCHS, LIKELIHOODS, PRIORS, STRATEGIES
 from bype.core.numbers import MAX_INT, plain, shown
 
 INITS = ("he", "glorot")
-PRECISIONS = ("fp32", "tf32", "bf16")
+PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 
 # Options by name, as keyword arguments or as JSON: their types differ.
@@ -92,7 +92,11 @@ class Config:
     reencode: float | None = model(
         None, "Fraction of the points of vamp and bype that each step encodes; others are cached [default: 1].", above=0
     )
-    precision: str = training("fp32", "Precision of the networks' matrix products in training.", choices=PRECISIONS)
+    precision: str = training(
+        "auto",
+        "Precision of the networks' matrix products in training; auto: tf32 on CUDA, fp32 on a CPU.",
+        choices=PRECISIONS,
+    )
     deterministic: bool = training(False, "Bit-identical results on a GPU too; slower there.")
     seed: int = option(0, "Seed of all random numbers.", low=0)
     data_dir: str | None = option(None, "Folder that is searched first for data sets.")
