@@ -32,14 +32,14 @@ PRIORS = ("standard", "vamp", "exemplar", "bype", "bype-learned")
 
 
 class _Lines(logging.Handler):
-    """Collects the log lines that say why a step was not captured; not those about bf16, which is slow on many CPUs."""
+    """Collects the log lines that say why a step was not captured; not those about options."""
 
     def __init__(self):
         super().__init__()
         self.lines: list[str] = []
 
     def emit(self, record):
-        if not record.getMessage().startswith("precision bf16"):
+        if not record.getMessage().startswith(("precision", "warmup")):
             self.lines.append(record.getMessage())
 
 
@@ -68,7 +68,7 @@ def trainer(data, prior, *, dtype=torch.float32, graph=True, built=None, **optio
         **({"n_components": 30, "exemplars": 40, "latent_dim": 5, "hidden_dim": 32} | (built or {})),
     ).to(dtype)
     given = {"epochs": STEPS, "batch_size": 60, "precision": "fp32"} | options
-    return Trainer(model, data, graph=graph, warmup=10, **given)
+    return Trainer(model, data, graph=graph, warmup=min(10, given["epochs"]), **given)
 
 
 def _same_noise_same_steps(device, dtype, tolerance):

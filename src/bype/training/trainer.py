@@ -117,8 +117,20 @@ class Trainer:
 
     def __iter__(self) -> Iterator[EpochInfo]:
         """Trains until `epochs` or early stopping; yields the measurements of each epoch. Raises as `run_epoch`."""
+        if self.finished:
+            return
+        if self.epochs < self.warmup:
+            log.warning(
+                "warmup %d: longer than the run of %d epochs, so that the kept epoch has beta < 1 (at most %.2g); "
+                "choose a lower --warmup", self.warmup, self.epochs, self.beta(self.epochs),
+            )  # fmt: skip
         while not self.finished:
             yield self.run_epoch()
+        if self.epochs >= self.warmup and self.beta(self.best_epoch) < 1:
+            log.warning(
+                "warmup %d: the kept epoch %d is within the warm-up and has beta %.2g < 1; choose a lower --warmup",
+                self.warmup, self.best_epoch, self.beta(self.best_epoch),
+            )  # fmt: skip
 
     @property
     def finished(self) -> bool:
