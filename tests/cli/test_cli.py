@@ -196,6 +196,47 @@ def test_train_evaluate_and_resume(cli_json, run_cli, tmp_path):
     assert f"{figures['nll_paper']:.3f}" in out
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--prior", "standard"], None),
+        (
+            ["--prior", "standard", "--components", 7, "--coreset", "elbo"],
+            "unused with prior standard: --components, --coreset",
+        ),
+        (["--prior", "bype", "--coreset", "none", "--coreset-lr", 0.1], "unused with coreset none: --coreset-lr"),
+        (
+            ["--prior", "standard", "--coreset-z1", 2, "--exemplars", 5],
+            "unused with arch vae: --coreset-z1; with prior standard: --exemplars",
+        ),
+    ],
+)
+def test_options_without_effect_are_named_in_one_line(run_cli, tmp_path, words, line):
+    words = ["train", "digits", *words, "--latent-dim", 2, "--hidden-dim", 4, "--epochs", 1, "--warmup", 0]
+    code, _, err = run_cli(*words, "--device", "cpu", "--out", tmp_path / "run")
+    assert code == 0, err
+    assert [said for said in err.splitlines() if "epoch 1/1" not in said] == ([] if line is None else [line])
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["train", "digits", "--seed", 0, "--seed", 1], "--seed"),
+        (["train", "digits", "--seed=0", "--seed", 0], "--seed"),
+        (["evaluate", "run", "--samples", 5, "--json", "--samples", 5], "--samples"),
+        (["data", "check", "--resize", 8, "--resize", 9], "--resize"),
+        (["reproduce", "trunk", "--seeds", 0, "--list", "--seeds", 1], "--seeds"),
+    ],
+)
+def test_an_option_given_twice_is_refused(run_cli, tmp_path, monkeypatch, words, option):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run_cli(*words)
+    command = " ".join(words[: 2 if words[0] == "data" else 1])
+    assert (code, out) == (2, "")
+    assert err == f"bype: Option '{option}' is given twice (see `bype {command} --help`)\n"
+    assert run_cli(command.split()[0], "--help", "--help")[0] == 0, "but a flag may be"
+
+
 def test_default_run_folder_is_named_by_what_it_is(cli_json, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     out = cli_json("train", "digits", *SMALL, "--epochs", 1, "--prior", "vamp", "--seed", 3)
