@@ -387,6 +387,40 @@ def test_evaluate_another_set_needs_its_shape(run_cli, cli_json, trained, tmp_pa
     assert not (trained["bype"] / "evaluation.json").exists()
 
 
+def test_all_of_a_set_that_is_not_the_run_s_is_scored(cli_json, run_cli, trained, tmp_path):
+    """Its tenth for testing is nobody else's test set; of a published set, the test split is."""
+    words = ("evaluate", trained["vamp"], "--samples", 2, "--items", 400)
+    pixels = np.random.default_rng(0).random((40, 1, 8, 8), np.float32)
+    for n in (1, 7, 40):
+        where = tmp_path / f"{n}.npy"
+        np.save(where, pixels[:n])
+        figures = cli_json(*words[:2], where, *words[2:])
+        assert (figures["split"], figures["items"]) == ("all", n)
+    figures = cli_json(*words[:2], tmp_path / "40.npy", *words[2:], "--split", "test")
+    assert (figures["split"], figures["items"]) == ("test", 4), "as asked"
+    assert run_cli(*words[:2], tmp_path / "7.npy", *words[2:], "--split", "test")[0] == 2
+    for own in ([], ["digits"]):
+        figures = cli_json(*words[:2], *own, *words[2:])
+        assert (figures["split"], figures["items"]) == ("test", 179)
+    np.savez(tmp_path / "few.npz", images=pixels[:3], labels=np.arange(3))
+    (tmp_path / "few").mkdir()
+    for i in range(3):
+        Image.fromarray((255 * pixels[i, 0]).astype(np.uint8)).save(tmp_path / "few" / f"{i}.png")
+    for name in ("few.npz", "few"):
+        assert cli_json(*words[:2], tmp_path / name, *words[2:])["items"] == 3
+        code, _, err = run_cli("train", tmp_path / name, "--out", tmp_path / "run")
+        assert (code, "expected at least 10 images" in err) == (2, True), err
+
+
+def test_of_a_published_set_that_is_not_the_run_s_the_test_split_is_scored(cli_json, tmp_path):
+    np.save(tmp_path / "own.npy", np.random.default_rng(0).random((20, 1, 8, 8), np.float32))
+    options = ["--prior", "standard", "--latent-dim", 2, "--hidden-dim", 4, "--epochs", 1, "--device", "cpu"]
+    cli_json("train", tmp_path / "own.npy", *options, "--out", tmp_path / "run")
+    figures = cli_json("evaluate", tmp_path / "run", "digits", "--samples", 2)
+    assert (figures["set"], figures["split"], figures["items"]) == ("digits", "test", 179)
+    assert figures["knn"]
+
+
 def test_splits_and_seeds_have_figures_of_their_own(cli_json, trained, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(trained["standard"], run)

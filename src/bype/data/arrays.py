@@ -11,6 +11,7 @@ import numpy as np
 
 from bype.core.errors import InputError, first_line
 from bype.data.archives import archive, check_bombs, check_room, opened
+from bype.data.checks import LEAST_IMAGES
 from bype.data.images import Dataset
 from bype.data.splits import from_file_arrays
 
@@ -18,7 +19,7 @@ MAPPED_FROM = 2**30  # bytes; a .npy of at least this size stays memory-mapped i
 HEADER = 10_000  # bytes; the maximum length of a .npy header, as in numpy
 
 
-def load_npy(path: Path, name: str) -> Dataset:
+def load_npy(path: Path, name: str, least: int = LEAST_IMAGES) -> Dataset:
     """A data set from a .npy of (n, d), (n, h, w) or (n, c, h, w), uint8 or floats in [0, 1].
 
     Raises:
@@ -36,10 +37,10 @@ def load_npy(path: Path, name: str) -> Dataset:
         # Read-only: a writable mapping counts as used memory, and fails if it is larger than the memory.
         array = np.memmap(stream, dtype, "r", offset, shape, "F" if fortran else "C")
     native = dtype.isnative and dtype.itemsize <= 8  # supported by torch without a conversion
-    return from_file_arrays(array, None, name, mapped=native and size >= MAPPED_FROM)
+    return from_file_arrays(array, None, name, mapped=native and size >= MAPPED_FROM, least=least)
 
 
-def load_npz(path: Path, name: str) -> Dataset:
+def load_npz(path: Path, name: str, least: int = LEAST_IMAGES) -> Dataset:
     """A data set from a .npz with `images`, or one array of another name, and optionally `labels`.
 
     Raises:
@@ -60,7 +61,7 @@ def load_npz(path: Path, name: str) -> Dataset:
         if "labels" in members:
             check_bombs([members["labels"]], str(path))
             labels = _read_member(packed, members["labels"], f"{path}:labels", kinds="iub")
-    return from_file_arrays(images, labels, name)
+    return from_file_arrays(images, labels, name, least=least)
 
 
 def read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -15,6 +15,7 @@ from bype.core.files import expand_path
 from bype.core.torch_state import fixed_torch_state
 from bype.data import published
 from bype.data.arrays import load_npy, load_npz
+from bype.data.checks import LEAST_IMAGES
 from bype.data.image_files import load_image_file, load_image_files
 from bype.data.images import Dataset, scale
 
@@ -88,7 +89,11 @@ def read_like(path: str | Path, data: Dataset, *, resize: int | str | Sequence[i
 
 @fixed_torch_state()
 def load(
-    name: str | Path, data_dir: str | Path | None = None, *, resize: int | str | Sequence[int] | None = None
+    name: str | Path,
+    data_dir: str | Path | None = None,
+    *,
+    resize: int | str | Sequence[int] | None = None,
+    least: int = LEAST_IMAGES,
 ) -> Dataset:
     """Reads a published set by its name, or the user's own by its path.
 
@@ -97,6 +102,7 @@ def load(
             of images.
         data_dir: The folder searched first for a published set.
         resize: The size to resize the images of a folder or zip to: pixels of a side, `HxW`, or (h, w).
+        least: The fewest images of a set of the user's own; if there are less than ten, all are in the training split.
 
     Raises:
         InputError: If the name is unknown, the set is not found, or one of its files is damaged.
@@ -109,7 +115,7 @@ def load(
         raise InputError(f"--resize: expected a folder or zip of images to resize, got {text}")
     known = PUBLISHED.get(text)
     if known is None:
-        return _load_own(text, resize)
+        return _load_own(text, resize, least)
     if not known.files:
         return known.load(None)
     folder = find(text, data_dir)
@@ -122,7 +128,7 @@ def load(
     return known.load(folder)
 
 
-def _load_own(name: str, resize: int | str | Sequence[int] | None) -> Dataset:
+def _load_own(name: str, resize: int | str | Sequence[int] | None, least: int) -> Dataset:
     path = expand_path(name)
     suffix = path.suffix.lower()
     try:
@@ -130,9 +136,9 @@ def _load_own(name: str, resize: int | str | Sequence[int] | None) -> Dataset:
     except (OSError, ValueError) as e:  # the name is too long or contains a zero byte
         raise InputError(f"data set: expected a name or a path, got {name[:100]!r} ({e})") from None
     if is_folder or (there and suffix == ".zip"):
-        return load_image_files(path, name, None if resize is None else parse_size(resize))
+        return load_image_files(path, name, None if resize is None else parse_size(resize), least)
     if there and suffix in (".npy", ".npz"):
-        return load_npy(path, name) if suffix == ".npy" else load_npz(path, name)
+        return (load_npy if suffix == ".npy" else load_npz)(path, name, least)
     if there:
         raise InputError(f"{name}: expected a .npy, a .npz, or a folder or .zip of images, got another file")
     if path.is_symlink():

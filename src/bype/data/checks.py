@@ -11,9 +11,10 @@ log = logging.getLogger("bype")
 
 CHUNK = 2**24  # bytes read at once, so that a mapped file is never loaded as a whole
 MAX_LABEL = 2**16 - 1
+LEAST_IMAGES = 10  # in a set to train on, of which a tenth is for validation and another for testing
 
 
-def channel_first(pixels: np.ndarray, name: str, least: int = 10) -> np.ndarray:
+def channel_first(pixels: np.ndarray, name: str, least: int = LEAST_IMAGES) -> np.ndarray:
     """A view (n, c, h, w) of an array (n, d), (n, h, w) or (n, c, h, w), after a check of its dtype."""
     if pixels.dtype != np.uint8 and pixels.dtype.kind != "f":
         raise InputError(f"{name}: expected uint8 or floats in [0, 1], got {pixels.dtype}")
@@ -78,4 +79,4 @@ def as_float32(values: np.ndarray) -> np.ndarray:
 
 def per_chunk(pixels: np.ndarray | Tensor) -> int:
     """The number of images to read at once."""
-    return max(1, CHUNK // max(1, pixels[0].nbytes))
+    return max(1, CHUNK // max(1, pixels[:1].nbytes))

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bype.core.errors import InputError, first_line
 from bype.data.archives import archive, check_bombs, check_room, opened
+from bype.data.checks import LEAST_IMAGES
 from bype.data.images import Dataset
 from bype.data.splits import from_file_arrays
 
@@ -35,7 +36,9 @@ Read = Callable[[], IO[bytes]]
 Fit = Callable[[Image.Image, str], Image.Image]  # (upright image, its path for errors) -> image of the wanted size
 
 
-def load_image_files(path: Path, name: str, resize: tuple[int, int] | None = None) -> Dataset:
+def load_image_files(
+    path: Path, name: str, resize: tuple[int, int] | None = None, least: int = LEAST_IMAGES
+) -> Dataset:
     """A data set from a folder or zip of images: grey if all images are, else colour; transparency becomes white.
 
     Args:
@@ -48,7 +51,8 @@ def load_image_files(path: Path, name: str, resize: tuple[int, int] | None = Non
     """
     with image_files(path) as files:
         labels, classes = class_labels(list(files), str(path))
-        return from_file_arrays(decode(files, str(path), resize), labels, name, files=list(files), classes=classes)
+        pixels = decode(files, str(path), resize)
+        return from_file_arrays(pixels, labels, name, files=list(files), classes=classes, least=least)
 
 
 @contextmanager

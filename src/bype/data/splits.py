@@ -9,7 +9,14 @@ from torch import Tensor
 
 from bype.core.errors import InputError
 from bype.core.torch_state import fixed_torch_state
-from bype.data.checks import as_float32, channel_first, check_labels, check_values, warn_of_likely_mistakes
+from bype.data.checks import (
+    LEAST_IMAGES,
+    as_float32,
+    channel_first,
+    check_labels,
+    check_values,
+    warn_of_likely_mistakes,
+)
 from bype.data.images import Dataset, Images
 
 SPLIT_SEED = 0  # independent of the seed of a run, so that all runs have the same test set
@@ -55,7 +62,7 @@ def split(
     files: Sequence[str] = (),
     classes: Sequence[str] = (),
 ) -> Dataset:
-    """A seeded split: one `part`-th of the images for validation, another for testing.
+    """A seeded split: one `part`-th of the images for validation, another for testing; none of less than `part`.
 
     Args:
         pixels: Shape (n, c, h, w), uint8 or floats in [0, 1].
@@ -68,15 +75,15 @@ def split(
         classes: The names of the labels, if they have any.
     """
     order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(SPLIT_SEED))
-    held = len(pixels) // part
-    bounds = {"train": (0, len(pixels) - 2 * held), "validation": (-2 * held, -held), "test": (-held, None)}
+    n, held = len(pixels), len(pixels) // part
+    bounds = {"train": (0, n - 2 * held), "validation": (n - 2 * held, n - held), "test": (n - held, n)}
     shared = None
     if mapped:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the array is read-only, and nothing writes to it
             shared = torch.from_numpy(pixels)
 
-    def take(start: int, stop: int | None) -> Images:
+    def take(start: int, stop: int) -> Images:
         rows = order[start:stop]
         targets = None if labels is None else torch.from_numpy(labels[rows.numpy()])
         stored = None if pixels.dtype.kind == "f" else levels
@@ -99,9 +106,10 @@ def from_file_arrays(
     mapped: bool = False,
     files: Sequence[str] = (),
     classes: Sequence[str] = (),
+    least: int = LEAST_IMAGES,
 ) -> Dataset:
     """A data set from the arrays of a file, after checks; one with the same value in every pixel is rejected."""
-    pixels = channel_first(images, name)
+    pixels = channel_first(images, name, least)
     targets = None if labels is None else check_labels(labels, len(pixels), name)
     low, high = check_values(pixels, name, 256)
     if low == high:
