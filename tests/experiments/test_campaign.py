@@ -173,6 +173,17 @@ def test_table1_on_a_cpu_is_in_bf16_only_where_that_is_fast(monkeypatch, run_cli
     assert out.count("-bf16-") == 36
 
 
+def test_finished_cells_are_listed_with_their_main_metric(cli_json, run_cli):
+    words = ["reproduce", "trunk", "--device", "cpu", "--ledger", COMMITTED, "--list"]
+    code, out, err = run_cli(*words)
+    assert (code, out) == (0, "")
+    done = {c.id: ledger.read_cell(COMMITTED / f"{c.id}.json") for c in select_cells("trunk", Selection(device="cpu"))}
+    short = {name: d["figures"]["nll_paper_short"] for name, d in done.items()}
+    assert err.splitlines() == [f"{name}  done, nll_paper_short {v:.2f}" for name, v in short.items()]
+    listed = cli_json(*words)
+    assert (listed["outstanding"], listed["done"]) == ([], {name: {"nll_paper_short": v} for name, v in short.items()})
+
+
 def test_the_names_of_cells_are_those_before_precision_followed_the_device():
     """A cell names its precision: `auto` would hide it, and change every name."""
     fp32 = config(precision="fp32")
