@@ -160,6 +160,48 @@ def test_table1_is_every_set_under_every_prior_by_the_paper_s_protocol():
         select_cells("table1", Selection(protocol="long"))
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_table1_on_a_cpu_is_in_bf16_only_where_that_is_fast(monkeypatch, run_cli, tmp_path, fast):
+    monkeypatch.setattr("bype.experiments.catalog.table1.bf16_is_fast", lambda device: fast)
+    used = "bf16" if fast else "fp32"
+    assert {c.config.precision for c in select_cells("table1", Selection(device="cpu"))} == {used}
+    words = ["reproduce", "table1", "--device", "cpu", "--list", "--ledger", tmp_path]
+    code, _, err = run_cli(*words)
+    assert (code, err) == (0, f"table1: precision {used}, the default on this device; --precision selects another\n")
+    code, out, err = run_cli(*words, "--precision", "bf16")
+    assert (code, err) == (0, ""), "as asked"
+    assert out.count("-bf16-") == 36
+
+
+def test_finished_cells_are_listed_with_their_main_metric(cli_json, run_cli):
+    words = ["reproduce", "trunk", "--device", "cpu", "--ledger", COMMITTED, "--list"]
+    code, out, err = run_cli(*words)
+    assert (code, out) == (0, "")
+    done = {c.id: ledger.read_cell(COMMITTED / f"{c.id}.json") for c in select_cells("trunk", Selection(device="cpu"))}
+    short = {name: d["figures"]["nll_paper_short"] for name, d in done.items()}
+    assert err.splitlines() == [f"{name}  done, nll_paper_short {v:.2f}" for name, v in short.items()]
+    listed = cli_json(*words)
+    assert (listed["outstanding"], listed["done"]) == ([], {name: {"nll_paper_short": v} for name, v in short.items()})
+
+
+def test_the_names_of_cells_are_those_before_precision_followed_the_device():
+    """A cell names its precision: `auto` would hide it, and change every name."""
+    fp32 = config(precision="fp32")
+    cell = Cell("trial", config(precision="auto"), "short")
+    assert config().precision == "auto"
+    assert cell == Cell("trial", fp32, "short")
+    assert (cell.config.precision, cell.id) == ("fp32", records.cell_id("trial", fp32, "short"))
+    names = {name: {c.id for c in select_cells(name, Selection(device="cpu"))} for name in EXPERIMENTS}
+    asked = {c.id for c in select_cells("table1", Selection(device="cpu", precision="bf16"))}
+    committed = {p.stem for p in COMMITTED.glob("*-s0-*.json")}
+    old = [c for c in committed if c.startswith("table1") and "-paper-bf16-paper-" in c]
+    assert old
+    assert asked.issuperset(old)
+    for name in ("trunk", "step-two", "step-two-settings", "reencode"):
+        assert all("-fp32-" in c or "-bf16-" in c for c in names[name])
+    assert names["trunk"] <= committed
+
+
 def test_the_committed_ledger_is_whole_and_holds_the_trunk():
     done, left_out = ledger.read(COMMITTED)
     assert not left_out
