@@ -76,7 +76,8 @@ def data_check(
     damaged: list[InputError] = []
     for n in names if name is None else [name]:
         try:
-            found, compared = fetch.check(n, data_dir, **reading)
+            options = catalog.applicable(n, reading) if name is None else reading
+            found, compared = fetch.check(n, data_dir, **options)
         except InputError as e:  # the other sets are still checked
             damaged.append(e)
             continue
