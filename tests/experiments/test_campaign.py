@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import bype
 from bype.core.config import Config
@@ -378,12 +379,29 @@ def test_an_estimate_is_the_ledger_s_where_it_has_a_like(tmp_path, monkeypatch):
 
 def test_an_estimate_is_measured_where_the_ledger_has_none(tmp_path, monkeypatch):
     (cell,) = trial("exemplar", epochs=300)
-    monkeypatch.setattr(estimates, "measure", lambda cell: Measurement(2.0, 7.0))
-    assert Estimator([], tmp_path).estimate(cell) == (607.0, "measured")
+    monkeypatch.setattr(estimates, "measure", lambda cell: Measurement(2.0, 7.0, "5 steps"))
+    assert Estimator([], tmp_path).estimate(cell) == (607.0, "5 steps")
     stopped = [done_like(cell, settings_hash="other", figures={"epochs": e}) for e in (40, 50, 90)]
-    assert Estimator(stopped, tmp_path).estimate(cell) == (107.0, "measured")
+    assert Estimator(stopped, tmp_path).estimate(cell) == (107.0, "5 steps")
     (long,) = trial("exemplar", epochs=4000)
     assert Estimator([], tmp_path).estimate(long).seconds == 2.0 * estimates.ASSUMED_EPOCHS + 7.0
+
+
+def test_an_estimate_from_a_few_steps_is_called_rough(monkeypatch):
+    assert str(Estimate(120_000.0, "ledger")) == "about 33.3 h (ledger)"
+    assert str(Estimate(120_000.0, "5 steps")) == "roughly 33.3 h (from 5 steps)"
+    cell = Cell("trial", config(prior="standard"), "short", samples=None)
+    for own, source in ((1.0, "5 steps"), (0.5, "5 steps on a busy machine")):  # this thread's share of its core
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "thread_time", lambda own=own, clock=time.perf_counter: own * clock())
+            assert estimates.measure(cell, n_latents=10).source == source
+
+
+def test_the_shortest_of_several_times_is_used(monkeypatch):
+    """Others on the machine only ever lengthen a step."""
+    moments = iter([0.0, 9.0, 10.0, 15.0, 20.0, 22.0, 30.0, 34.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(moments))
+    assert estimates._seconds(lambda: None, torch.device("cpu")) == 2.0
 
 
 def test_what_is_measured_is_scaled_to_the_whole(monkeypatch):
@@ -395,7 +413,8 @@ def test_what_is_measured_is_scaled_to_the_whole(monkeypatch):
     options = {"batch_size": 20, "coreset_interval": 10}
     for coreset, update in (("none", 0.0), ("paper", 1.0)):
         cell = Cell("trial", config(coreset=coreset, **options), "short", samples=40, refit=True)
-        epoch, evaluation = estimates.measure(cell, steps=5, n_latents=100)
+        epoch, evaluation, source = estimates.measure(cell, steps=5, n_latents=100)
+        assert source in ("5 steps", "5 steps on a busy machine")
         assert epoch == pytest.approx(n_train / 100 + 1 + update / 10)
         # A second for 200 draws: 5 of 20 items and 40 of all under the own prior and again under the refit, and a
         # second for 200 densities of those, and of the search for sigma.
@@ -415,7 +434,7 @@ def test_the_cheapest_cells_run_first_and_only_those_that_fit(tmp_path, monkeypa
 
     def estimate(self, cell):
         estimated.append(cell.config.prior)
-        return Estimate(cost[cell.config.prior], "measured")
+        return Estimate(cost[cell.config.prior], "5 steps")
 
     def run(cell, *_, **__):
         ran.append(cell.config.prior)
@@ -427,7 +446,7 @@ def test_the_cheapest_cells_run_first_and_only_those_that_fit(tmp_path, monkeypa
     assert ran == ["standard", "bype"]
     assert estimated == ["standard", "bype", "vamp"], "what ranks above one that did not fit is not measured"
     assert len(report.not_started) == 2
-    assert "not started: about 8 min (measured), 5 s left" in capsys.readouterr().err
+    assert "not started: roughly 8 min (from 5 steps), 5 s left" in capsys.readouterr().err
     now[0] = 0.0
     campaign.run_cells(cells, tmp_path, tmp_path, budget=54.0, clock=lambda: now[0])
     assert ran == ["standard", "bype", "standard"]

@@ -131,13 +131,13 @@ def run_cells(
             if not known or (guess.seconds > left and not partial):
                 why = "more expensive than a cell that did not fit the budget, " if left > 0 else ""
                 if known:
-                    why = f"about {duration(guess.seconds)} ({guess.source}), "
+                    why = f"{guess}, "
                 console.report(f"{c.id}  not started: {why}{duration(left)} left")
                 report.not_started.append(c.id)
                 if not begun:
                     too_expensive = min(too_expensive, c.rank)
                 continue
-            console.report(f"{c.id}  about {duration(guess.seconds)} ({guess.source})")
+            console.report(f"{c.id}  {guess}")
         try:
             run_cell(c, ledger_folder, runs_folder, deadline=start + budget, clock=clock)
         except BudgetSpent:
