@@ -196,6 +196,47 @@ def test_train_evaluate_and_resume(cli_json, run_cli, tmp_path):
     assert f"{figures['nll_paper']:.3f}" in out
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--prior", "standard"], None),
+        (
+            ["--prior", "standard", "--components", 7, "--coreset", "elbo"],
+            "unused with prior standard: --components, --coreset",
+        ),
+        (["--prior", "bype", "--coreset", "none", "--coreset-lr", 0.1], "unused with coreset none: --coreset-lr"),
+        (
+            ["--prior", "standard", "--coreset-z1", 2, "--exemplars", 5],
+            "unused with arch vae: --coreset-z1; with prior standard: --exemplars",
+        ),
+    ],
+)
+def test_options_without_effect_are_named_in_one_line(run_cli, tmp_path, words, line):
+    words = ["train", "digits", *words, "--latent-dim", 2, "--hidden-dim", 4, "--epochs", 1, "--warmup", 0]
+    code, _, err = run_cli(*words, "--device", "cpu", "--out", tmp_path / "run")
+    assert code == 0, err
+    assert [said for said in err.splitlines() if "epoch 1/1" not in said] == ([] if line is None else [line])
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["train", "digits", "--seed", 0, "--seed", 1], "--seed"),
+        (["train", "digits", "--seed=0", "--seed", 0], "--seed"),
+        (["evaluate", "run", "--samples", 5, "--json", "--samples", 5], "--samples"),
+        (["data", "check", "--resize", 8, "--resize", 9], "--resize"),
+        (["reproduce", "trunk", "--seeds", 0, "--list", "--seeds", 1], "--seeds"),
+    ],
+)
+def test_an_option_given_twice_is_refused(run_cli, tmp_path, monkeypatch, words, option):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run_cli(*words)
+    command = " ".join(words[: 2 if words[0] == "data" else 1])
+    assert (code, out) == (2, "")
+    assert err == f"bype: Option '{option}' is given twice (see `bype {command} --help`)\n"
+    assert run_cli(command.split()[0], "--help", "--help")[0] == 0, "but a flag may be"
+
+
 def test_default_run_folder_is_named_by_what_it_is(cli_json, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     out = cli_json("train", "digits", *SMALL, "--epochs", 1, "--prior", "vamp", "--seed", 3)
@@ -344,6 +385,40 @@ def test_evaluate_another_set_needs_its_shape(run_cli, cli_json, trained, tmp_pa
     code, _, err = run_cli("evaluate", trained["bype"], "mnist", "--samples", 1)
     assert (code, "expected images (1, 8, 8), got (1, 28, 28)" in err) == (2, True), err
     assert not (trained["bype"] / "evaluation.json").exists()
+
+
+def test_all_of_a_set_that_is_not_the_run_s_is_scored(cli_json, run_cli, trained, tmp_path):
+    """Its tenth for testing is nobody else's test set; of a published set, the test split is."""
+    words = ("evaluate", trained["vamp"], "--samples", 2, "--items", 400)
+    pixels = np.random.default_rng(0).random((40, 1, 8, 8), np.float32)
+    for n in (1, 7, 40):
+        where = tmp_path / f"{n}.npy"
+        np.save(where, pixels[:n])
+        figures = cli_json(*words[:2], where, *words[2:])
+        assert (figures["split"], figures["items"]) == ("all", n)
+    figures = cli_json(*words[:2], tmp_path / "40.npy", *words[2:], "--split", "test")
+    assert (figures["split"], figures["items"]) == ("test", 4), "as asked"
+    assert run_cli(*words[:2], tmp_path / "7.npy", *words[2:], "--split", "test")[0] == 2
+    for own in ([], ["digits"]):
+        figures = cli_json(*words[:2], *own, *words[2:])
+        assert (figures["split"], figures["items"]) == ("test", 179)
+    np.savez(tmp_path / "few.npz", images=pixels[:3], labels=np.arange(3))
+    (tmp_path / "few").mkdir()
+    for i in range(3):
+        Image.fromarray((255 * pixels[i, 0]).astype(np.uint8)).save(tmp_path / "few" / f"{i}.png")
+    for name in ("few.npz", "few"):
+        assert cli_json(*words[:2], tmp_path / name, *words[2:])["items"] == 3
+        code, _, err = run_cli("train", tmp_path / name, "--out", tmp_path / "run")
+        assert (code, "expected at least 10 images" in err) == (2, True), err
+
+
+def test_of_a_published_set_that_is_not_the_run_s_the_test_split_is_scored(cli_json, tmp_path):
+    np.save(tmp_path / "own.npy", np.random.default_rng(0).random((20, 1, 8, 8), np.float32))
+    options = ["--prior", "standard", "--latent-dim", 2, "--hidden-dim", 4, "--epochs", 1, "--device", "cpu"]
+    cli_json("train", tmp_path / "own.npy", *options, "--out", tmp_path / "run")
+    figures = cli_json("evaluate", tmp_path / "run", "digits", "--samples", 2)
+    assert (figures["set"], figures["split"], figures["items"]) == ("digits", "test", 179)
+    assert figures["knn"]
 
 
 def test_splits_and_seeds_have_figures_of_their_own(cli_json, trained, tmp_path):

@@ -24,7 +24,7 @@ from bype.core.errors import InputError
         ({"seed": -1}, "--seed: expected at least 0"),
         ({"set": ""}, "SET: expected a name or a path, got an empty string"),
         ({"data_dir": ""}, "--data-dir: expected a name or a path"),
-        ({"precision": "fp16"}, "--precision: expected one of fp32, tf32, bf16"),
+        ({"precision": "fp16"}, "--precision: expected one of auto, fp32, tf32, bf16"),
     ],
 )
 def test_an_option_of_another_kind_or_range_is_refused_by_its_flag(option, message):

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import bype
 from bype.core.config import Config
@@ -158,6 +159,48 @@ def test_table1_is_every_set_under_every_prior_by_the_paper_s_protocol():
     assert [(c.config.epochs, c.config.warmup, c.protocol) for c in brief] == [(30, 10, "short")]
     with pytest.raises(InputError, match="--protocol: expected paper or short, got 'long'"):
         select_cells("table1", Selection(protocol="long"))
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_table1_on_a_cpu_is_in_bf16_only_where_that_is_fast(monkeypatch, run_cli, tmp_path, fast):
+    monkeypatch.setattr("bype.experiments.catalog.table1.bf16_is_fast", lambda device: fast)
+    used = "bf16" if fast else "fp32"
+    assert {c.config.precision for c in select_cells("table1", Selection(device="cpu"))} == {used}
+    words = ["reproduce", "table1", "--device", "cpu", "--list", "--ledger", tmp_path]
+    code, _, err = run_cli(*words)
+    assert (code, err) == (0, f"table1: precision {used}, the default on this device; --precision selects another\n")
+    code, out, err = run_cli(*words, "--precision", "bf16")
+    assert (code, err) == (0, ""), "as asked"
+    assert out.count("-bf16-") == 36
+
+
+def test_finished_cells_are_listed_with_their_main_metric(cli_json, run_cli):
+    words = ["reproduce", "trunk", "--device", "cpu", "--ledger", COMMITTED, "--list"]
+    code, out, err = run_cli(*words)
+    assert (code, out) == (0, "")
+    done = {c.id: ledger.read_cell(COMMITTED / f"{c.id}.json") for c in select_cells("trunk", Selection(device="cpu"))}
+    short = {name: d["figures"]["nll_paper_short"] for name, d in done.items()}
+    assert err.splitlines() == [f"{name}  done, nll_paper_short {v:.2f}" for name, v in short.items()]
+    listed = cli_json(*words)
+    assert (listed["outstanding"], listed["done"]) == ([], {name: {"nll_paper_short": v} for name, v in short.items()})
+
+
+def test_the_names_of_cells_are_those_before_precision_followed_the_device():
+    """A cell names its precision: `auto` would hide it, and change every name."""
+    fp32 = config(precision="fp32")
+    cell = Cell("trial", config(precision="auto"), "short")
+    assert config().precision == "auto"
+    assert cell == Cell("trial", fp32, "short")
+    assert (cell.config.precision, cell.id) == ("fp32", records.cell_id("trial", fp32, "short"))
+    names = {name: {c.id for c in select_cells(name, Selection(device="cpu"))} for name in EXPERIMENTS}
+    asked = {c.id for c in select_cells("table1", Selection(device="cpu", precision="bf16"))}
+    committed = {p.stem for p in COMMITTED.glob("*-s0-*.json")}
+    old = [c for c in committed if c.startswith("table1") and "-paper-bf16-paper-" in c]
+    assert old
+    assert asked.issuperset(old)
+    for name in ("trunk", "step-two", "step-two-settings", "reencode"):
+        assert all("-fp32-" in c or "-bf16-" in c for c in names[name])
+    assert names["trunk"] <= committed
 
 
 def test_the_committed_ledger_is_whole_and_holds_the_trunk():
@@ -336,12 +379,29 @@ def test_an_estimate_is_the_ledger_s_where_it_has_a_like(tmp_path, monkeypatch):
 
 def test_an_estimate_is_measured_where_the_ledger_has_none(tmp_path, monkeypatch):
     (cell,) = trial("exemplar", epochs=300)
-    monkeypatch.setattr(estimates, "measure", lambda cell: Measurement(2.0, 7.0))
-    assert Estimator([], tmp_path).estimate(cell) == (607.0, "measured")
+    monkeypatch.setattr(estimates, "measure", lambda cell: Measurement(2.0, 7.0, "5 steps"))
+    assert Estimator([], tmp_path).estimate(cell) == (607.0, "5 steps")
     stopped = [done_like(cell, settings_hash="other", figures={"epochs": e}) for e in (40, 50, 90)]
-    assert Estimator(stopped, tmp_path).estimate(cell) == (107.0, "measured")
+    assert Estimator(stopped, tmp_path).estimate(cell) == (107.0, "5 steps")
     (long,) = trial("exemplar", epochs=4000)
     assert Estimator([], tmp_path).estimate(long).seconds == 2.0 * estimates.ASSUMED_EPOCHS + 7.0
+
+
+def test_an_estimate_from_a_few_steps_is_called_rough(monkeypatch):
+    assert str(Estimate(120_000.0, "ledger")) == "about 33.3 h (ledger)"
+    assert str(Estimate(120_000.0, "5 steps")) == "roughly 33.3 h (from 5 steps)"
+    cell = Cell("trial", config(prior="standard"), "short", samples=None)
+    for own, source in ((1.0, "5 steps"), (0.5, "5 steps on a busy machine")):  # this thread's share of its core
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "thread_time", lambda own=own, clock=time.perf_counter: own * clock())
+            assert estimates.measure(cell, n_latents=10).source == source
+
+
+def test_the_shortest_of_several_times_is_used(monkeypatch):
+    """Others on the machine only ever lengthen a step."""
+    moments = iter([0.0, 9.0, 10.0, 15.0, 20.0, 22.0, 30.0, 34.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(moments))
+    assert estimates._seconds(lambda: None, torch.device("cpu")) == 2.0
 
 
 def test_what_is_measured_is_scaled_to_the_whole(monkeypatch):
@@ -353,7 +413,8 @@ def test_what_is_measured_is_scaled_to_the_whole(monkeypatch):
     options = {"batch_size": 20, "coreset_interval": 10}
     for coreset, update in (("none", 0.0), ("paper", 1.0)):
         cell = Cell("trial", config(coreset=coreset, **options), "short", samples=40, refit=True)
-        epoch, evaluation = estimates.measure(cell, steps=5, n_latents=100)
+        epoch, evaluation, source = estimates.measure(cell, steps=5, n_latents=100)
+        assert source in ("5 steps", "5 steps on a busy machine")
         assert epoch == pytest.approx(n_train / 100 + 1 + update / 10)
         # A second for 200 draws: 5 of 20 items and 40 of all under the own prior and again under the refit, and a
         # second for 200 densities of those, and of the search for sigma.
@@ -373,7 +434,7 @@ def test_the_cheapest_cells_run_first_and_only_those_that_fit(tmp_path, monkeypa
 
     def estimate(self, cell):
         estimated.append(cell.config.prior)
-        return Estimate(cost[cell.config.prior], "measured")
+        return Estimate(cost[cell.config.prior], "5 steps")
 
     def run(cell, *_, **__):
         ran.append(cell.config.prior)
@@ -385,7 +446,7 @@ def test_the_cheapest_cells_run_first_and_only_those_that_fit(tmp_path, monkeypa
     assert ran == ["standard", "bype"]
     assert estimated == ["standard", "bype", "vamp"], "what ranks above one that did not fit is not measured"
     assert len(report.not_started) == 2
-    assert "not started: about 8 min (measured), 5 s left" in capsys.readouterr().err
+    assert "not started: roughly 8 min (from 5 steps), 5 s left" in capsys.readouterr().err
     now[0] = 0.0
     campaign.run_cells(cells, tmp_path, tmp_path, budget=54.0, clock=lambda: now[0])
     assert ran == ["standard", "bype", "standard"]

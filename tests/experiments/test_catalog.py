@@ -48,13 +48,14 @@ def registry(monkeypatch):
     monkeypatch.setattr(scores, "SHORT_ITEMS", 20)
 
 
-def test_an_experiment_from_outside_is_run_and_has_its_section(tmp_path, run_cli):
+def test_an_experiment_from_outside_is_run_and_has_its_section(tmp_path, run_cli, capsys):
     folders = tmp_path / "ledger", tmp_path / "runs"
     assert bype.register_experiment("tiny", TINY) is TINY
     cells = select_cells("tiny", Selection())
     assert campaign.run_cells(cells, *folders).finished == [c.id for c in cells]
     text = render(folders[0]).read_text()
     done, left_out = ledger.read(folders[0])
+    capsys.readouterr()
     values = [f"{d['figures']['nll_paper_short']:.2f}" for d in done]
     assert not left_out
     assert text.endswith(f"## Tiny\n\n- seed 0: {values[0]}\n- seed 1: {values[1]}\n\n")
@@ -62,6 +63,8 @@ def test_an_experiment_from_outside_is_run_and_has_its_section(tmp_path, run_cli
     where = ["--ledger", folders[0], "--runs", folders[1]]
     code, out, err = run_cli("reproduce", "tiny", "--seeds", "0-2", "--list", *where)
     assert (code, out) == (0, f"{tiny_cells(Selection(seeds=[2]))[0].id}\n"), err
+    lines = [f"{c.id}  done, nll_paper_short {v}" for c, v in zip(cells, values, strict=True)]
+    assert err.splitlines() == lines, "the finished ones, each with its main metric"
 
 
 def test_its_records_are_checked_as_bype_s_own(tmp_path):

@@ -226,13 +226,11 @@ def test_a_write_that_fails_leaves_the_earlier_file(tmp_path):
 
 
 def test_names_and_hashes_of_cells():
-    a = Config("mnist", prior="bype", n_components=500, device="cpu")
+    a = Config("mnist", prior="bype", n_components=500, precision="fp32", device="cpu")
     assert cell_id("trunk", a, "short").startswith("trunk-mnist-vae-bype-paper-fp32-short-s0-")
-    hashes = {
-        settings_hash(Config("mnist", prior="bype", n_components=500, **o)) for o in ({"seed": 3}, {"device": "cuda"})
-    }
+    hashes = {settings_hash(replace(a, **o)) for o in ({"seed": 3}, {"device": "cuda"})}
     assert hashes == {settings_hash(a)}, "neither seed nor place is a setting"
-    assert settings_hash(Config("mnist", prior="bype", n_components=499)) not in hashes
+    assert settings_hash(replace(a, n_components=499)) not in hashes
     vamp = [settings_hash(Config("mnist", prior="vamp", exemplars=e)) for e in (None, 77)]
     assert vamp[0] == vamp[1], "an option that the prior does not use is no setting"
 
@@ -359,6 +357,30 @@ def test_a_best_epoch_that_was_not_written_is_in_the_last_checkpoint(tmp_path, t
     assert checkpoint_bytes(run.path) == checkpoint_bytes(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("lost", ["last.json", "best.safetensors", "both"])
+@pytest.mark.parametrize("there", ["older", "none"])
+def test_resuming_a_finished_run_restores_the_files_that_a_killed_process_did_not_write(tmp_path, lost, there):
+    """Killed in the last epoch, after last.safetensors: no later epoch replaces the other files."""
+    run, kept = Run(tmp_path / "run"), {}
+    names = ["last.json", "best.safetensors"] if lost == "both" else [lost]
+
+    def keep(info, trainer):
+        kept[info.epoch] = {name: (run.path / name).read_bytes() for name in names}
+
+    fit(config(epochs=3), run.path, on_epoch=keep)
+    finished = checkpoint_bytes(run.path)
+    for name in names:
+        assert kept[2][name] != finished[name], "the last epoch is the best one"
+        if there == "older":
+            (run.path / name).write_bytes(kept[2][name])
+        else:
+            (run.path / name).unlink()
+    assert run.checkpoints.finished == (lost == "best.safetensors")
+    assert fit(config(epochs=3), run.path, resume=True).was_finished
+    assert checkpoint_bytes(run.path) == finished
+    assert run.checkpoints.finished
+
+
 def test_two_at_once_lose_no_figures(tmp_path):
     run = Run(tmp_path / "run")
     fit(config(epochs=1), run.path)
@@ -479,6 +501,23 @@ def test_defaults_are_the_same_from_python_and_from_the_shell():
             if name in own and parameter.default is not inspect.Parameter.empty:
                 assert parameter.default == own[name], name
     assert set(bype.pseudocoreset.STRATEGIES) == set(STRATEGIES)
+
+
+def test_a_run_records_the_precision_given_and_the_one_used(tmp_path):
+    run = Run(tmp_path / "run")
+    fit(config(epochs=1), run.path)
+    assert (run.record["options"]["precision"], run.record["precision_used"]) == ("auto", "fp32")
+    fit(config(epochs=1, precision="bf16"), tmp_path / "bf16")
+    record = Run(tmp_path / "bf16").record
+    assert (record["options"]["precision"], record["precision_used"]) == ("bf16", "bf16")
+    with pytest.raises(InputError, match="expected --precision bf16, the run's own, got auto"):
+        fit(config(epochs=1), tmp_path / "bf16", resume=True)
+    # A run of the first versions, whose default was fp32.
+    record = json.loads((run.path / "config.json").read_text())
+    del record["precision_used"]
+    record["options"]["precision"] = "fp32"
+    (run.path / "config.json").write_text(json.dumps(record))
+    assert fit(config(epochs=1), run.path, resume=True).was_finished
 
 
 def test_fit_ends_with_the_best_epoch_s_model(tmp_path, monkeypatch):

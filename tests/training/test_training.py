@@ -349,6 +349,34 @@ def test_bf16_trains_close_to_fp32_and_keeps_parameters_in_float32(tiny):
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("epochs", "warmup", "lines"),
+    [
+        (3, 3, []),
+        (3, 0, []),
+        (3, 100, ["warmup 100: longer than the run of 3 epochs, so that the kept epoch has beta < 1 (at most 0.03); "]),
+        (5, 5, ["warmup 5: the kept epoch 2 is within the warm-up and has beta 0.4 < 1; "]),
+    ],
+)
+def test_a_kept_epoch_within_the_warm_up_is_warned_of_in_one_line(tiny, monkeypatch, caplog, epochs, warmup, lines):
+    losses = iter([5.0, 1.0, 2.0, 3.0, 4.0] if epochs == 5 else [3.0, 2.0, 1.0])
+    monkeypatch.setattr(Trainer, "validate", lambda self: next(losses))
+    trainer = Trainer(model_for(tiny, prior="standard"), tiny, epochs=epochs, warmup=warmup)
+    for _ in range(2):  # the second time it is finished
+        assert len(list(trainer)) in (epochs, 0)
+    assert [r.getMessage() for r in caplog.records] == [f"{line}choose a lower --warmup" for line in lines]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_bf16_without_instructions_for_it_is_warned_of_in_one_line(tiny, monkeypatch, caplog, fast):
+    monkeypatch.setattr("bype.training.trainer.bf16_is_fast", lambda device: fast)
+    for precision in ("auto", "fp32", "bf16"):
+        Trainer(model_for(tiny), tiny, precision=precision)
+    lines = [r.getMessage() for r in caplog.records]
+    slow = "precision bf16: this processor has no bfloat16 instructions, so that it is many times slower than fp32"
+    assert lines == [] if fast else [slow]
+
+
 def test_options_out_of_range_are_refused(tiny):
     with pytest.raises(InputError, match="tf32: expected a CUDA device"):
         Trainer(model_for(tiny), tiny, precision="tf32")
@@ -511,7 +539,7 @@ def test_a_trainer_takes_a_strategy_by_name_if_it_fits_the_prior(tiny):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"precision": "fp16"}, "precision: expected one of fp32, tf32, bf16, got 'fp16'"),
+        ({"precision": "fp16"}, "precision: expected one of auto, fp32, tf32, bf16, got 'fp16'"),
         ({"coreset_interval": 0}, "coreset_interval: expected a whole number from 1 to 2.31, got 0"),
         ({"patience": 0}, "patience: expected a whole number from 1"),
         ({"epochs": 2.5}, "epochs: expected a whole number from 1 to 2.31, got 2.5"),

@@ -39,11 +39,24 @@ COMMANDS = {
 }
 
 
+class _Once(TyperCommand):
+    """A command that rejects an option with two values, of which typer would silently take the last."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        given = [p for p in self.make_parser(ctx).parse_args(list(args))[2] if p.param_type_name == "option"]
+        for option in given:
+            if given.count(option) > 1 and not (
+                getattr(option, "is_flag", False) or getattr(option, "multiple", False)
+            ):
+                ctx.fail(f"Option '{option.opts[0]}' is given twice")
+        return super().parse_args(ctx, args)
+
+
 def import_command(name: str) -> Any:
     """Imports the command of that name, with its arguments and options."""
     module, _, function = COMMANDS[name].target.partition(":")
     alone = typer.Typer(**PLAIN)
-    alone.command(name.rpartition(" ")[2])(getattr(import_module(f"bype.cli.{module}"), function))
+    alone.command(name.rpartition(" ")[2], cls=_Once)(getattr(import_module(f"bype.cli.{module}"), function))
     return get_command(alone)
 
 

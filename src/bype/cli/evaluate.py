@@ -10,6 +10,7 @@ from bype.cli.options import Device, Json, RunPath, Seed, parse_int, print_json
 from bype.core import console
 from bype.core.errors import InputError, notes_kept
 from bype.core.numbers import MAX_INT
+from bype.data.catalog import PUBLISHED
 from bype.evaluation import metrics
 from bype.runs.evaluations import Evaluations
 from bype.runs.run import Run
@@ -26,8 +27,13 @@ def evaluate(
         int | None, typer.Option("--items", min=1, max=MAX_INT, help="Importance-weight the first N examples only.")
     ] = None,
     split: Annotated[
-        str, typer.Option("--split", metavar="train|validation|test|all", help="The split to evaluate.")
-    ] = "test",
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="train|validation|test|all",
+            help="The split to evaluate [default: test; all of your own set that is not the run's].",
+        ),
+    ] = None,
     with_: Annotated[
         str | None, typer.Option("--with", metavar="NAME", help="Log-likelihood under this refit of the prior.")
     ] = None,
@@ -52,6 +58,9 @@ def evaluate(
     evaluations = Evaluations(loaded)
     evaluations.read()  # a damaged record is rejected before the evaluation starts
     data = own if set_ is None or dataset.is_own(set_) else dataset.load(own.train.pixels.device, set_)
+    if split is None:  # of another set, only a published one has a test split that others use too
+        copied = data is own or data.checksum() == loaded.run.record["data_sum"]
+        split = "test" if copied or set_ in PUBLISHED else "all"
     if with_ is None:
         score = partial(metrics.evaluate, ks=ks, trained_on=data is own)
     else:

@@ -34,7 +34,9 @@ SELECTION = {
     "coreset": _text("--coreset", "Only cells with this strategy.", "STRATEGY"),
     "seeds": _text("--seeds", "These seeds [default: the experiment's].", "N|N-M"),
     "protocol": _text("--protocol", "For table1 [default: paper].", "paper|short"),
-    "precision": _text("--precision", "For table1 [default: bf16 on a CPU, tf32 on CUDA]."),
+    "precision": _text(
+        "--precision", "For table1 [default: tf32 on CUDA; on a CPU bf16 if it has instructions for it, else fp32]."
+    ),
     "device": Device,
 }
 
@@ -75,7 +77,9 @@ def reproduce(
         str | None,
         typer.Option("--shard", metavar="I/N", help="Only the I-th of N shards, each with cheap and expensive cells."),
     ] = None,
-    list_: Annotated[bool, typer.Option("--list", help="Only list the missing cells.")] = False,
+    list_: Annotated[
+        bool, typer.Option("--list", help="Only list the missing cells, and on stderr the finished ones.")
+    ] = False,
     render: Annotated[
         bool, typer.Option("--render", help="Write README.md and pictures next to the ledger, from it alone.")
     ] = False,
@@ -101,8 +105,10 @@ def reproduce(
         if "finished" in result:
             finished = len(result["finished"])
             print(f"{what}: {finished} cells run, {_total(result) - finished} left, {ledger}")
-        for name in result.get("outstanding", ()):
+        for name in result.get("outstanding", ()):  # stdout has these alone, one a line
             print(name)
+        for name, metrics in result.get("done", {}).items():
+            console.report("".join([f"{name}  done", *(f", {metric} {v:.2f}" for metric, v in metrics.items())]))
         if render:
             print(result["page"])
     if result.get("failed"):
@@ -128,13 +134,20 @@ def _run_experiment(
     resolve_device(selection.device)
     seconds = parse_duration(budget) if budget is not None else float("inf")
     cells = select_cells(what, selection)
+    if selection.precision is None and "precision" in EXPERIMENTS[what].options:
+        used = ", ".join(sorted({c.config.precision for c in cells}))
+        console.report(f"{what}: precision {used}, the default on this device; --precision selects another")
     if shard is not None:
         cells = campaign.shard(cells, *_shard(shard))
     if list_:
         done, skipped = read(ledger)
         for line in skipped:
             console.report(line)
-        return {"outstanding": [c.id for c in campaign.outstanding(cells, done)]}
+        metrics = {
+            name: {metric: record["figures"][metric] for metric in campaign.main_metric(record)}
+            for name, record in campaign.finished_records(cells, done).items()
+        }
+        return {"outstanding": [c.id for c in campaign.outstanding(cells, done)], "done": metrics}
     return campaign.run_cells(cells, ledger, runs, budget=seconds, partial=partial)._asdict()
 
 

@@ -68,13 +68,15 @@ def train(
     from bype.training.trackers.terminal import epochs
 
     run = Run(path)
+    given = {f.name for f in dataclasses.fields(Config) if _was_given(ctx, f.name)}
     if resume and run.exists:
         # Options not given keep the run's values; `fit` rejects values that differ from them.
-        given = {f.name for f in dataclasses.fields(Config) if _was_given(ctx, f.name)}
         recorded = run.config
         config = dataclasses.replace(recorded, **{name: getattr(config, name) for name in given})
         if place := run.dataset.follow(config):
             console.report(f"{path}: updated the location of its data to {place}")
+    if unused := config.without_effect(given):
+        console.report(unused)
     kept: list[TrainedRun] = []  # noted on a signal after training
     with notes_kept(kept):
         with epochs(str(path), config.epochs) as show:

@@ -16,7 +16,7 @@ from bype.core.names import ARCHS, LIKELIHOODS, PRIORS, STRATEGIES
 from bype.core.numbers import MAX_INT, plain, shown
 
 INITS = ("he", "glorot")
-PRECISIONS = ("fp32", "tf32", "bf16")
+PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 
 # Options by name, as keyword arguments or as JSON: their types differ.
@@ -99,7 +99,11 @@ class Config:
     reencode: float | None = model(
         None, "Fraction of the points of vamp and bype that each step encodes; others are cached [default: 1].", above=0
     )
-    precision: str = training("fp32", "Precision of the networks' matrix products in training.", choices=PRECISIONS)
+    precision: str = training(
+        "auto",
+        "Precision of the networks' matrix products in training; auto: tf32 on CUDA, fp32 on a CPU.",
+        choices=PRECISIONS,
+    )
     deterministic: bool = training(False, "Bit-identical results on a GPU too; slower there.")
     seed: int = option(0, "Seed of all random numbers.", low=0)
     data_dir: str | None = option(None, "Folder that is searched first for data sets.")
@@ -133,9 +137,34 @@ class Config:
 
     def unused(self) -> list[str]:
         """The names of the options that the chosen networks, prior and strategy do not use."""
+        return [name for name, choice in self._unused_under() if choice]
+
+    def without_effect(self, given: Collection[str]) -> str | None:
+        """One line that names the given options that are not used, and the choice that does not use them.
+
+        >>> Config("digits", prior="standard", n_components=7).without_effect(["n_components", "prior"])
+        'unused with prior standard: --components'
+
+        Args:
+            given: The names of the options that the user has given.
+
+        Returns:
+            The line, or None if all of them are used.
+        """
+        flags: dict[str, list[str]] = {}
+        for f, (name, choice) in zip(dataclasses.fields(self), self._unused_under(), strict=True):
+            if choice and name in given:
+                flags.setdefault(choice, []).append(flag_name(f))
+        parts = [f"with {choice}: {', '.join(names)}" for choice, names in flags.items()]
+        return f"unused {'; '.join(parts)}" if parts else None
+
+    def _unused_under(self) -> list[tuple[str, str | None]]:
+        """Each option with the first choice that does not use it, such as `prior standard`; None if it is used."""
         chosen = ((ARCHS, self.arch), (PRIORS, self.prior), (STRATEGIES, self.coreset))
-        names = [f.name for f in dataclasses.fields(self)]
-        return [n for n in names if not all(registry.uses(n, name) for registry, name in chosen)]
+        return [
+            (f.name, next((f"{r.kind} {name}" for r, name in chosen if not r.uses(f.name, name)), None))
+            for f in dataclasses.fields(self)
+        ]
 
     def group(self, name: str) -> Options:
         """The options of one group: `model`, keyword arguments of `bype.build_model`, or `training`, keyword arguments

@@ -6,11 +6,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import attrgetter
+from pathlib import Path
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
+from bype.core.config import PRECISIONS
 from bype.core.errors import InputError, first_line
 
 
@@ -21,6 +23,44 @@ class _Backend(Protocol):
 
 class _Deterministic(Protocol):
     fill_uninitialized_memory: bool
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """Returns `fp32`, `tf32` or `bf16` for a precision of `Config`; `auto` is `tf32` on CUDA, `fp32` on a CPU.
+
+    Raises:
+        InputError: If the name is unknown, or the device does not have this precision.
+    """
+    if name not in PRECISIONS:
+        raise InputError(f"precision: expected one of {', '.join(PRECISIONS)}, got {name!r}")
+    if name == "auto":
+        return "tf32" if device.type == "cuda" else "fp32"
+    if name == "tf32" and device.type != "cuda":
+        raise InputError(f"precision tf32: expected a CUDA device, got {device.type}")
+    return name
+
+
+def bf16_is_fast(device: torch.device) -> bool:
+    """Whether a device has instructions for bfloat16 products. Without them, torch computes them many times slower.
+
+    On a CPU these are AVX512-BF16 or AMX, or the bf16 extension of ARM, which only Linux reports.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    # Private functions of torch, which another version may lack.
+    asked = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    return any(ask() for ask in asked if ask is not None) or "bf16" in _arm_features()
+
+
+def _arm_features() -> list[str]:
+    """The extensions of an ARM processor on Linux; none on other processors and systems."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
+    return next((line.split(":", 1)[1].split() for line in lines if line.startswith("Features")), [])
 
 
 @contextmanager

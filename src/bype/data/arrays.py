@@ -13,6 +13,7 @@ import numpy as np
 
 from bype.core.errors import InputError, first_line
 from bype.data.archives import archive, check_bombs, check_room, member_name, opened
+from bype.data.checks import LEAST_IMAGES
 from bype.data.images import Dataset
 from bype.data.splits import from_file_arrays, from_split_arrays
 
@@ -22,13 +23,14 @@ MAPPED_FROM = 2**30  # bytes; a .npy of at least this size stays memory-mapped i
 HEADER = 10_000  # bytes; the maximum length of a .npy header, as in numpy
 
 
-def load_npy(path: Path, name: str, *, shape: tuple[int, int] | None = None) -> Dataset:
+def load_npy(path: Path, name: str, *, shape: tuple[int, int] | None = None, least: int = LEAST_IMAGES) -> Dataset:
     """A data set from a .npy of (n, d), (n, h, w) or (n, c, h, w), uint8 or floats in [0, 1].
 
     Args:
         path: The file.
         name: The name of the set.
         shape: Height and width of the images in the rows of an array (n, d).
+        least: The fewest images.
 
     Raises:
         InputError: If the file is damaged, or the shape or dtype of its array is not supported.
@@ -45,7 +47,7 @@ def load_npy(path: Path, name: str, *, shape: tuple[int, int] | None = None) -> 
         # Read-only: a writable mapping counts as used memory, and fails if it is larger than the memory.
         array = np.memmap(stream, dtype, "r", offset, stored, "F" if fortran else "C")
     native = dtype.isnative and dtype.itemsize <= 8  # supported by torch without a conversion
-    return from_file_arrays(array, None, name, mapped=native and size >= MAPPED_FROM, shape=shape)
+    return from_file_arrays(array, None, name, mapped=native and size >= MAPPED_FROM, shape=shape, least=least)
 
 
 def load_npz(
@@ -55,6 +57,7 @@ def load_npz(
     images_key: str | None = None,
     labels_key: str | None = None,
     shape: tuple[int, int] | None = None,
+    least: int = LEAST_IMAGES,
 ) -> Dataset:
     """A data set from a .npz, whose arrays are found by their names.
 
@@ -67,6 +70,7 @@ def load_npz(
         images_key: The name of the array of images.
         labels_key: The name of the array of labels; "" reads no labels.
         shape: Height and width of the images in the rows of an array (n, d).
+        least: The fewest images.
 
     Raises:
         InputError: If the file is damaged, the arrays are not unambiguous, or the shape or dtype of one is not
@@ -95,7 +99,7 @@ def load_npz(
         label = _labels_name(list(members), chosen, str(path)) if labels_key is None else labels_key
         images = read(chosen)
         labels = read(label, is_label=True) if label else None
-    return from_file_arrays(images, labels, name, shape=shape)
+    return from_file_arrays(images, labels, name, shape=shape, least=least)
 
 
 def npz_names(path: Path) -> list[str]:

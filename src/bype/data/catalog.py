@@ -15,6 +15,7 @@ from bype.core.files import expand_path
 from bype.core.torch_state import fixed_torch_state
 from bype.data import published
 from bype.data.arrays import load_npy, load_npz, npz_names
+from bype.data.checks import LEAST_IMAGES
 from bype.data.image_files import load_image_file, load_image_files
 from bype.data.images import Dataset, scale
 
@@ -133,6 +134,7 @@ def load(
     images_key: str | None = None,
     labels_key: str | None = None,
     shape: int | str | Sequence[int] | None = None,
+    least: int = LEAST_IMAGES,
 ) -> Dataset:
     """Reads a published set by its name, or the user's own by its path.
 
@@ -145,6 +147,7 @@ def load(
         images_key: The name of the array of images in a `.npz`, where it is not unambiguous.
         labels_key: The name of its array of labels; "" reads no labels.
         shape: The size of the images in the rows of an array (n, d): `HxW` or (h, w), where d = c h w.
+        least: The fewest images of a set of the user's own; with less than ten, all are in the training split.
 
     Raises:
         InputError: If the name is unknown, the set is not found, one of its files is damaged, or an option does not
@@ -163,7 +166,7 @@ def load(
             raise InputError(f"{flag}: expected {PURPOSE[option]}, got {text}")
     known = PUBLISHED.get(text)
     if known is None:
-        return _load_own(text, reading)
+        return _load_own(text, reading, least)
     if not known.files:
         return known.load(None)
     folder = find(text, data_dir)
@@ -197,7 +200,7 @@ _PICKLED = (
 )
 
 
-def _load_own(name: str, reading: Mapping[str, Any]) -> Dataset:
+def _load_own(name: str, reading: Mapping[str, Any], least: int) -> Dataset:
     path = expand_path(name)
     suffix = path.suffix.lower()
     try:
@@ -208,9 +211,9 @@ def _load_own(name: str, reading: Mapping[str, Any]) -> Dataset:
     if there:
         _refuse_published_files(path, name)
     if is_folder or (there and suffix == ".zip"):
-        return load_image_files(path, name, sizes.get("resize"), skip_bad=reading.get("skip_bad", False))
+        return load_image_files(path, name, sizes.get("resize"), skip_bad=reading.get("skip_bad", False), least=least)
     if there and suffix == ".npy":
-        return load_npy(path, name, shape=sizes.get("shape"))
+        return load_npy(path, name, shape=sizes.get("shape"), least=least)
     if there and suffix == ".npz":
         return load_npz(
             path,
@@ -218,6 +221,7 @@ def _load_own(name: str, reading: Mapping[str, Any]) -> Dataset:
             images_key=reading.get("images_key"),
             labels_key=reading.get("labels_key"),
             shape=sizes.get("shape"),
+            least=least,
         )
     if there:
         raise InputError(f"{name}: expected a .npy, a .npz, or a folder or .zip of images, got another file")

@@ -13,11 +13,16 @@ log = logging.getLogger("bype")
 CHUNK = 2**24  # bytes read at once, so that a mapped file is never loaded as a whole
 BLOCK = 2**27  # bytes of a mapped file gathered at once, in the order of the file
 MAX_LABEL = 2**16 - 1
-LEAST = 10  # images of a set
+LEAST_IMAGES = 10  # in a set to train on, of which a tenth is for validation and another for testing
 
 
 def channel_first(
-    pixels: np.ndarray, name: str, *, shape: tuple[int, int] | None = None, channels_last: bool = False
+    pixels: np.ndarray,
+    name: str,
+    *,
+    shape: tuple[int, int] | None = None,
+    channels_last: bool = False,
+    least: int = LEAST_IMAGES,
 ) -> np.ndarray:
     """A view (n, c, h, w) of an array of images, after a check of its dtype.
 
@@ -27,6 +32,7 @@ def channel_first(
         shape: Height and width of the images in the rows of an array (n, d), with d = c h w; None makes each row an
             image of height 1.
         channels_last: The array is (n, h, w, c).
+        least: The fewest images.
 
     Raises:
         InputError: If the shape or the dtype is another.
@@ -34,9 +40,9 @@ def channel_first(
     if pixels.dtype != np.uint8 and pixels.dtype.kind != "f":
         advice = "; for values from 0 to 255, use astype('uint8')" if pixels.dtype.kind in "iu" else ""
         raise InputError(f"{name}: expected uint8 or floats in [0, 1], got {pixels.dtype}{advice}")
-    if pixels.ndim not in (2, 3, 4) or len(pixels) < LEAST or 0 in pixels.shape:
+    if pixels.ndim not in (2, 3, 4) or len(pixels) < least or 0 in pixels.shape:
         raise InputError(
-            f"{name}: expected at least {LEAST} images (n, d), (n, h, w) or (n, c, h, w), got {pixels.shape}"
+            f"{name}: expected at least {least} images (n, d), (n, h, w) or (n, c, h, w), got {pixels.shape}"
         )
     if channels_last:
         if pixels.ndim != 4:
@@ -163,9 +169,9 @@ def as_float32(values: np.ndarray) -> np.ndarray:
 
 def per_chunk(pixels: np.ndarray | Tensor) -> int:
     """The number of images to read at once."""
-    return max(1, CHUNK // max(1, pixels[0].nbytes))
+    return max(1, CHUNK // max(1, pixels[:1].nbytes))
 
 
 def per_block(pixels: np.ndarray | Tensor) -> int:
     """The number of images of a mapped file to gather at once."""
-    return max(1, BLOCK // max(1, pixels[0].nbytes))
+    return max(1, BLOCK // max(1, pixels[:1].nbytes))

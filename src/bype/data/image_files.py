@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bype.core.errors import InputError, first_line
 from bype.data.archives import archive, check_bombs, check_room, member_name, normal_name, opened
+from bype.data.checks import LEAST_IMAGES
 from bype.data.formats import (
     DECODERS,
     HEAD,
@@ -97,7 +98,12 @@ def _enumerated(texts: Sequence[str]) -> str:
 
 
 def load_image_files(
-    path: Path, name: str, resize: tuple[int, int] | None = None, *, skip_bad: bool = False
+    path: Path,
+    name: str,
+    resize: tuple[int, int] | None = None,
+    *,
+    skip_bad: bool = False,
+    least: int = LEAST_IMAGES,
 ) -> Dataset:
     """A data set from a folder or zip of images: grey if all images are, else colour; transparency becomes white.
 
@@ -108,6 +114,7 @@ def load_image_files(
         name: The name of the set.
         resize: Height and width of the result; every image is cropped at the centre to this shape and scaled.
         skip_bad: Leave out the files that cannot be used instead of raising an error that names them.
+        least: The fewest images.
 
     Raises:
         InputError: If files cannot be used, or sizes are mixed and `resize` is not given.
@@ -118,7 +125,7 @@ def load_image_files(
         pixels = decode(files, str(path), resize, bad=bad)
     kept = [file for file in files if file not in bad]
     labels = np.array([number[file] for file in kept], np.int64) if classes else None
-    return from_file_arrays(pixels, labels, name, files=kept, classes=classes, skipped=len(bad))
+    return from_file_arrays(pixels, labels, name, files=kept, classes=classes, skipped=len(bad), least=least)
 
 
 @contextmanager

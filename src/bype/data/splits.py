@@ -12,7 +12,14 @@ from bype.core.config import parse_size
 from bype.core.errors import InputError
 from bype.core.torch_state import fixed_torch_state
 from bype.data.arraylike import as_array
-from bype.data.checks import as_float32, channel_first, check_labels, check_values, warn_of_likely_mistakes
+from bype.data.checks import (
+    LEAST_IMAGES,
+    as_float32,
+    channel_first,
+    check_labels,
+    check_values,
+    warn_of_likely_mistakes,
+)
 from bype.data.images import Dataset, Images
 
 log = logging.getLogger("bype")
@@ -71,7 +78,7 @@ def split(
     classes: Sequence[str] = (),
     skipped: int = 0,
 ) -> Dataset:
-    """A seeded split: one `part`-th of the images for validation, another for testing.
+    """A seeded split: one `part`-th of the images for validation, another for testing; none of less than `part`.
 
     Args:
         pixels: Shape (n, c, h, w), uint8 or floats in [0, 1].
@@ -85,15 +92,15 @@ def split(
         skipped: The number of bad files that were left out.
     """
     order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(SPLIT_SEED))
-    held = len(pixels) // part
-    bounds = {"train": (0, len(pixels) - 2 * held), "validation": (-2 * held, -held), "test": (-held, None)}
+    n, held = len(pixels), len(pixels) // part
+    bounds = {"train": (0, n - 2 * held), "validation": (n - 2 * held, n - held), "test": (n - held, n)}
     shared = None
     if mapped:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the array is read-only, and nothing writes to it
             shared = torch.from_numpy(pixels)
 
-    def take(start: int, stop: int | None) -> Images:
+    def take(start: int, stop: int) -> Images:
         rows = order[start:stop]
         targets = None if labels is None else torch.from_numpy(labels[rows.numpy()])
         if shared is not None:
@@ -124,9 +131,10 @@ def from_file_arrays(
     classes: Sequence[str] = (),
     skipped: int = 0,
     shape: tuple[int, int] | None = None,
+    least: int = LEAST_IMAGES,
 ) -> Dataset:
     """A data set from the arrays of a file, after checks; one with the same value in every pixel is rejected."""
-    pixels = channel_first(images, name, shape=shape)
+    pixels = channel_first(images, name, shape=shape, least=least)
     targets = None
     if labels is not None:
         targets, names = check_labels(labels, len(pixels), name)

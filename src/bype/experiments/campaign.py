@@ -13,6 +13,7 @@ from bype.core.errors import InputError, RunExistsError, TrainingError, notes_ke
 from bype.core.files import locked, write_text
 from bype.data.catalog import PUBLISHED, find, load
 from bype.experiments import ledger
+from bype.experiments.catalog.registry import EXPERIMENTS
 from bype.experiments.cell import Cell
 from bype.experiments.estimates import Estimator, duration
 from bype.experiments.records import CellRecord, EpochMetrics, cell_record, settings_hash
@@ -57,8 +58,23 @@ def shard(cells: Sequence[Cell], part: int, parts: int) -> list[Cell]:
 
 def outstanding(cells: Sequence[Cell], done: Sequence[CellRecord]) -> list[Cell]:
     """The cells that are not in the ledger."""
-    have = {(d["experiment"], d["settings_hash"], d["protocol"], d["seed"]) for d in done}
-    return [c for c in cells if (c.experiment, settings_hash(c.config), c.protocol, c.config.seed) not in have]
+    have = finished_records(cells, done)
+    return [c for c in cells if c.id not in have]
+
+
+def finished_records(cells: Sequence[Cell], done: Sequence[CellRecord]) -> dict[str, CellRecord]:
+    """The records of the cells that are in the ledger, by the cell's id."""
+    records = {(d["experiment"], d["settings_hash"], d["protocol"], d["seed"]): d for d in done}
+    keys = {c.id: (c.experiment, settings_hash(c.config), c.protocol, c.config.seed) for c in cells}
+    return {name: records[key] for name, key in keys.items() if key in records}
+
+
+def main_metric(record: CellRecord) -> list[str]:
+    """The name of the metric that sums up a cell, the first that its experiment shows; empty if there is none."""
+    experiment = EXPERIMENTS.get(record["experiment"])
+    shown = experiment.shown.get(record["protocol"], ()) if experiment is not None else ()
+    names = (*shown, "nll_paper", "nll_nats", "nll_paper_short", "val_loss")
+    return [name for name in names if name in record["figures"]][:1]
 
 
 def run_cells(
@@ -115,13 +131,13 @@ def run_cells(
             if not known or (guess.seconds > left and not partial):
                 why = "more expensive than a cell that did not fit the budget, " if left > 0 else ""
                 if known:
-                    why = f"about {duration(guess.seconds)} ({guess.source}), "
+                    why = f"{guess}, "
                 console.report(f"{c.id}  not started: {why}{duration(left)} left")
                 report.not_started.append(c.id)
                 if not begun:
                     too_expensive = min(too_expensive, c.rank)
                 continue
-            console.report(f"{c.id}  about {duration(guess.seconds)} ({guess.source})")
+            console.report(f"{c.id}  {guess}")
         try:
             run_cell(c, ledger_folder, runs_folder, deadline=start + budget, clock=clock)
         except BudgetSpent:

@@ -1,7 +1,7 @@
 """The parts of an experiment: a cell is one training run and its evaluation; a selection chooses cells."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bype.core.config import Config
@@ -22,7 +22,8 @@ RELATIVE_COST = {"vamp": 1.25, "exemplar": 1.3}
 class Cell:
     """One cell: a training run and its evaluation.
 
-    `nll_paper_short` always uses 500 samples on the first 2,000 test examples.
+    `nll_paper_short` always uses 500 samples on the first 2,000 test examples. A cell's settings name its precision,
+    the same on every device: `auto` becomes `fp32`.
     """
 
     experiment: str
@@ -31,6 +32,10 @@ class Cell:
     samples: int | None = 5000  # per test example, for `nll_paper`; None omits it
     every: int = 1  # score every n-th test example for `nll_paper`
     refit: bool = False  # evaluate also under a refit to all training examples
+
+    def __post_init__(self) -> None:
+        if self.config.precision == "auto":
+            object.__setattr__(self, "config", replace(self.config, precision="fp32"))
 
     @property
     def id(self) -> str:
@@ -93,5 +98,5 @@ def short_config(selection: Selection, seed: int, prior: str, coreset: str = "no
     """MNIST, MLP VAE, protocol short: 30 epochs, warm-up 10, otherwise the defaults of `train`."""
     return Config(
         "mnist", prior=prior, coreset=coreset, n_components=500, exemplars=500, epochs=SHORT_EPOCHS,
-        warmup=SHORT_WARMUP, seed=seed, device=selection.device,
+        warmup=SHORT_WARMUP, precision="fp32", seed=seed, device=selection.device,
     )  # fmt: skip

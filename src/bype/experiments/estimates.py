@@ -35,14 +35,21 @@ class Estimate(NamedTuple):
     """The estimated run time of a cell, and its source."""
 
     seconds: float
-    source: str  # `ledger` or `measured`
+    source: str  # `ledger`, or what was measured
+
+    def __str__(self) -> str:
+        """`about 3.4 h (ledger)`, or `roughly 3.4 h (from 5 steps on a busy machine)`."""
+        if self.source == "ledger":
+            return f"about {duration(self.seconds)} (ledger)"
+        return f"roughly {duration(self.seconds)} (from {self.source})"
 
 
 class Measurement(NamedTuple):
-    """Seconds per epoch, and of the evaluation."""
+    """Seconds per epoch, and of the evaluation; and what they were measured on."""
 
     epoch: float
     evaluation: float
+    source: str
 
 
 class Estimator:
@@ -71,6 +78,7 @@ class Estimator:
             for d in of_protocol
             if (d["settings_hash"], d["device"]) == (own_hash, device) and "seconds_evaluation" in d["figures"]
         ]
+        source = "ledger"
         if same:
             evaluation = statistics.median(d["figures"]["seconds_evaluation"] for d in same)
             epoch = statistics.median(
@@ -78,13 +86,13 @@ class Estimator:
             )
             epochs = statistics.median(d["figures"]["epochs"] for d in same)
         else:
-            epoch, evaluation = self.measure(cell)
+            epoch, evaluation, source = self.measure(cell)
             known = [d["figures"]["epochs"] for d in of_protocol]
             epochs = min(cell.config.epochs, statistics.median(known) if known else ASSUMED_EPOCHS)
         run = Run(self.runs_folder / cell.id)
         epochs_left = 0 if run.checkpoints.finished else max(0.0, epochs - len(run.metrics.read()))
         left = epochs_left * epoch + max(0.0, evaluation - seconds_spent(run.path))
-        return Estimate(left, "ledger" if same else "measured")
+        return Estimate(left, source)
 
     def measure(self, cell: Cell) -> Measurement:
         """Measures a cell, or returns the measurement of an earlier cell with the same settings."""
@@ -95,19 +103,26 @@ class Estimator:
 
 
 def measure(cell: Cell, steps: int = 5, n_latents: int = 500) -> Measurement:
-    """Times a few steps, one update of the pseudocoreset and a few importance samples."""
+    """Times a few steps, two updates of the pseudocoreset and a few importance samples.
+
+    The shortest of several times is used: other processes on the machine only ever lengthen them.
+    """
     config = cell.config
     data = load(config.set, config.data_dir).to(resolve_device(config.device))
     model = model_from(config, data)
     few = replace(data, train=data.train.first(steps * config.batch_size))
     trainer = trainer_from(config, model, few)
     trainer.coreset_interval = 1
-    first, info = trainer.run_epoch(), trainer.run_epoch()  # the first one includes one-off costs
-    assert first.epoch == 1
-    coreset = info.coreset.get("seconds_coreset", 0.0) / config.coreset_interval
-    epoch = info.seconds * len(data.train) / len(few.train) + info.seconds_validation + coreset
-
     device = data.train.pixels.device
+    clock, own_clock = time.perf_counter(), time.thread_time()
+    infos = [trainer.run_epoch() for _ in range(2)]  # the first one includes one-off costs
+    model.train()
+    order = torch.arange(len(few.train), device=device)
+    step = min(infos[1].seconds, _seconds(lambda: trainer.steps.run(order, 1.0), device)) / len(few.train)
+    validation = min(info.seconds_validation for info in infos)
+    coreset = min(info.coreset.get("seconds_coreset", 0.0) for info in infos) / config.coreset_interval
+    epoch = step * len(data.train) + validation + coreset
+
     model.eval()
     with torch.no_grad(), flush_denormals():
         # On a GPU a full batch: small ones are dominated by kernel launches.
@@ -130,21 +145,23 @@ def measure(cell: Cell, steps: int = 5, n_latents: int = 500) -> Measurement:
             evaluation += (
                 per_density * (VALIDATION_ITEMS * VALIDATION_DRAWS * SIGMA_CANDIDATES + scored) + per_sample * scored
             )
-    return Measurement(epoch, evaluation)
+    # This thread computes without a pause unless others take its core.
+    busy = device.type == "cpu" and time.thread_time() - own_clock < 0.8 * (time.perf_counter() - clock)
+    return Measurement(epoch, evaluation, f"{steps} steps on a busy machine" if busy else f"{steps} steps")
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of the second of two calls."""
-    elapsed = 0.0
-    for _ in range(2):
+    """Seconds of the shortest of three calls, after one that includes one-off costs."""
+    elapsed = []
+    for _ in range(4):
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         start = time.perf_counter()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        elapsed = time.perf_counter() - start
-    return elapsed
+        elapsed.append(time.perf_counter() - start)
+    return min(elapsed[1:])
 
 
 def duration(seconds: float) -> str:

@@ -4,6 +4,7 @@ Checkpoints are safetensors files, the last one with a JSON file next to it; not
 state at the end of an epoch, without times, paths or process ids: the same training gives the same bytes.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple, TypedDict
 
 from bype.core.errors import InputError, first_line
@@ -69,12 +70,14 @@ class Checkpoints:
         # The counters are in the tensors' file too: the two files are renamed one after the other, and `restore` reads
         # that one alone.
         write_tensors(self.last, tensors, counters)
-        write_json(self.last_json, {"format": FORMAT, "finished": finished, **counters})
+        write_json(self.last_json, _last_record(counters, finished))
         if best is not None and not first:
             write_tensors(self.best, best, {"epoch": counters["best_epoch"]})
 
     def restore(self, trainer: Trainer) -> None:
         """Restores the last checkpoint into a trainer. The caller must hold the run's lock.
+
+        What a killed process left unwritten is restored from last.safetensors: the best epoch's model and last.json.
 
         Raises:
             InputError: If a file is missing, damaged, or of another run.
@@ -90,6 +93,11 @@ class Checkpoints:
             trainer.load_state(tensors, counters, best)
         except (KeyError, RuntimeError, TypeError, ValueError) as e:
             raise InputError(f"{self.last}: not a checkpoint of this run ({first_line(e)})") from None
+        # Nor is last.json written if the process was killed after last.safetensors; after the last epoch, no later
+        # epoch would replace it.
+        record = _last_record(counters, trainer.finished)
+        if not self.last_json.exists() or read_json(self.last_json) != record:
+            write_json(self.last_json, record)
 
     def load(self, data: Dataset) -> LoadedModel:
         """The best epoch's model in `eval` mode, and the identity of the networks from the same read.
@@ -118,3 +126,8 @@ class Checkpoints:
         _ = self._file.record
         _, counters, total = read_checkpoint(self.best)
         return {"epoch": counters.get("epoch"), "sum": total}
+
+
+def _last_record(counters: Mapping[str, object], finished: bool) -> dict[str, object]:
+    """The content of last.json; the counters are sorted, as they are when read from last.safetensors."""
+    return {"format": FORMAT, "finished": finished, **dict(sorted(counters.items()))}

@@ -24,14 +24,15 @@ class RunDataset:
         self._file, self._folder = file, file.folder
 
     def load(self, device: torch.device | str = "cpu", name: str | None = None) -> Dataset:
-        """The run's data set, verified by its checksum; or another one by name or path.
+        """The run's data set, verified by its checksum; or another one by name or path, which may have few images.
 
         Raises:
             InputError: If there is no run, the data are not found, or their values differ.
         """
         config, record = self._file.config, self._file.record
         if name is not None and not self.is_own(name):
-            return load(str(name), config.data_dir, **applicable(str(name), config.reading)).to(device)
+            reading = applicable(str(name), config.reading)
+            return load(str(name), config.data_dir, **reading, least=1).to(device)
         path = record.get("set_path")
         place = path if isinstance(path, str) and os.path.exists(path) else config.set
         if isinstance(path, str) and not os.path.exists(expand_path(place)):

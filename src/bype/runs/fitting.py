@@ -9,6 +9,7 @@ from bype.core.devices import resolve_device
 from bype.core.errors import InputError, RunExistsError, notes_kept
 from bype.core.files import is_partial, remove_partial
 from bype.core.names import STRATEGIES
+from bype.core.precision import resolve_precision
 from bype.data.catalog import load
 from bype.data.images import Dataset
 from bype.models.build import model_from
@@ -39,6 +40,8 @@ def _check_options(run: Run, config: Config) -> None:
     """Checks that the options are the run's own, except those that it does not use and those that name a place."""
     own = run.config
     free = {"device", "data_dir", "set", *own.unused()}
+    if config.precision == "auto" and own.precision == resolve_precision("auto", resolve_device(config.device)):
+        free.add("precision")  # the same, as runs of the first versions record it
     for f in fields(Config):
         recorded, given = getattr(own, f.name), getattr(config, f.name)
         if given != recorded and f.name not in free:
@@ -97,7 +100,8 @@ def fit(
             raise RunExistsError(f"{run.path}: another process has just created a run there")
         remove_partial(run.path)
         if not existed:
-            create_run(run, config, data, "nats" if model.decoder.likelihood.normalised else "paper")
+            unit = "nats" if model.decoder.likelihood.normalised else "paper"
+            create_run(run, config, data, unit, trainer.precision)
         if run.checkpoints.exists:
             run.checkpoints.restore(trainer)
             run.metrics.cut(trainer.epoch)

@@ -27,6 +27,7 @@ class RunRecord(TypedDict):
     data_sum: str
     versions: dict[str, str]
     device: str
+    precision_used: NotRequired[str]  # `precision` as resolved for this device; runs of the first versions lack it
     set_path: NotRequired[str]  # location of a user's own data set
 
 
@@ -81,8 +82,15 @@ class ConfigFile:
         self.__dict__.pop("config", None)
 
 
-def new_record(config: Config, data: Dataset, unit: str) -> RunRecord:
-    """The record of a run that starts now; paths in it are absolute, so that it can be used from any folder."""
+def new_record(config: Config, data: Dataset, unit: str, precision: str) -> RunRecord:
+    """The record of a run that starts now; paths in it are absolute, so that it can be used from any folder.
+
+    Args:
+        config: The options.
+        data: The data set.
+        unit: The unit of the losses.
+        precision: The precision in use, which the option `precision` may leave to the device.
+    """
     options = config.to_dict()
     if config.data_dir is not None:
         options["data_dir"] = resolve_path(config.data_dir)
@@ -94,6 +102,7 @@ def new_record(config: Config, data: Dataset, unit: str) -> RunRecord:
         "data_sum": data.checksum(),
         "versions": versions(),
         "device": device_model(data.train.pixels.device),
+        "precision_used": precision,
     }
     if config.set not in PUBLISHED:
         record["set_path"] = resolve_path(config.set)

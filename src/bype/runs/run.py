@@ -112,10 +112,10 @@ class LoadedRun:
     networks: Networks
 
 
-def create_run(run: Run, config: Config, data: Dataset, unit: str) -> None:
+def create_run(run: Run, config: Config, data: Dataset, unit: str, precision: str) -> None:
     """Writes the config.json of a new run. The caller must hold the run's lock.
 
     Raises:
         InputError: If it cannot be written.
     """
-    run._file.write(new_record(config, data, unit))
+    run._file.write(new_record(config, data, unit, precision))

@@ -10,10 +10,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from bype.core.config import PRECISIONS
 from bype.core.errors import InputError
 from bype.core.numbers import real, whole
-from bype.core.precision import deterministic_algorithms, flush_denormals
+from bype.core.precision import bf16_is_fast, deterministic_algorithms, flush_denormals, resolve_precision
 from bype.core.seeds import Stream
 from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Dataset
@@ -48,7 +47,8 @@ class Trainer:
         strategy: The strategy of step (ii), a name or a `Strategy`; by default the prior's `coreset`. Ignored for
             priors without a pseudocoreset.
         coreset_interval: Epochs k between updates of the pseudocoreset.
-        precision: Precision of the networks' matrix products in training: `fp32`, `tf32` (CUDA only) or `bf16`.
+        precision: Precision of the networks' matrix products in training: `fp32`, `tf32` (CUDA only), `bf16`, or
+            `auto`, which is `tf32` on CUDA and `fp32` on a CPU; the attribute `precision` is the one in use.
             Parameters, densities and validation are always float32.
         deterministic: Whether to use deterministic algorithms on a GPU, so that repeated and resumed runs are
             bit-identical, as they always are on a CPU. Slower on a GPU.
@@ -72,7 +72,7 @@ class Trainer:
         lr: float = 5e-4,
         strategy: Strategy | str | None = None,
         coreset_interval: int = 10,
-        precision: str = "fp32",
+        precision: str = "auto",
         deterministic: bool = False,
         seed: int = 0,
         graph: bool = True,
@@ -84,7 +84,12 @@ class Trainer:
             model.prior.check_items(data.train)
         except ValueError as e:
             raise InputError(f"{data.name}: {e}") from None
-        _check_precision(precision, self.device)
+        precision = resolve_precision(precision, self.device)
+        if precision == "bf16" and not bf16_is_fast(self.device):
+            log.warning(
+                "precision bf16: this %s has no bfloat16 instructions, so that it is many times slower than fp32",
+                "GPU" if self.device.type == "cuda" else "processor",
+            )
         self.epochs, self.warmup = whole("epochs", epochs, 1), whole("warmup", warmup)
         self.patience, self.batch_size = whole("patience", patience, 1), whole("batch_size", batch_size, 1)
         self.coreset_interval, self.seed = whole("coreset_interval", coreset_interval, 1), whole("seed", seed)
@@ -112,8 +117,20 @@ class Trainer:
 
     def __iter__(self) -> Iterator[EpochInfo]:
         """Trains until `epochs` or early stopping; yields the measurements of each epoch. Raises as `run_epoch`."""
+        if self.finished:
+            return
+        if self.epochs < self.warmup:
+            log.warning(
+                "warmup %d: longer than the run of %d epochs, so that the kept epoch has beta < 1 (at most %.2g); "
+                "choose a lower --warmup", self.warmup, self.epochs, self.beta(self.epochs),
+            )  # fmt: skip
         while not self.finished:
             yield self.run_epoch()
+        if self.epochs >= self.warmup and self.beta(self.best_epoch) < 1:
+            log.warning(
+                "warmup %d: the kept epoch %d is within the warm-up and has beta %.2g < 1; choose a lower --warmup",
+                self.warmup, self.best_epoch, self.beta(self.best_epoch),
+            )  # fmt: skip
 
     @property
     def finished(self) -> bool:
@@ -262,13 +279,6 @@ class Trainer:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
-
-
-def _check_precision(precision: str, device: torch.device) -> None:
-    if precision not in PRECISIONS:
-        raise InputError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
-    if precision == "tf32" and device.type != "cuda":
-        raise InputError(f"precision tf32: expected a CUDA device, got {device.type}")
 
 
 def train(
