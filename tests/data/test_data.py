@@ -107,7 +107,9 @@ def test_mnist_from_idx_files(tmp_path, write_idx, suffix):
 
 @pytest.mark.parametrize("dotted", [False, True])
 @pytest.mark.parametrize("place", ["mnist", "MNIST/raw", "mnist/raw", "mnist/MNIST/raw"])
-def test_idx_files_are_found_where_others_put_them(tmp_path, write_idx, run_cli, place, dotted):
+def test_idx_files_are_found_where_others_put_them(tmp_path, write_idx, run_cli, monkeypatch, place, dotted):
+    monkeypatch.setenv("BYPE_DATA", str(tmp_path / "none"))
+    monkeypatch.setenv("HOME", str(tmp_path / "none"))
     _write_mnist(write_idx, tmp_path / "made", ".gz")
     expected = (tmp_path / place).parent
     expected.mkdir(parents=True, exist_ok=True)
@@ -124,7 +126,9 @@ def test_idx_files_are_found_where_others_put_them(tmp_path, write_idx, run_cli,
     assert (code, "got one IDX file of it; move the set's files to DIR/mnist" in err) == (2, True), err
 
 
-def test_an_idx_file_in_a_folder_of_its_name_is_found(tmp_path, write_idx):
+def test_an_idx_file_in_a_folder_of_its_name_is_found(tmp_path, write_idx, monkeypatch):
+    monkeypatch.setenv("BYPE_DATA", str(tmp_path / "none"))
+    monkeypatch.setenv("HOME", str(tmp_path / "none"))
     _write_mnist(write_idx, tmp_path / "mnist", "")
     for file in list((tmp_path / "mnist").iterdir()):
         content = file.read_bytes()
