@@ -25,7 +25,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 #: The files that are mutated, by room, and the tests that must notice.
 ROOMS = {
-    "distributions": ("distributions/*.py", "tests/distributions", "tests/training/test_refit.py"),
+    "distributions": ("distributions/*.py", "tests/distributions", "tests/networks", "tests/training/test_refit.py"),
     "priors": ("priors/*.py", "tests/priors", "tests/models/test_objectives.py"),
     "pseudocoreset": ("pseudocoreset/*.py", "tests/pseudocoreset"),
     "objectives": ("models/objectives.py", "tests/models/test_objectives.py", "tests/models/test_two_level.py"),

@@ -70,7 +70,10 @@ ONCE, CHECKED = 1, 2
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        (["train", "digits", "--resume", "--out", "RUN"], {"last.safetensors": ONCE, "metrics.jsonl": ONCE}),
+        (
+            ["train", "digits", "--resume", "--out", "RUN"],
+            {"last.safetensors": ONCE, "last.json": ONCE, "metrics.jsonl": ONCE},
+        ),
         (["evaluate", "RUN", "--samples", 2], {"best.safetensors": CHECKED, "evaluation.json": CHECKED}),
         (
             ["evaluate", "RUN", "--samples", 2, "--with", "few"],
@@ -107,7 +110,9 @@ def test_a_run_whose_data_have_moved_is_read_once(reads, cli_json, tmp_path):
     (tmp_path / "a.npy").rename(tmp_path / "b.npy")
     with reads(run) as counts:
         cli_json("train", tmp_path / "b.npy", "--out", run, "--resume")
-    assert counts == dict.fromkeys(["config.json", "last.safetensors", "best.safetensors", "metrics.jsonl"], ONCE)
+    assert counts == dict.fromkeys(
+        ["config.json", "last.safetensors", "last.json", "best.safetensors", "metrics.jsonl"], ONCE
+    )
 
 
 def test_partial_scores_are_read_once(reads, run, cli_json, run_cli, monkeypatch):
