@@ -1,6 +1,8 @@
 """Charts: plates of Figure 1, loss curves, differences from the paper."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +16,21 @@ if TYPE_CHECKING:  # matplotlib is imported when a chart is drawn
     from matplotlib.figure import Figure
 
 
+@contextmanager
+def library_defaults() -> Iterator[None]:
+    """matplotlib with its own defaults: the user's backend, style and rc file have no effect inside."""
+    backend = os.environ.pop("MPLBACKEND", None)  # read on import, where a backend that is not installed is an error
+    try:
+        import matplotlib
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield
+
+
+@library_defaults()
 def plates(samples: Plates) -> Image.Image:
     """Figure 1: for each point, its image and samples of its component, with the component's weight in percent."""
     columns = min(3, len(samples.points))
@@ -30,6 +47,7 @@ def plates(samples: Plates) -> Image.Image:
     return _figure_image(figure)
 
 
+@library_defaults()
 def curves(metrics: Mapping[str, Sequence[Mapping[str, Any]]], unit: str) -> Image.Image:
     """Validation loss, training reconstruction and training KL term by epoch, one line per run.
 
@@ -61,6 +79,7 @@ def _epochs_axis(axis: "Axes", values: Sequence[float]) -> None:
     axis.grid(alpha=0.3)
 
 
+@library_defaults()
 def loss_curves(losses: Mapping[str, Sequence[float]], title: str) -> Image.Image:
     """Losses by epoch, one line per run; the values are those of epochs 1, 2, ..."""
     figure, axes = _subplots(1, 1, (7, 4.2))
@@ -73,6 +92,7 @@ def loss_curves(losses: Mapping[str, Sequence[float]], title: str) -> Image.Imag
     return _figure_image(figure)
 
 
+@library_defaults()
 def dots(names: Sequence[str], ours: Sequence[Sequence[float]], theirs: Sequence[float], label: str) -> Image.Image:
     """Differences from the paper's values, one row per name and one dot per seed.
 
