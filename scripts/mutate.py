@@ -66,7 +66,8 @@ def mutate(node):
     elif isinstance(node, ast.BinOp | ast.BoolOp) and type(node.op) in SWAPS:
         node.op = SWAPS[type(node.op)]()
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub):
-        return node.operand
+        # -1 mostly is an axis, which 1 is as well.
+        return None if isinstance(node.operand, ast.Constant) else node.operand
     elif isinstance(node, ast.Constant) and type(node.value) in (bool, int, float):
         node.value = not node.value if isinstance(node.value, bool) else node.value + 1
     elif isinstance(node, ast.If | ast.IfExp) and not isinstance(node.test, ast.Compare | ast.BoolOp | ast.UnaryOp):
