@@ -475,7 +475,7 @@ def test_another_error_of_torch_is_not_taken_for_memory(run_cli, trained, monkey
 
 
 def test_a_demo_at_work_is_left_alone(run_cli, tmp_path):
-    from bype.core.files import locked
+    from bype.core.locks import locked
     from bype.runs.run import Run
 
     (tmp_path / "demo.json").write_text('{"demo": "bype"}')
@@ -547,6 +547,25 @@ def test_names_of_any_kind_are_names(name, start, tmp_path):
     assert process.exitcode == 0, said
     shown = name.encode("utf-8", "backslashreplace").decode()
     assert f"{shown}.npy" in said
+
+
+def test_names_that_are_not_utf_8_are_written_escaped(cli_json, tmp_path):
+    album = tmp_path / "caf\udcff"
+    rng = np.random.default_rng(0)
+    try:
+        album.mkdir()
+        for i in range(12):
+            Image.fromarray(rng.integers(0, 256, (4, 4), dtype=np.uint8)).save(album / f"{i}\udcfe.png")
+    except OSError:
+        pytest.skip("a file system of other names")
+    words = ["--components", 3, "--latent-dim", 2, "--hidden-dim", 4, "--epochs", 1, "--warmup", 0, "--coreset", "none"]
+    cli_json("train", album, *words, "--device", "cpu", "--out", tmp_path / "run")
+    cli_json("train", album, "--out", tmp_path / "run", "--resume")
+    cli_json("coreset", tmp_path / "run", "--out", tmp_path / "out")
+    lines = (tmp_path / "out" / "weights.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert len(lines) == 3
+    assert all(line.endswith("\\udcfe.png") for line in lines)
+    assert cli_json("evaluate", tmp_path / "run", "--samples", 2)["set"] == str(album)
 
 
 @pytest.mark.parametrize(

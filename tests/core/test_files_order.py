@@ -1,5 +1,6 @@
 """What is written survives a power cut: the file is flushed before it is moved into place, the folder after."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from bype.core.errors import InputError
-from bype.core.files import write_text
+from bype.core.files import read_json, write_json, write_text
 from bype.core.tensors import read_checkpoint, write_tensors
 
 
@@ -51,3 +52,68 @@ def test_the_sum_of_a_checkpoint_covers_its_counters(tmp_path, key):
     path.write_bytes(content.replace(before, after))
     with pytest.raises(InputError, match="got a damaged file"):
         read_checkpoint(path)
+
+
+def _fails(code, *, on):
+    """`os.fsync` on a file system where it fails for files or for folders."""
+    fsync = os.fsync
+
+    def call(handle):
+        if Path(f"/proc/self/fd/{handle}").resolve().is_dir() == (on == "folders"):
+            raise OSError(code, os.strerror(code))
+        fsync(handle)
+
+    return call
+
+
+@pytest.mark.parametrize("on", ["files", "folders"])
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_that_cannot_flush_is_written_to(tmp_path, monkeypatch, on, code):
+    monkeypatch.setattr(os, "fsync", _fails(code, on=on))
+    write_text(tmp_path / "run" / "a.txt", "a")
+    assert (tmp_path / "run" / "a.txt").read_text() == "a"
+
+
+@pytest.mark.parametrize("on", ["files", "folders"])
+def test_a_disk_that_fails_to_flush_is_an_error(tmp_path, monkeypatch, on):
+    monkeypatch.setattr(os, "fsync", _fails(errno.EIO, on=on))
+    with pytest.raises(InputError, match="Input/output error"):
+        write_text(tmp_path / "a.txt", "a")
+
+
+def test_metrics_are_written_where_nothing_can_be_flushed(tmp_path, monkeypatch):
+    from bype.runs.metrics import Metrics
+    from bype.training.epoch import EpochInfo
+
+    monkeypatch.setattr(os, "fsync", _fails(errno.EINVAL, on="files"))
+    zeros = dict.fromkeys(("beta", "loss", "reconstruction", "kl", "val_loss", "seconds", "seconds_validation"), 0.0)
+    Metrics(tmp_path).append(EpochInfo(epoch=1, best=True, skipped_steps=0, **zeros))
+    assert [line["epoch"] for line in Metrics(tmp_path).read()] == [1]
+
+
+def test_a_mount_on_which_modes_cannot_be_changed_is_written_to(tmp_path, monkeypatch):
+    def chmod(path, mode, **options):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
+
+    monkeypatch.setattr(os, "chmod", chmod)
+    write_text(tmp_path / "a.txt", "a")
+    assert (tmp_path / "a.txt").read_text() == "a"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_symbolic_link_stays_and_its_target_is_written(tmp_path, there):
+    (tmp_path / "far").mkdir()
+    target, link = tmp_path / "far" / "a.txt", tmp_path / "link.txt"
+    if there:
+        target.write_text("before")
+    link.symlink_to(Path("far") / "a.txt")
+    write_text(link, "after")
+    assert (link.is_symlink(), target.read_text()) == (True, "after")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.txt", "far", "link.txt"]
+
+
+def test_names_that_are_not_utf_8_are_escaped(tmp_path):
+    write_text(tmp_path / "a.csv", "caf\udcff.png\n")
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8") == "caf\\udcff.png\n"
+    write_json(tmp_path / "a.json", {"set": "caf\udcff.png"})
+    assert read_json(tmp_path / "a.json") == {"set": "caf\udcff.png"}, "and JSON gives them back"

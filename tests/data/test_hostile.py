@@ -389,3 +389,9 @@ def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path, trained):
         path.write_bytes(flipped)
         with pytest.raises(bype.InputError, match="damaged"):
             read_tensors(path)
+
+
+def test_a_system_that_does_not_state_its_memory_reads_archives(tmp_path, monkeypatch):
+    np.savez(tmp_path / "a.npz", images=np.random.default_rng(0).integers(0, 256, (12, 4, 4), dtype=np.uint8))
+    monkeypatch.delattr(os, "sysconf")
+    assert bype.load(tmp_path / "a.npz").shape == (1, 4, 4)

@@ -1,14 +1,18 @@
-"""Paths, locks, and atomic file writes: temporary file, fsync, rename."""
+"""Paths, and atomic file writes: temporary file, fsync, rename."""
 
+import errno
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bype.core.errors import InputError, RunExistsError, first_line
+from bype.core.errors import InputError, first_line
+
+#: Errors of file systems that cannot flush; what they have written is as safe as they make it.
+NO_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 def expand_path(name: str | Path) -> Path:
@@ -24,21 +28,24 @@ def resolve_path(name: str | Path) -> str:
 def write(path: Path, fill: Callable[[Path], None]) -> None:
     """Lets `fill` write a temporary file in the same folder, flushes it to disk and renames it to `path`.
 
+    A symbolic link at `path` stays, and the file that it points to is written.
+
     Raises:
         InputError: If the folder cannot be written or the disk is full; the file at `path`, if any, is then unchanged.
     """
-    temporary = None
+    temporary, target = None, Path(os.path.realpath(path)) if path.is_symlink() else path
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
         os.close(handle)
         temporary = Path(name)
         fill(temporary)
-        temporary.chmod(0o666 & ~_umask())
-        with temporary.open("rb") as f:
-            os.fsync(f.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        with suppress(OSError):  # some mounts set the mode of all files
+            temporary.chmod(0o666 & ~_umask())
+        with temporary.open("r+b") as f:
+            flush(f.fileno())
+        temporary.replace(target)
+        _sync_folder(target.parent)
     except OSError as e:
         raise InputError(f"{path}: cannot be written ({e.strerror or e})") from None
     finally:
@@ -46,32 +53,13 @@ def write(path: Path, fill: Callable[[Path], None]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-@contextmanager
-def locked(path: Path, busy: str | None = None) -> Iterator[None]:
-    """Locks a file, created if necessary, or a folder for this process; the lock is released when the process ends.
-
-    Args:
-        path: The file or folder.
-        busy: The message of the error that is raised if another process holds the lock; None waits for the lock.
-
-    Raises:
-        RunExistsError: If another process holds the lock.
-        InputError: If the file or folder cannot be opened.
-    """
-    import fcntl
-
+def flush(handle: int) -> None:
+    """Flushes an open file or folder to disk, if its file system can."""
     try:
-        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
+        os.fsync(handle)
     except OSError as e:
-        raise InputError(f"{path}: cannot be written ({e.strerror})") from None
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
-        except BlockingIOError:
-            raise RunExistsError(busy) from None
-        yield
-    finally:
-        os.close(handle)
+        if e.errno not in NO_FLUSH:
+            raise
 
 
 def is_partial(path: Path) -> bool:
@@ -87,10 +75,10 @@ def remove_partial(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file atomically."""
+    """Writes a text file atomically; bytes in names that are not UTF-8 are escaped."""
 
     def fill(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
     write(path, fill)
 
@@ -126,9 +114,12 @@ def _umask() -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":
+    """Flushes the entry of a new file to disk; passed over if the folder cannot be opened, as on Windows."""
+    try:
         handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    except OSError:
+        return
+    try:
+        flush(handle)
+    finally:
+        os.close(handle)

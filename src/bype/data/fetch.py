@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from bype.core.errors import InputError, RunExistsError
+from bype.core.files import flush
+from bype.core.locks import locked
 from bype.data.archives import opened
 from bype.data.catalog import PUBLISHED, find, load, roots
 from bype.data.images import Dataset
@@ -177,14 +179,14 @@ def download(file: PublishedFile, folder: Path, urls: tuple[str, ...], progress:
         if target.exists() and target.stat().st_size == file.size and file_sha256(target) == file.sha256:
             return target
         folder.mkdir(parents=True, exist_ok=True)
-        with partial.open("ab") as out:
-            _hold(out, partial)
+        busy = f"{partial}: another process is downloading this file"
+        with locked(partial, busy), partial.open("ab") as out:
             problems = []
             for url in urls:
                 problem = _from(url, file, out, progress)
                 if problem is None:
                     out.flush()
-                    os.fsync(out.fileno())
+                    flush(out.fileno())
                     partial.replace(target)
                     return target
                 problems.append(f"{problem} from {url}")
@@ -195,15 +197,6 @@ def download(file: PublishedFile, folder: Path, urls: tuple[str, ...], progress:
     raise InputError(
         f"{target}: expected {file.size} bytes of SHA-256 {file.sha256[:12]}..., got {'; '.join(problems)}"
     )
-
-
-def _hold(out: IO[bytes], partial: Path) -> None:
-    import fcntl
-
-    try:
-        fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise RunExistsError(f"{partial}: another process is downloading this file") from None
 
 
 def _from(url: str, file: PublishedFile, out: IO[bytes], progress: FileProgress) -> str | None:

@@ -10,7 +10,8 @@ from typing import NamedTuple, ParamSpec
 from bype.core import console
 from bype.core.devices import device_model, versions
 from bype.core.errors import InputError, RunExistsError, TrainingError, notes_kept
-from bype.core.files import locked, write_text
+from bype.core.files import write_text
+from bype.core.locks import locked
 from bype.data.catalog import PUBLISHED, find, load
 from bype.experiments import ledger
 from bype.experiments.catalog.registry import EXPERIMENTS

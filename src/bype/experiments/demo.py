@@ -11,7 +11,8 @@ import torch
 
 from bype.core.config import Config
 from bype.core.errors import InputError, RunExistsError
-from bype.core.files import is_partial, locked, read_json, write_json
+from bype.core.files import is_partial, read_json, write_json
+from bype.core.locks import locked
 from bype.core.names import PRIORS
 from bype.evaluation.metrics import evaluate
 from bype.models.generation import plates

@@ -6,7 +6,8 @@ from typing import TypeAlias, TypedDict
 
 from bype.core.devices import versions
 from bype.core.errors import InputError
-from bype.core.files import locked, read_json, write_json
+from bype.core.files import read_json, write_json
+from bype.core.locks import locked
 from bype.core.tensors import FORMAT
 from bype.priors.fitted import FittedMixture
 from bype.runs.checkpoints import Networks

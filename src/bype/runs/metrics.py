@@ -1,12 +1,11 @@
 """metrics.jsonl of a run folder: a line of metrics for each epoch."""
 
 import json
-import os
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
 from bype.core.errors import InputError
-from bype.core.files import write_text
+from bype.core.files import flush, write_text
 from bype.training.epoch import EpochInfo
 
 
@@ -75,7 +74,7 @@ class Metrics:
             with self.path.open("a", encoding="utf-8") as f:
                 f.write(json.dumps(info.to_dict(), allow_nan=False) + "\n")
                 f.flush()
-                os.fsync(f.fileno())
+                flush(f.fileno())
         except OSError as e:
             raise InputError(f"{self.path}: cannot be written ({e.strerror})") from None
 

@@ -9,7 +9,8 @@ from typing import NotRequired, TypeAlias, TypedDict, cast
 from bype.core.config import Config
 from bype.core.devices import device_model, versions
 from bype.core.errors import InputError
-from bype.core.files import locked, read_json, resolve_path, write_json
+from bype.core.files import read_json, resolve_path, write_json
+from bype.core.locks import locked
 from bype.core.tensors import FORMAT
 from bype.data.catalog import PUBLISHED
 from bype.data.images import Dataset
