@@ -453,3 +453,12 @@ def test_names_and_paths_are_told_apart(tmp_path, monkeypatch):
         bype.load("notes.txt")
     assert data.is_image_collection("./digits")
     assert not data.is_image_collection("digits")
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "nonsense", "xpu"])
+def test_a_device_that_is_not_there_is_one_line(device):
+    data = bype.load("digits")
+    for move in (data.to, data.train.to):
+        with pytest.raises(InputError, match=rf"^device {device}: not available \([^\n]*\)$"):
+            move(device)
+    assert data.to("cpu").checksum() == data.to(torch.device("cpu")).checksum() == data.checksum()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from bype.core.errors import InputError
+from bype.core.errors import InputError, first_line
 from bype.core.version import __version__
 
 
@@ -21,6 +21,18 @@ def resolve_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: no CUDA device is available; use --device cpu")
     return torch.device(name)
+
+
+def check_device(device: torch.device | str) -> torch.device:
+    """The device, if this machine and this torch have it.
+
+    Raises:
+        InputError: If they do not.
+    """
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, NotImplementedError) as e:
+        raise InputError(f"device {device}: not available ({first_line(e)})") from None
 
 
 def device_model(device: torch.device) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from bype.core.devices import check_device
 from bype.core.errors import InputError
 from bype.data.checks import per_block, per_chunk
 
@@ -92,9 +93,14 @@ class Images:
         return total / len(self)
 
     def to(self, device: torch.device | str) -> "Images":
-        """The same images on another device, still in their stored dtype; a mapped file stays mapped on the CPU."""
+        """The same images on another device, still in their stored dtype; a mapped file stays mapped on the CPU.
+
+        Raises:
+            InputError: If there is no such device.
+        """
+        device = check_device(device)
         labels = None if self.labels is None else self.labels.to(device)
-        if self.rows is not None and torch.device(device).type == "cpu":
+        if self.rows is not None and device.type == "cpu":
             return replace(self, labels=labels)
         return replace(self, pixels=self.stored().to(device), labels=labels, rows=None)
 
@@ -236,7 +242,7 @@ class Dataset:
         return self.classes[label] if self.classes else str(label)
 
     def to(self, device: torch.device | str) -> "Dataset":
-        """The same set on another device."""
+        """The same set on another device. Raises as `Images.to`."""
         train, validation, test = (images.to(device) for images in self.splits.values())
         return replace(self, train=train, validation=validation, test=test)
 
