@@ -499,7 +499,7 @@ def test_demo(cli_json, tmp_path):
     assert {"samples-bype", "pseudo-points", "plates", "curves", "reconstructions"} <= pictures
 
 
-def test_a_demo_leaves_what_it_did_not_make(run_cli, tmp_path):
+def test_a_demo_leaves_what_it_did_not_make(run_cli, tmp_path, monkeypatch):
     mine = tmp_path / "proj"
     (mine / "standard").mkdir(parents=True)
     (mine / "demo.json").write_text('{"mine": 1}')
@@ -507,11 +507,38 @@ def test_a_demo_leaves_what_it_did_not_make(run_cli, tmp_path):
     code, _, err = run_cli("demo", "--out", mine)
     assert code == 4
     assert "expected a new folder or an earlier demo" in err
-    (mine / "demo.json").write_text('{"demo": "bype"}')
+    (mine / "demo.json").unlink()
     code, _, err = run_cli("demo", "--out", mine)
-    assert code == 4
-    assert "standard: expected only files of a demo, got thesis.txt" in err
+    assert (code, "got one with standard" in err) == (4, True), err
+    (mine / "demo.json").write_text('{"demo": "bype"}')
+    (mine / "standard" / "config.json").write_text("{}")
+    (mine / ".DS_Store").write_text("mac")
+    monkeypatch.setattr("bype.experiments.demo._run_demo", lambda out, device: [])
+    code, _, err = run_cli("demo", "--out", mine, "--json")
+    assert code == 0, err
+    assert not (mine / "standard" / "config.json").exists(), "an earlier demo's"
     assert (mine / "standard" / "thesis.txt").read_text() == "years"
+    assert (mine / ".DS_Store").read_text() == "mac"
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "slurm-1.out").write_text("log")
+    code, _, err = run_cli("demo", "--out", tmp_path / "new", "--json")
+    assert code == 0, err
+    assert (tmp_path / "new" / "slurm-1.out").read_text() == "log"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("demo",), ("train", "digits"), ("reproduce", "trunk", "--ledger", "ledger"), ("evaluate", "RUN"),
+     ("coreset", "RUN"), ("sample", "RUN")],
+)  # fmt: skip
+def test_a_device_that_is_not_there_leaves_nothing_behind(run_cli, trained, tmp_path, monkeypatch, words):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.chdir(tmp_path)
+    out = [] if words[0] in ("evaluate", "reproduce") else ["--out", tmp_path / "out.npz"]
+    words = [trained["bype"] if word == "RUN" else word for word in words]
+    code, _, err = run_cli(*words, "--device", "cuda", *out)
+    assert (code, err) == (2, "bype: --device cuda: no CUDA device is available; use --device cpu\n")
+    assert not list(tmp_path.iterdir())
 
 
 def test_figures_are_recorded_though_nobody_can_be_shown_them(run_cli, trained, tmp_path, monkeypatch):

@@ -101,10 +101,24 @@ def test_a_finished_run_is_left_alone(tmp_path, trained):
 def test_an_existing_run_is_refused_without_resume(trained, tmp_path):
     with pytest.raises(RunExistsError, match="--resume"):
         fit(config(), trained["bype"])
-    (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(RunExistsError, match="not of a run"):
+
+
+@pytest.mark.parametrize("name", ["last.safetensors", "metrics.jsonl", "refit-a.json"])
+def test_files_of_the_names_of_a_run_are_not_replaced(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(RunExistsError, match=f"contains {name} of a run without its config.json"):
         fit(config(), tmp_path)
-    assert (tmp_path / "thesis.txt").read_text() == "mine"
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_foreign_files_in_the_folder_are_left_alone(tmp_path):
+    for name in (".DS_Store", "slurm-123.out", "train.log", "thesis.txt", ".lock.held"):
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "notes").mkdir()
+    fit(config(epochs=1), tmp_path)
+    assert fit(config(epochs=1), tmp_path, resume=True).was_finished
+    assert all((tmp_path / name).read_text() == "mine" for name in (".DS_Store", "slurm-123.out", "train.log"))
+    assert (tmp_path / "notes").is_dir()
 
 
 def _hold(path, held, release):

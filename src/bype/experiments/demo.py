@@ -1,6 +1,6 @@
 """`bype demo`: four priors on 8x8 digits, side by side, in about a minute."""
 
-import shutil
+import re
 import statistics
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -10,6 +10,7 @@ from typing import cast
 import torch
 
 from bype.core.config import Config
+from bype.core.devices import resolve_device
 from bype.core.errors import InputError, RunExistsError
 from bype.core.files import is_partial, read_json, write_json
 from bype.core.locks import locked
@@ -27,18 +28,21 @@ from bype.viz import images as pictures
 DemoRow = dict[str, str | float]
 
 MARK = "demo.json"
+DEMO_FILES = re.compile(rf"{MARK}|{'|'.join(PRIORS)}|(samples-.*|pseudo-points|plates|reconstructions|curves)\.png")
 EPOCHS, WARMUP, SAMPLES = 60, 20, 500
 
 
 def run_demo(out: Path, device: str = "auto") -> list[DemoRow]:
     """Trains and evaluates the four priors and writes pictures; returns a row of metrics for each prior.
 
-    An earlier demo at `out` is replaced; any other folder is refused.
+    An earlier demo at `out` is replaced. Foreign files are left alone, but a folder that holds files of the names of a
+    demo or of a run is refused.
 
     Raises:
-        RunExistsError: If `out` has any other files, or is in use by another process.
-        InputError: If it cannot be written.
+        RunExistsError: If `out` is such a folder, or is in use by another process.
+        InputError: If it cannot be written, or there is no such device.
     """
+    resolve_device(device)
     if out.exists():
         _check_earlier(out)
     write_json(out / MARK, {"demo": "bype"})
@@ -76,30 +80,26 @@ def _run_demo(out: Path, device: str) -> list[DemoRow]:
 
 
 def _check_earlier(out: Path) -> None:
-    """Refuses a folder that is not a demo's, or one whose runs contain other files."""
+    """Refuses a folder with files that a demo would replace, unless it is an earlier demo's."""
     try:
-        names = {p.name for p in out.iterdir()}
-        mark = read_json(out / MARK) if MARK in names else {}
-        marked = not names or mark.get("demo") == "bype" or isinstance(mark.get("rows"), list)
+        own = sorted(p.name for p in out.iterdir() if DEMO_FILES.fullmatch(p.name) or RUN_FILES.fullmatch(p.name))
+        mark = read_json(out / MARK) if MARK in own else {}
+        marked = not own or mark.get("demo") == "bype" or isinstance(mark.get("rows"), list)
     except (OSError, InputError):
-        marked = False
+        own, marked = ["a file"], False
     if not marked:
-        raise RunExistsError(f"{out}: expected a new folder or an earlier demo, got a folder with other files")
-    for folder in (out / prior for prior in PRIORS):
-        kept = sorted(p.name for p in folder.glob("*") if not (RUN_FILES.fullmatch(p.name) or is_partial(p)))
-        if kept:
-            raise RunExistsError(
-                f"{folder}: expected only files of a demo, got {kept[0]}; move it, or choose another --out"
-            )
+        raise RunExistsError(f"{out}: expected a new folder or an earlier demo, got one with {own[0]}")
 
 
 def _remove_runs(folders: Sequence[Path]) -> None:
-    """Removes earlier runs; none of them if one is in use by another process."""
+    """Removes the files of earlier runs; none of them if one is in use by another process."""
     with ExitStack() as locks:
         for folder in folders:
             locks.enter_context(Run(folder).lock())
         for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
+            for path in folder.iterdir():
+                if (RUN_FILES.fullmatch(path.name) and path.name != "lock") or is_partial(path):
+                    path.unlink(missing_ok=True)
 
 
 def draw(out: Path, runs: dict[str, TrainedRun]) -> None:

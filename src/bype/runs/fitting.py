@@ -7,14 +7,14 @@ from pathlib import Path
 from bype.core.config import Config, flag_name
 from bype.core.devices import resolve_device
 from bype.core.errors import InputError, RunExistsError, notes_kept
-from bype.core.files import is_partial, remove_partial
+from bype.core.files import remove_partial
 from bype.core.names import STRATEGIES
 from bype.core.precision import resolve_precision
 from bype.data.catalog import load
 from bype.data.images import Dataset
 from bype.models.build import model_from
 from bype.models.vae import VAE
-from bype.runs.run import Run, create_run
+from bype.runs.run import RUN_FILES, Run, create_run
 from bype.runs.saving import SAVES_IN_THREAD, Writer
 from bype.training.epoch import EpochInfo
 from bype.training.trainer import Trainer
@@ -50,13 +50,16 @@ def _check_options(run: Run, config: Config) -> None:
 
 
 def _check_empty(folder: Path) -> None:
-    """Checks that a folder is empty apart from leftovers of a run that was killed before it wrote its config."""
+    """Checks that a folder holds no files of a run, but for the lock of one that was killed before it wrote its config.
+
+    Foreign files, such as the log of a scheduler, are left alone.
+    """
     try:
-        others = [p for p in folder.iterdir() if p.name != "lock" and not is_partial(p)]
+        others = sorted(p.name for p in folder.iterdir() if p.name != "lock" and RUN_FILES.fullmatch(p.name))
     except OSError as e:
         raise InputError(f"{folder}: cannot be read as a folder ({e.strerror})") from None
     if others:
-        raise RunExistsError(f"{folder}: contains files that are not of a run; choose an empty or a new folder")
+        raise RunExistsError(f"{folder}: contains {others[0]} of a run without its config.json; choose another folder")
 
 
 def fit(
