@@ -19,6 +19,7 @@ import bype
 from bype.core.devices import device_model, versions
 from bype.core.files import write_json
 from bype.core.names import STRATEGIES
+from bype.core.precision import bf16_is_fast
 from bype.evaluation.likelihood import log_likelihood
 from bype.training.trainer import Trainer
 
@@ -82,7 +83,8 @@ def main():
             write_json(Path(given.out), result)
 
     models = {}
-    for precision in ("tf32", "bf16", "fp32") if cuda else ("fp32", "bf16"):
+    on_cpu = ("fp32", "bf16") if bf16_is_fast(device) else ("fp32",)
+    for precision in ("tf32", "bf16", "fp32") if cuda else on_cpu:
         standard = None
         for kind in KINDS:
             name = title(*kind)
