@@ -151,11 +151,14 @@ import os, sys, signal
 from bype.core.locks import locked
 from pathlib import Path
 with locked(Path(sys.argv[1]), "busy"):
+    ready, begun = os.pipe()
     child = os.fork()
     if not child:
         os.close(1)
+        os.write(begun, b"x")
         os.read(0, 1)
         os._exit(0)
+    os.read(ready, 1)  # a child that has not run yet still holds the lock
     print(child, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -167,11 +170,13 @@ def test_the_lock_of_a_killed_process_ends_though_its_child_lives(tmp_path):
     )
     child = int(process.stdout.readline())
     process.wait()
-    os.kill(child, 0)  # it lives
-    with locked(tmp_path / "lock", "busy"):
-        pass
-    process.stdin.close()
-    process.stdout.close()
+    try:
+        os.kill(child, 0)  # it lives
+        with locked(tmp_path / "lock", "busy"):
+            pass
+    finally:
+        process.stdin.close()
+        process.stdout.close()
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
