@@ -103,3 +103,21 @@ def test_a_table_is_not_cut_where_nobody_reads_along(capsys):
     assert err == ""
     assert "1.235" in out
     assert "b" * 150 in out
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "7", "-3", "many", "", "80"])
+def test_a_table_is_printed_whatever_columns_says(monkeypatch, capsys, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    console.table([{"metric": "nll_paper", "value": 24.4}], "runs/first on digits (test)")
+    out = capsys.readouterr().out
+    assert "nll_paper" in out
+    assert "24.400" in out
+
+
+def test_a_bar_is_shown_whatever_columns_says(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "0")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with console.items("run") as show:
+        show(3, 10)
+    assert "3/10" in capsys.readouterr().err

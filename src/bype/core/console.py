@@ -1,5 +1,6 @@
 """Terminal output: progress on stderr (a live bar on a terminal, plain lines otherwise), tables on stdout."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -83,7 +84,19 @@ def progress_bar() -> Progress:
     """A progress bar on stderr."""
     description = TextColumn("{task.description}", markup=False)  # brackets in a name are not markup
     columns = [MofNCompleteColumn(), BarColumn(bar_width=20), description, TimeRemainingColumn()]
-    return Progress(*columns, console=Console(stderr=True))
+    return Progress(*columns, console=_console(stderr=True))
+
+
+def _console(*, stderr: bool = False) -> Console:
+    """A terminal, of at least 20 columns: COLUMNS=0 means the width of the terminal itself, 80 if that is unknown."""
+    console = Console(stderr=stderr)
+    if console.width >= 20:
+        return console
+    try:
+        own = os.get_terminal_size((sys.stderr if stderr else sys.stdout).fileno()).columns
+    except (OSError, ValueError, AttributeError):
+        own = 0
+    return Console(stderr=stderr, width=own if own >= 20 else 80)
 
 
 def table(rows: Sequence[Mapping[str, object]], title: str | None = None) -> None:
@@ -95,7 +108,7 @@ def table(rows: Sequence[Mapping[str, object]], title: str | None = None) -> Non
     for row in rows:
         out.add_row(*(Text(_cell(row[k])) if k in row else "" for k in keys))
     # Cells are cut to the width of a terminal only if stdout is one.
-    Console(width=None if sys.stdout.isatty() else 200).print(out)
+    (_console() if sys.stdout.isatty() else Console(width=200)).print(out)
 
 
 def _cell(value: object) -> str:
