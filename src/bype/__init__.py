@@ -1,7 +1,6 @@
 """Variational autoencoders whose prior is built from data. Public names are imported when first used."""
 
 from importlib import import_module
-from typing import Any
 
 from bype.core.version import __version__ as __version__
 
@@ -36,7 +35,7 @@ _MODULE_OF = {name: module for module, names in _PLACES.items() for name in name
 __all__ = sorted(_MODULE_OF)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:  # `Any` would import typing, before a signal can be handled
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'bype' has no attribute {name!r}")
     return getattr(import_module(f"bype.{_MODULE_OF[name]}"), name)

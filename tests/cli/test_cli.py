@@ -1,8 +1,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from PIL import Image
 import processes
 from bype.cli.commands import COMMANDS, Stopped, import_command
 from bype.core.errors import InputError
+from bype.core.signals import NUMBERS, StoppedAtOnce
 
 SMALL = ["--components", 20, "--exemplars", 30, "--latent-dim", 6, "--hidden-dim", 24, "--warmup", 2, "--device", "cpu"]
 
@@ -674,6 +677,63 @@ def test_a_set_that_is_damaged_keeps_no_other_from_being_checked(run_cli, tmp_pa
     assert code == 2
     assert "digits" in out
     assert "mnist" in err
+
+
+# Sends itself a signal as the n-th import begins, be it in Python, typer or torch.
+SIGNALLED = """
+import os, sys
+from bype.__main__ import main
+number, n = (int(sys.argv.pop(1)) for _ in range(2))
+seen = []
+def count(event, args):
+    if event == "import":
+        seen.append(event)
+        if len(seen) == n:
+            os.kill(os.getpid(), number)
+sys.addaudithook(count)
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("n", [30, 80, 400, 1500])
+def test_a_signal_while_modules_are_imported_is_one_line(tmp_path, number, n):
+    words = ["train", "digits", "--out", tmp_path / "run", "--device", "cpu", "--hidden-dim", "2", "--latent-dim", "1"]
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, str(int(number)), str(n), *words],
+        capture_output=True, text=True, timeout=120, check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "bype: stopped\n")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_error_that_a_library_makes_of_a_signal_is_one_line(run_cli, trained, monkeypatch, number):
+    def build(*args, **options):
+        try:
+            os.kill(os.getpid(), number)
+        except BaseException:
+            raise RecursionError("maximum recursion depth exceeded") from None
+
+    monkeypatch.setattr("bype.runs.checkpoints.model_from", build)
+    before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        assert run_cli("evaluate", trained["bype"])[::2] == (128 + number, "bype: stopped\n")
+    finally:
+        for s, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(s, handler)
+
+
+def test_signals_are_left_to_their_handlers_after_imports():
+    before = [signal.getsignal(s) for s in NUMBERS]
+    with StoppedAtOnce():
+        assert all(signal.getsignal(s) not in before for s in NUMBERS)
+    assert [signal.getsignal(s) for s in NUMBERS] == before
+    thread = threading.Thread(target=lambda: StoppedAtOnce().__enter__())
+    thread.start()
+    thread.join()
+    assert [signal.getsignal(s) for s in NUMBERS] == before, "threads have none"
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from bype.core.signals import StoppedAtOnce
 from bype.core.version import __version__
 
 PLAIN: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
@@ -55,8 +56,10 @@ class _Once(TyperCommand):
 def import_command(name: str) -> Any:
     """Imports the command of that name, with its arguments and options."""
     module, _, function = COMMANDS[name].target.partition(":")
+    with StoppedAtOnce():
+        imported = import_module(f"bype.cli.{module}")
     alone = typer.Typer(**PLAIN)
-    alone.command(name.rpartition(" ")[2], cls=_Once)(getattr(import_module(f"bype.cli.{module}"), function))
+    alone.command(name.rpartition(" ")[2], cls=_Once)(getattr(imported, function))
     return get_command(alone)
 
 

@@ -12,10 +12,29 @@ import typer
 from bype.cli.commands import Stopped, app
 from bype.core.errors import BypeError, first_line, kept_notes
 
+#: The signal that has stopped this command, if any.
+_RECEIVED: list[int] = []
+
 
 def main() -> None:
     """Runs a command and exits with its code; an error is one line on stderr."""
+    _RECEIVED.clear()
+    try:
+        _handle_signals()
+        _run()
+    except (Exception, KeyboardInterrupt, Stopped) as e:  # a library may turn that of a signal into another one
+        if not _RECEIVED:
+            raise
+        _fail(_stopped(e), 128 + _RECEIVED[0])
+
+
+def _handle_signals() -> None:
     signal.signal(signal.SIGTERM, _stop)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a background job is not interrupted
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _run() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
@@ -57,7 +76,13 @@ def _give_up_stdout() -> None:
 
 
 def _stop(number: int, frame: types.FrameType | None) -> NoReturn:
-    raise Stopped(143)
+    _RECEIVED.append(number)
+    raise Stopped(128 + number)
+
+
+def _interrupt(number: int, frame: types.FrameType | None) -> NoReturn:
+    _RECEIVED.append(number)
+    raise KeyboardInterrupt
 
 
 def _stopped(error: BaseException) -> str:

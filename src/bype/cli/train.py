@@ -12,6 +12,7 @@ from bype.cli.options import Json, print_json
 from bype.core import console
 from bype.core.config import Config, flag_name
 from bype.core.errors import notes_kept
+from bype.core.signals import StoppedAtOnce
 
 if TYPE_CHECKING:
     from bype.runs.fitting import TrainedRun
@@ -63,9 +64,10 @@ def train(
     path = out or Path("runs") / config.name
 
     # Imported here, so that the help and usage errors of the command with the most options appear without torch.
-    from bype.runs.fitting import fit
-    from bype.runs.run import Run
-    from bype.training.trackers.terminal import epochs
+    with StoppedAtOnce():
+        from bype.runs.fitting import fit
+        from bype.runs.run import Run
+        from bype.training.trackers.terminal import epochs
 
     run = Run(path)
     given = {f.name for f in dataclasses.fields(Config) if _was_given(ctx, f.name)}
