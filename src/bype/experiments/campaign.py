@@ -15,7 +15,7 @@ from bype.core.locks import locked
 from bype.data.catalog import PUBLISHED, find, load
 from bype.experiments import ledger
 from bype.experiments.catalog.registry import EXPERIMENTS
-from bype.experiments.cell import Cell
+from bype.experiments.cell import Cell, Outcome
 from bype.experiments.estimates import Estimator, duration
 from bype.experiments.records import CellRecord, EpochMetrics, cell_record, settings_hash
 from bype.experiments.scores import score, training_metrics
@@ -198,11 +198,31 @@ def run_cell(
 def _run_cell(
     cell: Cell, ledger_folder: Path, runs_folder: Path, deadline: float, clock: Callable[[], float]
 ) -> CellRecord:
-
     def check(*_: object) -> None:
         if clock() > deadline:
             raise BudgetSpent
 
+    measure = EXPERIMENTS[cell.experiment].measure if cell.experiment in EXPERIMENTS else None
+    parts: list[PartialScores] = []
+    with notes_kept(parts):
+        outcome = measure(cell, check) if measure is not None else _train_and_score(cell, runs_folder, check, parts)
+        record = cell_record(
+            cell.experiment,
+            cell.config,
+            cell.protocol,
+            epochs=outcome.epochs,
+            metrics=outcome.metrics,
+            versions=versions(),
+            device=outcome.device,
+            seconds=outcome.seconds,
+        )
+        ledger.write_cell(ledger_folder, record, cell.id)
+        for part in parts:
+            part.remove()
+    return record
+
+
+def _train_and_score(cell: Cell, runs_folder: Path, check: Callable[..., None], parts: list[PartialScores]) -> Outcome:
     def within(show: Callable[P, None]) -> Callable[P, None]:
         def call(*args: P.args, **options: P.kwargs) -> None:
             show(*args, **options)
@@ -212,27 +232,14 @@ def _run_cell(
 
     with epochs(cell.id, cell.config.epochs) as show:
         trained = fit(cell.config, runs_folder / cell.id, resume=True, on_epoch=within(show))
-    parts: list[PartialScores] = []
-    with notes_kept(parts), notes_kept([trained]):
+    with notes_kept([trained]):
         lines = _epoch_metrics(trained)
         with console.items(cell.id) as show_items:
             metrics = training_metrics(lines) | score(cell, trained, within(show_items), check, parts)
-        # Training may have been interrupted: the epochs' own times are summed.
-        training = sum(m["seconds"] + m["seconds_validation"] + m.get("seconds_coreset", 0.0) for m in lines)
-        record = cell_record(
-            cell.experiment,
-            cell.config,
-            cell.protocol,
-            epochs=lines,
-            metrics=metrics,
-            versions=versions(),
-            device=device_model(trained.data.train.pixels.device),
-            seconds=training + metrics["seconds_evaluation"],
-        )
-        ledger.write_cell(ledger_folder, record, cell.id)
-        for part in parts:
-            part.remove()
-        return record
+    # Training may have been interrupted: the epochs' own times are summed.
+    training = sum(m["seconds"] + m["seconds_validation"] + m.get("seconds_coreset", 0.0) for m in lines)
+    device = device_model(trained.data.train.pixels.device)
+    return Outcome(lines, metrics, device, training + metrics["seconds_evaluation"])
 
 
 def _epoch_metrics(trained: TrainedRun) -> list[EpochMetrics]:

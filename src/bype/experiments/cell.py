@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from bype.core.config import Config
-from bype.experiments.records import CellRecord, cell_id, used_coreset
+from bype.experiments.records import CellRecord, EpochMetrics, cell_id, used_coreset
 
 SHORT_SAMPLES, SHORT_ITEMS = 500, 2000
 SHORT_EPOCHS, SHORT_WARMUP = 30, 10
@@ -71,6 +72,20 @@ class Selection:
         return all(v in (None, getattr(c, k)) for k, v in given.items()) and self.coreset in (None, used_coreset(c))
 
 
+class Outcome(NamedTuple):
+    """The result of a cell."""
+
+    epochs: Sequence[EpochMetrics]  # with `val_loss`; empty if nothing was trained to be evaluated
+    metrics: Mapping[str, float]
+    device: str
+    seconds: float
+
+
+#: Runs a cell that is not a training run with its evaluation. The second argument is to be called now and then; an
+#: exception that it raises ends the cell.
+Measure = Callable[[Cell, Callable[[], None]], Outcome]
+
+
 @dataclass(frozen=True)
 class Experiment:
     """An experiment: its cells, the requirements on their records, and its section of the results page.
@@ -83,6 +98,7 @@ class Experiment:
         options: Which of the options `protocol` and `precision` it uses.
         check: Raises InputError for a record that the section cannot show.
         section: Returns the lines of the section, given the records of all experiments and the folder for pictures.
+        measure: Runs a cell, if a cell is not a training run with its evaluation.
     """
 
     name: str
@@ -92,6 +108,7 @@ class Experiment:
     options: tuple[str, ...] = ()
     check: Callable[[CellRecord], None] | None = None
     section: Callable[[Sequence[CellRecord], Path], list[str]] | None = None
+    measure: Measure | None = None
 
 
 def short_config(selection: Selection, seed: int, prior: str, coreset: str = "none") -> Config:

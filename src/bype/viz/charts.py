@@ -118,6 +118,32 @@ def dots(names: Sequence[str], ours: Sequence[Sequence[float]], theirs: Sequence
     return _figure_image(figure)
 
 
+@library_defaults()
+def points_by_size(values: Mapping[str, Mapping[int, Sequence[float]]], x_label: str, y_label: str) -> Image.Image:
+    """A metric by a size on a logarithmic axis: a line per name through the means, and a dot per seed.
+
+    Args:
+        values: For each name, the values of the seeds by size.
+        x_label: The name of the size.
+        y_label: The name of the metric.
+    """
+    figure, axes = _subplots(1, 1, (6, 4))
+    axis, sizes = axes[0, 0], sorted({size for by_size in values.values() for size in by_size})
+    for (name, by_size), marker in zip(values.items(), "os^Dv", strict=False):
+        means = [float(np.mean(seeds)) for seeds in by_size.values()]
+        (line,) = axis.plot(list(by_size), means, label=name, marker=marker, linewidth=1.3)
+        for size, seeds in by_size.items():
+            axis.plot([size] * len(seeds), seeds, marker, markersize=4, color=line.get_color(), alpha=0.5)
+    axis.set_xscale("log")
+    axis.set_xticks(sizes, [str(size) for size in sizes])
+    axis.minorticks_off()
+    axis.set_xlabel(x_label)
+    axis.set_ylabel(y_label)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    return _figure_image(figure)
+
+
 def _subplots(
     rows: int, columns: int, size: tuple[float, float], width_ratios: Sequence[float] | None = None
 ) -> tuple["Figure", np.ndarray]:

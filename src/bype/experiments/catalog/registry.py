@@ -12,6 +12,8 @@ EXPERIMENTS: Registry[Experiment] = Registry(
     "experiment",
     {
         "table1": "bype.experiments.catalog.table1:EXPERIMENT",
+        "table2": "bype.experiments.catalog.table2:EXPERIMENT",
+        "fig5": "bype.experiments.catalog.fig5:EXPERIMENT",
         "step-two": "bype.experiments.catalog.step_two:EXPERIMENT",
         "step-two-settings": "bype.experiments.catalog.step_two:SETTINGS",
         "reencode": "bype.experiments.catalog.reencode:EXPERIMENT",

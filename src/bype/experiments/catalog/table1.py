@@ -9,7 +9,7 @@ from bype.core.config import Config
 from bype.core.devices import resolve_device
 from bype.core.errors import InputError
 from bype.core.names import STRATEGIES
-from bype.core.precision import bf16_is_fast
+from bype.core.precision import fastest_precision
 from bype.experiments.cell import EVERY_FIFTH, SHORT_EPOCHS, SHORT_WARMUP, Cell, Experiment, Selection
 from bype.experiments.markdown import (
     UNIT,
@@ -64,8 +64,7 @@ def table1(selection: Selection) -> list[Cell]:
     protocol = selection.protocol or "paper"
     if protocol not in ("paper", "short"):
         raise InputError(f"--protocol: expected paper or short, got {protocol!r}")
-    fastest = "tf32" if not on_cpu else "bf16" if bf16_is_fast(device) else "fp32"
-    precision = selection.precision or fastest
+    precision = selection.precision or fastest_precision(device)
     coreset = selection.coreset or "paper"
     cells = []
     for seed in selection.seeds or (0,):
