@@ -27,6 +27,7 @@ _PLACES = {
     "priors.vamp": ("VampPrior",),
     "runs.fitting": ("fit",),
     "runs.evaluations": ("Evaluations",),
+    "runs.loading": ("load_model",),
     "runs.run": ("Run",),
     "training.refitting": ("refit",),
     "training.trainer": ("Trainer", "train"),

@@ -31,6 +31,7 @@ from bype.priors.standard import StandardPrior as StandardPrior
 from bype.priors.vamp import VampPrior as VampPrior
 from bype.runs.evaluations import Evaluations as Evaluations
 from bype.runs.fitting import fit as fit
+from bype.runs.loading import load_model as load_model
 from bype.runs.run import Run as Run
 from bype.training.refitting import refit as refit
 from bype.training.trainer import Trainer as Trainer

@@ -463,7 +463,7 @@ def test_no_memory_is_one_line(run_cli, trained, monkeypatch, error):
     def build(*args, **options):
         raise error
 
-    monkeypatch.setattr("bype.runs.checkpoints.model_from", build)
+    monkeypatch.setattr("bype.models.saved.build_described", build)
     code, _, err = run_cli("evaluate", trained["bype"])
     assert (code, err.count("\n"), "not enough memory for this command: " in err) == (2, 1, True), err
 
@@ -472,7 +472,7 @@ def test_another_error_of_torch_is_not_taken_for_memory(run_cli, trained, monkey
     def build(*args, **options):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr("bype.runs.checkpoints.model_from", build)
+    monkeypatch.setattr("bype.models.saved.build_described", build)
     with pytest.raises(RuntimeError, match="shapes"):
         run_cli("evaluate", trained["bype"])
 
@@ -716,7 +716,7 @@ def test_an_error_that_a_library_makes_of_a_signal_is_one_line(run_cli, trained,
         except BaseException:
             raise RecursionError("maximum recursion depth exceeded") from None
 
-    monkeypatch.setattr("bype.runs.checkpoints.model_from", build)
+    monkeypatch.setattr("bype.models.saved.build_described", build)
     before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
     try:
         assert run_cli("evaluate", trained["bype"])[::2] == (128 + number, "bype: stopped\n")

@@ -354,7 +354,7 @@ def test_a_folder_of_colour_images_all_the_way(cli_json, run_cli, tmp_path, monk
     for command in ("sample", "reconstruct"):
         cli_json(command, tmp_path / first["run"], "--out", tmp_path / "x.png")
     Image.fromarray(_images(12, 7, 3, seed=9)).save(tmp_path / "pets" / "cats" / "000.png")
-    code, _, err = run_cli("sample", tmp_path / first["run"], "--out", tmp_path / "x.png")
+    code, _, err = run_cli("reconstruct", tmp_path / first["run"], "--out", tmp_path / "x.png")
     assert (code, "the values differ from the data that" in err) == (2, True), err
 
 
@@ -369,7 +369,7 @@ def test_a_run_is_told_where_its_data_have_moved(cli_json, run_cli, tmp_path, mo
     (tmp_path / "far").mkdir()
     (tmp_path / "pets.v2").rename(tmp_path / "far" / "animals")
     code, _, err = run_cli("evaluate", run, "--samples", 2)
-    assert (code, "pets.v2: not found" in err, "--resume` updates the location" in err) == (2, True, True), err
+    assert (code, "pets.v2: not found" in err, "--data PATH" in err) == (2, True, True), err
     code, _, err = run_cli("train", "digits", "--out", run, "--resume")
     assert (code, "expected SET pets.v2, the run's own, got digits" in err) == (2, True), err
     _photos(tmp_path / "others", n=31)

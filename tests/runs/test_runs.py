@@ -64,7 +64,7 @@ def test_a_run_folder_holds_what_the_contract_says(trained):
 
 @pytest.mark.parametrize("prior", ["standard", "vamp", "exemplar", "bype"])
 def test_stopped_and_resumed_ends_bit_equal(tmp_path, trained, prior):
-    options = config(prior)
+    options = config(prior, coreset="none")
 
     class Stop(Exception):  # noqa: N818
         pass

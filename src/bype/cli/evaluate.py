@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bype.cli.options import Device, Json, RunPath, Seed, parse_int, print_json
+from bype.cli.options import DataPath, Device, Json, RunPath, Seed, parse_int, print_json
 from bype.core import console
 from bype.core.errors import InputError, notes_kept
 from bype.core.numbers import MAX_INT
@@ -42,6 +42,7 @@ def evaluate(
         typer.Option("--k", metavar="K,K,...", help="Numbers of neighbours [default: 3,5,...,15, as the data allow]."),
     ] = None,
     seed: Seed = 0,
+    moved: DataPath = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -53,20 +54,22 @@ def evaluate(
     if ks is not None and with_ is not None:
         raise InputError("--k: cannot be combined with --with; the neighbours do not depend on the prior")
 
-    loaded = Run.open(run).load(device)
-    own, model, dataset = loaded.data, loaded.model, loaded.run.dataset
+    loaded = Run.open(run).load(device, data=moved)
+    model, dataset = loaded.model, loaded.run.dataset
     evaluations = Evaluations(loaded)
     evaluations.read()  # a damaged record is rejected before the evaluation starts
-    data = own if set_ is None or dataset.is_own(set_) else dataset.load(own.train.pixels.device, set_)
+    own = set_ is None or dataset.is_own(set_)
+    data = loaded.data if set_ is None or own else dataset.load(loaded.device, set_)
     if split is None:  # of another set, only a published one has a test split that others use too
-        copied = data is own or data.checksum() == loaded.run.record["data_sum"]
+        copied = own or data.checksum() == loaded.run.record["data_sum"]
         split = "test" if copied or set_ in PUBLISHED else "all"
     if with_ is None:
-        score = partial(metrics.evaluate, ks=ks, trained_on=data is own)
+        score = partial(metrics.evaluate, ks=ks, trained_on=own)
     else:
-        score = partial(metrics.evaluate_under, prior=evaluations.refits.load(with_, own), name=with_)
+        prior = evaluations.refits.load(with_).to(loaded.device)
+        score = partial(metrics.evaluate_under, prior=prior, name=with_)
     scoring = None
-    if data is own:
+    if own:
         scoring = evaluations.partial_scores(split, samples=samples, items=items, seed=seed, refit=with_)
     options: dict[str, Any] = {"split": split, "n_samples": samples, "n_items": items, "seed": seed, "scoring": scoring}
     with notes_kept([] if scoring is None else [scoring]):
@@ -76,7 +79,7 @@ def evaluate(
         try:
             _show(run, what, values, as_json=as_json)
         finally:  # recorded even if printing fails, and printed even if recording fails
-            if data is own and not evaluations.add({**what, **values}):
+            if own and not evaluations.add({**what, **values}):
                 console.report(f"{run}: kept the existing metrics, computed from more examples or samples")
             if scoring is not None:
                 scoring.remove()
@@ -100,6 +103,7 @@ def refit(
     ] = "all",
     em: Annotated[int | None, typer.Option("--em", metavar="K", help="Fit K components by EM instead.")] = None,
     seed: Seed = 0,
+    moved: DataPath = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -108,7 +112,7 @@ def refit(
     if points != "all" and count is None:
         raise InputError(f"--points: expected all or a number, got {points!r:.60}")
 
-    loaded = Run.open(run).load(device)
+    loaded = Run.open(run).load(device, data=moved)
     evaluations = Evaluations(loaded)
     evaluations.refits.check_name(name)
     prior = refitting.refit(

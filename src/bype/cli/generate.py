@@ -7,7 +7,7 @@ import torch
 import typer
 from torch import Tensor
 
-from bype.cli.options import Device, Json, PngOut, RunPath, Seed, expand_user, parse_int, print_written
+from bype.cli.options import DataPath, Device, Json, PngOut, RunPath, Seed, expand_user, parse_int, print_written
 from bype.core.errors import InputError
 from bype.core.numbers import MAX_INT
 from bype.data.catalog import read_like
@@ -40,6 +40,7 @@ def sample(
         str | None, typer.Option("--with", metavar="NAME", help="Sample from this refit of the prior.")
     ] = None,
     seed: Seed = 0,
+    moved: DataPath = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -49,10 +50,11 @@ def sample(
     if out.suffix not in (".png", ".npz"):
         raise InputError(f"--out: expected a name that ends in .png or .npz, got {out}")
 
-    loaded = Run.open(run).load(device, with_)
-    data, model = loaded.data, loaded.model
-    generator = _generator(seed, data.train.pixels.device)
+    loaded = Run.open(run).load(device, with_, data=moved)
+    model = loaded.model
+    generator = _generator(seed, loaded.device)
     if plates:
+        loaded.attach_items()
         try:
             plate = generation.plates(model, n or 16, generator=generator)
         except ValueError as e:
@@ -63,7 +65,7 @@ def sample(
             save_samples(out, plate.images.flatten(0, 1), plate.components.repeat_interleave(plate.images.shape[1]))
         count = plate.images.shape[:2].numel()
     else:
-        image = None if like is None else _image(like, data, loaded.run.config.resize)
+        image = None if like is None else _image(like, loaded.data, loaded.run.config.resize)
         try:
             drawn = model.sample(n or 64, component=component, like=image, generator=generator)
         except ValueError as e:
@@ -94,11 +96,12 @@ def reconstruct(
     run: RunPath,
     out: PngOut,
     n: Annotated[int, typer.Option("--n", min=1, max=MAX_INT, help="Number of test images.")] = 32,
+    moved: DataPath = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Plot test images, each with its reconstruction below."""
-    loaded = Run.open(run).load(device)
+    loaded = Run.open(run).load(device, data=moved)
     data, model = loaded.data, loaded.model
     x = torch.cat(list(model_inputs(model, data.test.first(n), seed=0)))
     images.save_png(images.pairs(x, model.reconstruct(x)), out)
@@ -118,24 +121,24 @@ def interpolate(
     ] = 8,
     points: Annotated[bool, typer.Option("--points", help="Between the prior's points, not test images.")] = False,
     seed: Seed = 0,
+    moved: DataPath = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Plot images along the straight line in z from one image to another (Figure 2)."""
-    loaded = Run.open(run).load(device)
-    data, model = loaded.data, loaded.model
-    where = data.test.pixels.device
+    loaded = Run.open(run).load(device, data=moved)
+    model, where = loaded.model, loaded.device
     if points:
         components = getattr(model.prior(model.encoder), "n_components", 0)
         if not components or model.prior.points_at(torch.zeros(1, dtype=torch.long, device=where)) is None:
             raise InputError(f"--points: expected a prior made of points, got {type(model.prior).__name__}")
-    count, what = (components, "points of the prior") if points else (len(data.test), "test images")
+    count, what = (components, "points of the prior") if points else (len(loaded.data.test), "test images")
     if count < 2:
         raise InputError(f"interpolate {run}: expected at least two {what}, got {count}")
     if between is not None and not all(0 <= end < count for end in between):
         raise InputError(f"--between: expected {what} from 0 to {count - 1}, got {between[0]} and {between[1]}")
     pairs = _random_pairs(count, rows, _generator(seed, where)) if between is None else torch.tensor([between])
-    ends = ((model.prior.points_at(i) if points else data.test.scaled(i)) for i in pairs.to(where).T)
+    ends = ((model.prior.points_at(i) if points else loaded.data.test.scaled(i)) for i in pairs.to(where).T)
     start, end = (model.encoder(x).loc for x in ends if x is not None)  # points may lie outside [0, 1]
     path = generation.decode_line(model, start, end, steps)
     images.save_png(images.grid(path.flatten(0, 1), steps), out)

@@ -34,6 +34,14 @@ def _seed(value: int) -> int:
 
 
 Seed = Annotated[int, typer.Option("--seed", callback=_seed, help="Seed of the random numbers.")]
+DataPath = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="Where the run's own data are now, if they have moved; `train PATH --out RUN --resume` records it.",
+    ),
+]
 DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Folder that is searched first.")]
 
 

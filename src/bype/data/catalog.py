@@ -27,19 +27,26 @@ class PublishedSet:
     load: Callable[..., Dataset]
     summary: str
     files: tuple[str, ...] = ()  # one of these identifies the folder; none if the set is part of an installed package
+    shape: tuple[int, int, int] = (1, 28, 28)  # of an image
+    levels: int = 256
 
 
 _IDX = published.idx_names("train-images-idx3-ubyte")
 PUBLISHED = {
-    "digits": PublishedSet(published.digits, "1,797 digits of 8x8, 17 levels, included in scikit-learn"),
+    "digits": PublishedSet(
+        published.digits, "1,797 digits of 8x8, 17 levels, included in scikit-learn", (), (1, 8, 8), 17
+    ),
     "mnist": PublishedSet(published.idx_set("mnist"), "70,000 digits of 28x28", _IDX),
     "fashion-mnist": PublishedSet(published.idx_set("fashion-mnist"), "70,000 clothes of 28x28", _IDX),
     "cifar10": PublishedSet(
         published.cifar10,
         "60,000 photographs of 3x32x32",
         (published.CIFAR10_FOLDER, published.CIFAR10_ARCHIVE),
+        (3, 32, 32),
     ),
-    "celeba": PublishedSet(published.celeba, "aligned faces, 3x64x64; must be supplied by you", published.CELEBA_FILES),
+    "celeba": PublishedSet(
+        published.celeba, "aligned faces, 3x64x64; must be supplied by you", published.CELEBA_FILES, (3, 64, 64)
+    ),
 }
 
 #: The kinds of data sets that an option of `load` applies to, and what an error says of them.

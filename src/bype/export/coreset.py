@@ -46,6 +46,18 @@ def nearest_items(points: Tensor, images: Images) -> tuple[Tensor, Tensor]:
     return rows, best
 
 
+def _nearest_columns(points: Tensor, data: Dataset | None) -> list[list[str]]:
+    """For each point label, row, distance and source of the nearest training example; empty without data."""
+    if data is None:
+        return [[""] * 4] * len(points)
+    columns = []
+    for item, distance in zip(*(t.tolist() for t in nearest_items(points, data.train)), strict=True):
+        labels = data.train.labels
+        label = "" if labels is None else data.label_name(int(labels[item]))
+        columns.append([label, str(item), f"{distance:.6g}", data.source("train", item)])
+    return columns
+
+
 def _refuse_foreign(out: Path) -> None:
     """Raises a RunExistsError if writing would replace files that are not from an earlier export."""
     existing = [name for name in FILES if (out / name).exists()]
@@ -57,7 +69,7 @@ def _refuse_foreign(out: Path) -> None:
         )
 
 
-def export_coreset(model: VAE, data: Dataset, out: Path) -> dict[str, object]:
+def export_coreset(model: VAE, data: Dataset | None, out: Path) -> dict[str, object]:
     """Writes a pseudocoreset as points.npy, weights.csv and gallery.png.
 
     points.npy is float32 (M, c, h, w). weights.csv has one line per point, in order of decreasing weight: the row in
@@ -67,7 +79,7 @@ def export_coreset(model: VAE, data: Dataset, out: Path) -> dict[str, object]:
 
     Args:
         model: A model with a pseudocoreset prior.
-        data: The data the model was trained on.
+        data: The data the model was trained on; without them the columns on the nearest training example are empty.
         out: The folder.
 
     Returns:
@@ -83,8 +95,7 @@ def export_coreset(model: VAE, data: Dataset, out: Path) -> dict[str, object]:
         raise InputError(f"coreset: expected a model with prior bype, got {type(model.prior).__name__}")
     _refuse_foreign(out)
     points, weights = prior.pseudo_inputs.detach(), prior.weights.detach()
-    images = data.train
-    items, distances = nearest_items(points, images)
+    nearest = _nearest_columns(points, data)
     order = weights.argsort(descending=True, stable=True).tolist()
 
     def fill(temporary: Path) -> None:
@@ -95,11 +106,8 @@ def export_coreset(model: VAE, data: Dataset, out: Path) -> dict[str, object]:
     table = csv.writer(lines, lineterminator="\n")
     table.writerow(COLUMNS)
     for m in order:
-        label = "" if images.labels is None else data.label_name(int(images.labels[items[m]]))
         weight = weights[m].item()
-        share, item, distance = weight / prior.n_data, int(items[m]), distances[m].item()
-        source = data.source("train", item)
-        table.writerow([m, f"{weight:.6g}", f"{share:.6g}", label, item, f"{distance:.6g}", source])
+        table.writerow([m, f"{weight:.6g}", f"{weight / prior.n_data:.6g}", *nearest[m]])
     write_text(out / "weights.csv", lines.getvalue())  # written first: it identifies the folder as an export
     write(out / "points.npy", fill)
     title = f"{len(weights)} pseudo-points for {prior.n_data} training examples, by weight"

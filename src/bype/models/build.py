@@ -4,12 +4,13 @@ from typing import Any
 
 import torch
 
-from bype.core.config import INITS, Config
+from bype.core.config import INITS, Config, Options
 from bype.core.errors import InputError
 from bype.core.names import ARCHS, LIKELIHOODS, PRIORS, STRATEGIES
 from bype.core.numbers import real, whole
 from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Dataset
+from bype.models.description import Description, stand_in, used_options
 from bype.models.two_level import TwoLevelVAE
 from bype.models.vae import VAE
 from bype.networks.architecture import Networks
@@ -91,8 +92,31 @@ def build_model(
     else:
         model = VAE(encoder, decoder, p, reencode=fraction)
     model.levels = data.levels
+    options: Options = {
+        "arch": arch, "prior": prior, "likelihood": likelihood, "n_components": n_components, "latent_dim": latent_dim,
+        "hidden_dim": hidden_dim, "exemplars": exemplars, "retrieve": retrieve, "coreset": coreset,
+        "reencode": reencode,
+    }  # fmt: skip
+    model.description = {
+        "options": used_options(options), "shape": list(data.shape), "levels": data.levels, "n_train": len(data.train),
+    }  # fmt: skip
     model.to(data.train.pixels.device).check_data(data)
     return model
+
+
+def build_described(description: Description, device: torch.device | str = "cpu", data: Dataset | None = None) -> VAE:
+    """Builds the model that a description describes, with initial weights; its tensors are loaded afterwards.
+
+    Args:
+        description: The description.
+        device: The device of the model, if no data are given.
+        data: The training set, on the device of the model, for priors whose p(z) depends on it
+            (`Prior.needs_items`); any other prior is built without it.
+
+    Raises:
+        InputError: If a name is unknown or a size does not fit.
+    """
+    return build_model(stand_in(description, device) if data is None else data, **description["options"])
 
 
 def model_from(config: Config, data: Dataset) -> VAE:

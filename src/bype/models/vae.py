@@ -4,6 +4,7 @@ Models with one and two levels of latents differ only in the methods `likelihood
 `reconstruct`. The objectives, step (ii), evaluation and generation call them with the latents of the prior.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -19,6 +20,7 @@ from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Dataset, Images
 from bype.distributions.mixtures import IsotropicMixture, NormalMixture
 from bype.distributions.normal import DiagonalNormal
+from bype.models.description import Description
 from bype.models.inputs import ImagesLike, InputSpec, as_images, check_images
 from bype.networks.base import Decoder, Encoder
 from bype.networks.layers import full_precision
@@ -82,6 +84,8 @@ class VAE(nn.Module):
     lower_dim = 0
     #: The number of values of a stored pixel in the data that the model was built for; None for floats.
     levels: int | None = 256
+    #: What `bype.build_model` was given; None for a model that was put together otherwise.
+    description: Description | None = None
 
     def __init__(self, encoder: Encoder, decoder: Decoder, prior: Prior, *, reencode: float = 1.0) -> None:
         super().__init__()
@@ -111,12 +115,25 @@ class VAE(nn.Module):
         return next(self.parameters()).dtype
 
     def save(self, path: str | Path) -> None:
-        """Writes the networks, points and weights to a safetensors file, which `load` reads.
+        """Writes the networks, points and weights to a safetensors file, which `bype.load_model` and `load` read.
 
         Raises:
             InputError: If the file cannot be written.
         """
-        write_tensors(expand_path(path), self.state_dict(), {"model": self._metadata()})
+        write_tensors(expand_path(path), self.state_dict(), {"model": self.metadata()})
+
+    def metadata(self) -> dict[str, object]:
+        """What a file says of the model besides its tensors, as a JSON object.
+
+        The class names of likelihood and prior, the prior's metadata, and under `build` the description from which
+        `bype.load_model` builds the model again, or under `classes` the classes that it is made of.
+        """
+        made: dict[str, object] = {"build": self.description} if self.description else {"classes": self._classes()}
+        return self._metadata() | made
+
+    def _classes(self) -> dict[str, str]:
+        """The classes of the model's parts, as `module:Class`."""
+        return {name: f"{type(part).__module__}:{type(part).__qualname__}" for name, part in self.named_children()}
 
     def load(self, path: str | Path) -> Self:
         """Loads a file written by `save` into this model, which must have the same architecture; returns self.
@@ -132,11 +149,25 @@ class VAE(nn.Module):
         stored = counters.get("model")
         if not isinstance(stored, dict):
             raise InputError(f"{path}: expected a file written by VAE.save, got another checkpoint")
+        return self.restore(state, stored, str(path))
+
+    def restore(self, state: dict[str, Tensor], stored: Mapping[str, object], where: str) -> Self:
+        """Loads tensors into this model after comparing the metadata they were saved with; returns self.
+
+        Args:
+            state: The state dict.
+            stored: What `metadata` returned for the saved model.
+            where: The file, for errors.
+
+        Raises:
+            InputError: If the tensors are from a different architecture, likelihood or prior; this model is then
+                unchanged.
+        """
         for name, value in self._metadata().items():
             restored = name in self.prior.restored_metadata and type(stored.get(name)) is type(value)
             if stored.get(name) != value and not restored:
-                raise InputError(f"{path}: expected a model with {name} {value}, as this one, got {stored.get(name)}")
-        load_state_checked(self, state, str(path))
+                raise InputError(f"{where}: expected a model with {name} {value}, as this one, got {stored.get(name)}")
+        load_state_checked(self, state, where)
         for name in self.prior.restored_metadata:
             setattr(self.prior, name, stored[name])
         return self

@@ -70,6 +70,8 @@ class Prior(nn.Module, ABC):
 
     #: Whether `step_points` returns the same points in the same order at every step, so that features can be cached.
     keeps_points = False
+    #: Whether p(z) depends on training items, which are not saved: a model is then loaded together with its data.
+    needs_items = False
     #: Entries of `metadata()` that are restored on load; all others must match.
     restored_metadata: tuple[str, ...] = ()
 
@@ -100,6 +102,14 @@ class Prior(nn.Module, ABC):
     def points_at(self, index: Tensor) -> Tensor | None:
         """The images of the components at `index`, (n, c, h, w); None if components are not made from images."""
         return None
+
+    @property
+    def lacks_items(self) -> bool:
+        """Whether `points_at` would show training items, which the prior was loaded without (see `attach_items`)."""
+        return False
+
+    def attach_items(self, images: Images) -> None:
+        """Gives the prior the training items that `points_at` shows, if it was loaded without them."""
 
     @property
     def pseudocoreset(self) -> WeightedPoints | None:

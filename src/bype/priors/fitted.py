@@ -50,6 +50,23 @@ class FittedMixture(DataPrior):
         """The mixture; the features are ignored."""
         return self(encoder)
 
+    @property
+    def lacks_items(self) -> bool:
+        """Whether the components are training examples that are not at hand."""
+        return self.items is not None and self.pixels is None
+
+    def attach_items(self, images: Images) -> None:
+        """Gives the prior the training set, of which `items` are rows.
+
+        Raises:
+            ValueError: If the set has no such rows.
+        """
+        if self.items is None:
+            return
+        if len(self.items) and not 0 <= int(self.items.min()) <= int(self.items.max()) < len(images):
+            raise ValueError(f"items: expected rows of the {len(images)} training examples")
+        self._attach(images)
+
     def points_at(self, index: Tensor) -> Tensor | None:
         """The training examples of the components at `index`, (n, c, h, w); None for components fitted by EM."""
         if self.pixels is None or self.items is None:

@@ -12,7 +12,10 @@ from bype.core.files import read_json, write_json
 from bype.core.tensors import FORMAT, read_checkpoint, read_tensors, write_tensors
 from bype.data.images import Dataset
 from bype.models.build import model_from
-from bype.models.vae import VAE, load_state_checked
+from bype.models.saved import rebuilt
+from bype.models.vae import VAE
+from bype.runs.dataset import RunData
+from bype.runs.early import early_description
 from bype.runs.record import ConfigFile
 from bype.training.state import Snapshot
 from bype.training.trainer import Trainer
@@ -66,13 +69,18 @@ class Checkpoints:
         """
         tensors, counters, finished, best = epoch
         if first := best is not None and not self.best.exists():
-            write_tensors(self.best, best, {"epoch": counters["best_epoch"]})
+            write_tensors(self.best, best, self._about_best(counters["best_epoch"]))
         # The counters are in the tensors' file too: the two files are renamed one after the other, and `restore` reads
         # that one alone.
         write_tensors(self.last, tensors, counters)
         write_json(self.last_json, _last_record(counters, finished))
         if best is not None and not first:
-            write_tensors(self.best, best, {"epoch": counters["best_epoch"]})
+            write_tensors(self.best, best, self._about_best(counters["best_epoch"]))
+
+    def _about_best(self, epoch: int) -> dict[str, object]:
+        """The counters of best.safetensors: its epoch, and what `bype.load_model` needs to build the model again."""
+        described = self._file.record.get("model") if self._file.exists else None
+        return {"epoch": epoch} | ({} if described is None else {"model": described})
 
     def restore(self, trainer: Trainer) -> None:
         """Restores the last checkpoint into a trainer. The caller must hold the run's lock.
@@ -88,7 +96,7 @@ class Checkpoints:
         best, about = read_tensors(self.best) if self.best.exists() or not is_best else ({}, {})
         if is_best and about.get("epoch") != counters["epoch"]:
             best = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-            write_tensors(self.best, best, {"epoch": counters["epoch"]})
+            write_tensors(self.best, best, self._about_best(counters["epoch"]))
         try:
             trainer.load_state(tensors, counters, best)
         except (KeyError, RuntimeError, TypeError, ValueError) as e:
@@ -99,19 +107,35 @@ class Checkpoints:
         if not self.last_json.exists() or read_json(self.last_json) != record:
             write_json(self.last_json, record)
 
-    def load(self, data: Dataset) -> LoadedModel:
+    def load(self, data: Dataset | RunData, model: VAE | None = None) -> LoadedModel:
         """The best epoch's model in `eval` mode, and the identity of the networks from the same read.
 
         Args:
-            data: The data set that the run was trained on.
+            data: The data set that the run was trained on, or where it is: then it is read only if the model needs it.
+            model: A model of the same classes, if the run's networks are the user's own.
 
         Raises:
-            InputError: If there is no run, no epoch is saved, or the file is damaged or of another model.
+            InputError: If there is no run, no epoch is saved, the file is damaged or of another model, or the data that
+                it needs are not found.
         """
-        model = model_from(self._file.config, data)
+        config = self._file.config
         tensors, counters, total = read_checkpoint(self.best)
-        load_state_checked(model, tensors, str(self.best))
-        return LoadedModel(model.eval(), {"epoch": counters.get("epoch"), "sum": total})
+        networks: Networks = {"epoch": counters.get("epoch"), "sum": total}
+        stored = self._file.record.get("model")
+        device = data.train.pixels.device if isinstance(data, Dataset) else data.device
+
+        def needed() -> Dataset:
+            if isinstance(data, Dataset):
+                return data
+            return data.require(f"{self._file.folder}: prior {config.prior} is made of the training items")
+
+        if stored is None:  # a run of the first versions
+            early = early_description(config, tensors)
+            stored = {} if early is None else {"build": early}
+        if model is None and "build" not in stored and "classes" not in stored:
+            model = model_from(config, needed())
+        loaded = rebuilt(tensors, stored, str(self.best), device, model=model, data=needed)
+        return LoadedModel(loaded, networks)
 
     def load_model(self, data: Dataset) -> VAE:
         """The model of `load` alone."""

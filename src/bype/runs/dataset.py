@@ -2,6 +2,8 @@
 
 import os
 from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
 
 import torch
 
@@ -23,8 +25,15 @@ class RunDataset:
     def __init__(self, file: ConfigFile) -> None:
         self._file, self._folder = file, file.folder
 
-    def load(self, device: torch.device | str = "cpu", name: str | None = None) -> Dataset:
+    def load(
+        self, device: torch.device | str = "cpu", name: str | None = None, *, at: str | Path | None = None
+    ) -> Dataset:
         """The run's data set, verified by its checksum; or another one by name or path, which may have few images.
+
+        Args:
+            device: The device.
+            name: The name or path of another set.
+            at: Where the run's own data set is now, if it has moved; of a published set, its folder or the one above.
 
         Raises:
             InputError: If there is no run, the data are not found, or their values differ.
@@ -34,15 +43,26 @@ class RunDataset:
             reading = applicable(str(name), config.reading)
             return load(str(name), config.data_dir, **reading, least=1).to(device)
         path = record.get("set_path")
-        place = path if isinstance(path, str) and os.path.exists(path) else config.set
-        if isinstance(path, str) and not os.path.exists(expand_path(place)):
+        if at is not None:
+            place, root = self._moved(at)
+        else:
+            place, root = path if isinstance(path, str) and os.path.exists(path) else config.set, config.data_dir
+        if at is None and isinstance(path, str) and not os.path.exists(expand_path(place)):
             raise InputError(
-                f"{path}: not found, {self._folder} was trained on it; if it has moved, "
-                f"`bype train NEW_PATH --out {self._folder} --resume` updates the location"
+                f"{path}: not found, {self._folder} was trained on it; if it has moved, name its new place with "
+                f"--data PATH, or once and for all with `bype train PATH --out {self._folder} --resume`"
             )
-        data = load(place, config.data_dir, **config.reading)
-        self._check(data, place)
+        data = load(place, root, **config.reading)
+        self.check(data, place)
         return replace(data, name=config.set).to(device)
+
+    def _moved(self, at: str | Path) -> tuple[str, str | None]:
+        """The arguments of `load` for the run's set at another place: a name or path, and a folder to search."""
+        own = self._file.config.set
+        if own not in PUBLISHED or str(at) == own:
+            return str(at), None
+        folder = expand_path(at)
+        return own, str(folder.parent if folder.name == own else folder)
 
     def is_own(self, name: str) -> bool:
         """Whether a data set's name, or the path of a file or folder, is the one that the run has recorded.
@@ -70,7 +90,7 @@ class RunDataset:
             return None
         if name != own.set and (name in PUBLISHED or own.set in PUBLISHED):
             raise InputError(f"--resume {self._folder}: expected SET {own.set}, the run's own, got {name}")
-        self._check(load(name, root or own.data_dir, **own.reading), name)
+        self.check(load(name, root or own.data_dir, **own.reading), name)
         moved = record.copy()
         if root is not None:
             moved["options"] = record["options"] | {"data_dir": resolve_path(root)}
@@ -80,9 +100,46 @@ class RunDataset:
             self._file.write(moved)
         return root or name
 
-    def _check(self, data: Dataset, place: str) -> None:
+    def check(self, data: Dataset, place: str) -> None:
+        """Checks that a data set has the values that the run was trained on.
+
+        Raises:
+            InputError: If it has not.
+        """
         if data.checksum() != self._file.record["data_sum"]:
             raise InputError(f"{place}: the values differ from the data that {self._folder} was trained on")
+
+
+class RunData:
+    """The data of a run on a device, read and verified when they are first asked for.
+
+    Args:
+        dataset: The run's data set.
+        device: The device.
+        given: The data themselves, or where they are now, if they have moved.
+    """
+
+    def __init__(self, dataset: RunDataset, device: torch.device, given: Dataset | str | Path | None = None) -> None:
+        self._dataset, self.device, self._given = dataset, device, given
+
+    @cached_property
+    def value(self) -> Dataset:
+        """The data.
+
+        Raises:
+            InputError: If they are not found, or their values differ.
+        """
+        if not isinstance(self._given, Dataset):
+            return self._dataset.load(self.device, at=self._given)
+        self._dataset.check(self._given, self._given.name)
+        return self._given.to(self.device)
+
+    def require(self, purpose: str) -> Dataset:
+        """The data, for a purpose that an error names, such as `prior exemplar is made of the training items`."""
+        try:
+            return self.value
+        except InputError as e:
+            raise InputError(f"{purpose}: {e}") from None
 
 
 def _same(place: str, other: str | None) -> bool:

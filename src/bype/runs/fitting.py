@@ -104,7 +104,7 @@ def fit(
         remove_partial(run.path)
         if not existed:
             unit = "nats" if model.decoder.likelihood.normalised else "paper"
-            create_run(run, config, data, unit, trainer.precision)
+            create_run(run, config, data, unit, trainer.precision, model.metadata())
         if run.checkpoints.exists:
             run.checkpoints.restore(trainer)
             run.metrics.cut(trainer.epoch)

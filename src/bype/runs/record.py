@@ -29,6 +29,7 @@ class RunRecord(TypedDict):
     versions: dict[str, str]
     device: str
     precision_used: NotRequired[str]  # `precision` as resolved for this device; runs of the first versions lack it
+    model: NotRequired[dict[str, object]]  # `VAE.metadata()`; runs of the first versions lack it
     set_path: NotRequired[str]  # location of a user's own data set
 
 
@@ -83,7 +84,7 @@ class ConfigFile:
         self.__dict__.pop("config", None)
 
 
-def new_record(config: Config, data: Dataset, unit: str, precision: str) -> RunRecord:
+def new_record(config: Config, data: Dataset, unit: str, precision: str, model: dict[str, object]) -> RunRecord:
     """The record of a run that starts now; paths in it are absolute, so that it can be used from any folder.
 
     Args:
@@ -91,6 +92,7 @@ def new_record(config: Config, data: Dataset, unit: str, precision: str) -> RunR
         data: The data set.
         unit: The unit of the losses.
         precision: The precision in use, which the option `precision` may leave to the device.
+        model: The model's metadata, from which it can be built again without the data.
     """
     options = config.to_dict()
     if config.data_dir is not None:
@@ -104,6 +106,7 @@ def new_record(config: Config, data: Dataset, unit: str, precision: str) -> RunR
         "versions": versions(),
         "device": device_model(data.train.pixels.device),
         "precision_used": precision,
+        "model": model,
     }
     if config.set not in PUBLISHED:
         record["set_path"] = resolve_path(config.set)

@@ -84,8 +84,13 @@ class Refits:
         write_json(self._folder / f"refit-{name}.json", {"format": FORMAT, **record, "networks": self._networks})
         return record
 
-    def load(self, name: str, data: Dataset) -> FittedMixture:
+    def load(self, name: str, data: Dataset | None = None) -> FittedMixture:
         """A refit by name, on the device of the data.
+
+        Args:
+            name: Its name.
+            data: The run's data; without them, components at training items have no images to show
+                (`Prior.lacks_items`), and the refit is on the CPU.
 
         Raises:
             InputError: If there is none, its file is damaged, or it was made for other networks.
@@ -102,15 +107,15 @@ class Refits:
                 f"{where}: expected a refit of the networks of epoch {self._networks['epoch']}, got {got}; make it "
                 f"again with refit --name {name}"
             )
-        items, device = tensors.pop("items", None), data.train.pixels.device
         try:
-            images = None if items is None else data.train
-            if items is not None and (items.min() < 0 or items.max() >= len(data.train)):
-                raise ValueError("items out of range")
-            prior = FittedMixture(**tensors, images=images, items=None if items is None else items.to(device))
-        except (TypeError, ValueError, RuntimeError) as e:
+            items = tensors.pop("items", None)
+            prior = FittedMixture(**tensors, images=None, items=items)
+            if data is not None:
+                prior = prior.to(data.train.pixels.device)
+                prior.attach_items(data.train)
+        except (AttributeError, TypeError, ValueError, RuntimeError) as e:
             raise InputError(f"{where}: not a refit of this run ({first_line(e)})") from None
-        return prior.to(device)
+        return prior
 
     def checksum(self, name: str) -> str:
         """The checksum of a refit: of the one that was loaded, or else of the one in the folder.

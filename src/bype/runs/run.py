@@ -3,16 +3,18 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from bype.core.config import Config
 from bype.core.devices import resolve_device
+from bype.core.errors import InputError
 from bype.core.files import expand_path
 from bype.data.images import Dataset
 from bype.models.vae import VAE
 from bype.runs.checkpoints import Checkpoints, Networks
-from bype.runs.dataset import RunDataset
+from bype.runs.dataset import RunData, RunDataset
 from bype.runs.metrics import Metrics
 from bype.runs.record import ConfigFile, RunRecord, lock_folder, new_record
 from bype.runs.refits import Refits
@@ -85,37 +87,88 @@ class Run:
         with lock_folder(self.path):
             yield
 
-    def load(self, device: str = "auto", refit: str | None = None) -> "LoadedRun":
-        """The run's data and its best model, for evaluation.
+    def load(
+        self,
+        device: str = "auto",
+        refit: str | None = None,
+        *,
+        data: Dataset | str | Path | None = None,
+        model: VAE | None = None,
+    ) -> "LoadedRun":
+        """The run's best model. Its data are read when they are first asked for (`LoadedRun.data`), if at all.
 
         Args:
             device: `auto`, `cpu` or `cuda`.
             refit: The name of a refit that replaces the model's prior.
+            data: The data that the run was trained on, or where they are now, if they have moved; they are verified at
+                once, by their checksum.
+            model: A model of the same classes, if the run's networks are the user's own (`bype.wrap`); its tensors are
+                replaced.
 
         Raises:
-            InputError: If a file is missing or damaged, the data have changed, or there is no such device or refit.
+            InputError: If a file is missing or damaged, there is no such device or refit, `data` are others, or the
+                prior is made of training items and they are not found.
         """
-        data = self.dataset.load(resolve_device(device))
-        model, networks = self.checkpoints.load(data)
+        where = resolve_device(device)
+        source = RunData(self.dataset, where, data)
+        if data is not None:
+            source.require("data")
+        best, networks = self.checkpoints.load(source, model)
         if refit is not None:
-            model.prior = Refits(self.path, networks).load(refit, data)
-        return LoadedRun(self, data, model, networks)
+            best.prior = Refits(self.path, networks).load(refit).to(where)
+        return LoadedRun(self, source, best, networks)
 
 
-@dataclass(frozen=True)
 class LoadedRun:
-    """A run with its data and its best model; `networks` identifies the checkpoint that the model was loaded from."""
+    """A run with its best model, and its data where they are needed.
 
-    run: Run
-    data: Dataset
-    model: VAE
-    networks: Networks
+    Args:
+        run: The run.
+        data: Its data, read when they are first asked for.
+        model: The model, in `eval` mode.
+        networks: Identifies the checkpoint that the model was loaded from.
+    """
+
+    def __init__(self, run: Run, data: RunData, model: VAE, networks: Networks) -> None:
+        self.run, self.model, self.networks = run, model, networks
+        self._data = data
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the model and of the data."""
+        return self._data.device
+
+    @property
+    def data(self) -> Dataset:
+        """The data that the run was trained on, read and verified by their checksum when first asked for.
+
+        Raises:
+            InputError: If they are not found, or their values differ; it says how to name their new place.
+        """
+        return self._data.value
+
+    @property
+    def has_data(self) -> bool:
+        """Whether the data are found and have the values that the run was trained on; this reads them."""
+        try:
+            return len(self.data.train) > 0
+        except InputError:
+            return False
+
+    def attach_items(self) -> None:
+        """Gives a refit at training items the images of its components, which `Prior.points_at` shows.
+
+        Raises:
+            InputError: If the data are needed for this and cannot be had.
+        """
+        if self.model.prior.lacks_items:
+            self.model.prior.attach_items(self._data.require("the components are training items").train)
 
 
-def create_run(run: Run, config: Config, data: Dataset, unit: str, precision: str) -> None:
+def create_run(run: Run, config: Config, data: Dataset, unit: str, precision: str, model: dict[str, object]) -> None:
     """Writes the config.json of a new run. The caller must hold the run's lock.
 
     Raises:
         InputError: If it cannot be written.
     """
-    run._file.write(new_record(config, data, unit, precision))
+    run._file.write(new_record(config, data, unit, precision, model))
