@@ -94,24 +94,6 @@ def test_differences_are_paired_by_seed(page):
     assert "| vae | mnist | bf16 | bype - exemplar | -0.22 | -0.40 | 1 |  |" in lines
 
 
-def test_the_claims_are_of_whole_columns_only(page):
-    text = page.read_text()
-    # One seed of exemplar has no interval.
-    assert "Complete columns: 1; ByPE is lowest in 1; every 95 % interval of its lead excludes zero in 0." in text
-    assert "than the standard prior: in 1 of 1 complete columns; every 95 % interval excludes zero in 0." in text
-    folder = page.parent / "ledger"
-    for seed, nll in ((0, 24.39), (1, 24.49), (2, 24.59)):  # the same column in another precision counts no second time
-        for prior, less in (("standard", 0), ("vamp", 0.5), ("exemplar", 0.4), ("bype", 0.6)):
-            figures = {"nll_paper": nll - less, "nll_paper_items": 10000, "epochs": 300}
-            write(folder, "table1", prior, seed, figures, precision="tf32")
-    text = render(folder).read_text()
-    assert "Complete columns: 1; ByPE is lowest in 1; every 95 % interval of its lead excludes zero in 1." in text
-    assert "than the standard prior: in 1 of 1 complete columns; every 95 % interval excludes zero in 1." in text
-    for path in folder.glob("*exemplar*"):
-        path.unlink()
-    assert "none of the 9 is complete yet" in render(folder).read_text()
-
-
 def test_items_that_are_not_the_same_are_not_compared(tmp_path):
     folder = tmp_path / "ledger"
     every = {"nll_paper_items": 2000, "nll_paper_every": 5, "epochs": 3}
@@ -152,7 +134,7 @@ def test_a_control_of_table_1_stands_beside_what_it_controls(tmp_path):
     text = render(folder).read_text()
     assert "| vae | mnist | bype (none) |  | 23.50 |  | 1 |  |  | 300 | bf16 | 10000 | a card |" in text
     assert "| vae | mnist | bf16 | bype - bype (none) |  | +0.10 | 1 |  |" in text
-    assert "has the lowest value in all 9 columns. Complete columns: 1; ByPE is lowest in 1;" in text, "the paper's"
+    assert "as claimed in 3 of 3 comparisons (1 of 9 columns complete)" in text, "the paper's"
 
 
 def test_a_ledger_of_a_control_alone_makes_a_page(tmp_path):
@@ -235,7 +217,8 @@ def test_an_empty_ledger_makes_a_page(tmp_path):
     (tmp_path / "ledger").mkdir()
     text = render(tmp_path / "ledger").read_text()
     assert "from the 0 cells" in text
-    assert text.count("not run") == 36
+    assert text.count("| not run |") == 36
+    assert text.count("| **not run** |") == 18
 
 
 def test_the_committed_page_is_that_of_the_committed_ledger(tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bype.core.errors import InputError
 from bype.core.files import write_text
+from bype.experiments import claims
 from bype.experiments.catalog.registry import EXPERIMENTS
 from bype.experiments.ledger import read
 from bype.experiments.records import CellRecord
@@ -30,7 +31,7 @@ def render(ledger: Path) -> Path:
     if page.exists() and MARK not in page.read_text(encoding="utf-8", errors="replace"):
         raise InputError(f"{page}: not a page made by reproduce --render; move it, or choose another --ledger")
     cells, skipped = read(ledger)
-    lines = _head(ledger, cells, skipped)
+    lines = [*_head(ledger, cells, skipped), *claims.section(cells)]
     for experiment in EXPERIMENTS.values():
         if experiment.section is not None:
             lines += experiment.section(cells, ledger.parent)

@@ -116,7 +116,7 @@ def _paper_section(cells: Sequence[CellRecord], folder: Path) -> list[str]:
         ),
         *map(_row_line, rows),
         "",
-        *_differences(rows), *_claims(rows), *_refits(rows),
+        *_differences(rows), *_refits(rows),
     ]  # fmt: skip
     ran = [row for row in rows if row.cells]
     if compared := [(row, row.paper) for row in ran if row.paper is not None]:
@@ -197,7 +197,7 @@ def _refits(rows: Sequence[_Row]) -> list[str]:
     ]
 
 
-def _difference(ours: Sequence[CellRecord], theirs: Sequence[CellRecord]) -> Summary | None:
+def difference(ours: Sequence[CellRecord], theirs: Sequence[CellRecord]) -> Summary | None:
     """`nll_paper` of ours minus theirs, by seed and on the same test examples; None if there are no such pairs."""
     scored = {(c["figures"]["nll_paper_items"], scored_every(c)) for c in (*ours, *theirs)}
     if len(scored) == 1:
@@ -220,11 +220,11 @@ def _differences(rows: Sequence[_Row]) -> list[str]:
             same = (other.arch, other.set, other.precision) == (row.arch, row.set, row.precision)
             if not same or other.prior == "bype" or not other.cells:
                 continue
-            difference = _difference(row.cells, other.cells)
-            if difference is not None:
+            value = difference(row.cells, other.cells)
+            if value is not None:
                 where = f"| {row.arch} | {row.set} | {row.precision} | bype - {other.prior} |"
                 paper = "" if row.paper is None or other.paper is None else f"{row.paper - other.paper:+.2f}"
-                lines.append(f"{where} {paper} | {difference.mean:+.2f} | {difference.n} | {interval(difference)} |")
+                lines.append(f"{where} {paper} | {value.mean:+.2f} | {value.n} | {interval(value)} |")
     if not lines:
         return []
     return [
@@ -232,42 +232,6 @@ def _differences(rows: Sequence[_Row]) -> list[str]:
         "",
         *table_head("network", "data", "precision", "difference", "paper", "ours", "n", "95 % interval"),
         *lines,
-        "",
-    ]
-
-
-def _claims(rows: Sequence[_Row]) -> list[str]:
-    """Claims C1 and C2; a lead is significant if the interval of each paired difference excludes zero."""
-    by_precision: dict[tuple[str, str, str | None], dict[str, list[CellRecord]]] = {}
-    for row in rows:
-        if row.cells and row.paper is not None:
-            by_precision.setdefault((row.arch, row.set, row.precision), {})[row.prior] = row.cells
-    columns: dict[tuple[str, str], list[dict[str, list[CellRecord]]]] = {}
-    for (arch, name, _), own in by_precision.items():
-        if set(own) == set(PRIORS):
-            columns.setdefault((arch, name), []).append(own)
-    total = sum(len(sets) for sets in PAPER.values())
-    if not columns:
-        return [f"Claims C1 and C2 are about complete columns; none of the {total} is complete yet.", ""]
-    # If a column is complete at several precisions, the one with the most runs counts.
-    complete = [max(found, key=lambda own: sum(map(len, own.values()))) for found in columns.values()]
-
-    def counts(pairs: Sequence[tuple[str, str]]) -> tuple[int, int]:
-        """The number of columns in which the first of every pair is lower, and in which significantly."""
-        differences = [[_difference(own[a], own[b]) for a, b in pairs] for own in complete]
-        leads = [all(d is not None and d.mean < 0 for d in column) for column in differences]
-        significant = [
-            all(d is not None and d.interval and d.interval[1] < 0 for d in column) for column in differences
-        ]
-        return sum(leads), sum(significant)
-
-    lowest = counts([("bype", p) for p in PRIORS if p != "bype"])
-    beaten = counts([(p, "standard") for p in PRIORS if p != "standard"])
-    return [
-        f"Claim C1, ByPE has the lowest value in all {total} columns. Complete columns: {len(complete)}; ByPE is "
-        f"lowest in {lowest[0]}; every 95 % interval of its lead excludes zero in {lowest[1]}. Claim C2, all priors "
-        f"built from data are better than the standard prior: in {beaten[0]} of {len(complete)} complete columns; "
-        f"every 95 % interval excludes zero in {beaten[1]}.",
         "",
     ]
 
