@@ -12,3 +12,4 @@ class Stream(IntEnum):
     BINARISATION = 3_000_017  # of the data of a refit
     OTHER_DEVICE = 4_000_037  # training resumed on another type of device
     EM = 5_000_011  # the posterior samples that EM is fitted to; sigma is chosen with other noise
+    AUGMENTATION = 6_000_059  # classifiers and the synthetic examples they are trained with
