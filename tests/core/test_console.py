@@ -8,6 +8,7 @@ import pytest
 
 from bype.core import console
 from bype.training.epoch import EpochInfo
+from bype.training.trackers import terminal as display
 from bype.training.trackers.terminal import epochs
 
 
@@ -60,6 +61,37 @@ def test_items_and_downloads_are_bars_on_a_terminal(terminal):
     text = err.getvalue()
     for shown in ("5/10", "runs/one", "3/4", "a.gz", "2/2", "b.gz"):
         assert shown in text
+
+
+def test_the_bar_moves_within_an_epoch(terminal, monkeypatch):
+    monkeypatch.setattr(display, "BAR_EVERY", 0.0)
+    err = terminal()
+    with epochs("runs/one", 1) as show:
+        show.step(SimpleNamespace(epoch=0), 1, 4)
+        show.step(SimpleNamespace(epoch=0), 3, 4)
+        assert show.bar.tasks[0].completed == 0.75
+        assert show.bar.tasks[0].total == 1
+    assert "0/1" in err.getvalue()
+
+
+def test_a_log_has_a_line_on_the_steps_only_every_so_many_seconds(capsys, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(display, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    with epochs("runs/one", 10) as show:
+        for step in range(1, 101):  # a second each: the line of the epoch itself follows the last
+            now[0] += 1
+            show.step(SimpleNamespace(epoch=1), step, 100)
+    # After 30 seconds, 29 steps since the first one; 8.7 epochs, 870 steps, are left.
+    assert capsys.readouterr().err.splitlines() == [
+        f"runs/one  epoch 2/10  step {step}/100  at most 14 min left" for step in (30, 60, 90)
+    ]
+
+
+def test_a_short_epoch_has_no_line_on_its_steps(capsys):
+    with epochs("runs/one", 10) as show:
+        for step in range(1, 101):
+            show.step(SimpleNamespace(epoch=0), step, 100)
+    assert capsys.readouterr().err == ""
 
 
 def test_elsewhere_they_are_lines(capsys):

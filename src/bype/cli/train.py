@@ -65,6 +65,7 @@ def train(
 
     # Imported here, so that the help and usage errors of the command with the most options appear without torch.
     with StoppedAtOnce():
+        from bype.runs.extending import extended
         from bype.runs.fitting import fit
         from bype.runs.run import Run
         from bype.training.trackers.terminal import epochs
@@ -75,6 +76,8 @@ def train(
         # Options not given keep the run's values; `fit` rejects values that differ from them.
         recorded = run.config
         config = dataclasses.replace(recorded, **{name: getattr(config, name) for name in given})
+        if line := extended(recorded, config):
+            console.report(f"{path}: extended, {line}")
         if place := run.dataset.follow(config):
             console.report(f"{path}: updated the location of its data to {place}")
     if unused := config.without_effect(given):
@@ -82,7 +85,7 @@ def train(
     kept: list[TrainedRun] = []  # noted on a signal after training
     with notes_kept(kept):
         with epochs(str(path), config.epochs) as show:
-            kept.append(fit(config, run, resume=resume, on_epoch=show))
+            kept.append(fit(config, run, resume=resume, on_epoch=show, on_step=show.step))
         _show(path, kept[0], as_json=as_json)
 
 

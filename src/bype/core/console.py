@@ -17,6 +17,17 @@ def report(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def duration(seconds: float) -> str:
+    """A duration in one unit.
+
+    >>> duration(45.3), duration(700), duration(12000)
+    ('45 s', '12 min', '3.3 h')
+    """
+    if seconds < 90:
+        return f"{max(seconds, 0):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 @contextmanager
 def items(title: str) -> Iterator[Callable[[int, int], None]]:
     """Shows the progress of a long evaluation; yields a function of the number of examples done and their total."""

@@ -16,7 +16,7 @@ from bype.data.catalog import PUBLISHED, find, load
 from bype.experiments import ledger
 from bype.experiments.catalog.registry import EXPERIMENTS
 from bype.experiments.cell import Cell, Outcome
-from bype.experiments.estimates import Estimator, duration
+from bype.experiments.estimates import Estimator
 from bype.experiments.records import CellRecord, EpochMetrics, cell_record, settings_hash
 from bype.experiments.scores import score, training_metrics
 from bype.runs.fitting import TrainedRun, fit
@@ -133,7 +133,7 @@ def run_cells(
                 why = "more expensive than a cell that did not fit the budget, " if left > 0 else ""
                 if known:
                     why = f"{guess}, "
-                console.report(f"{c.id}  not started: {why}{duration(left)} left")
+                console.report(f"{c.id}  not started: {why}{console.duration(left)} left")
                 report.not_started.append(c.id)
                 if not begun:
                     too_expensive = min(too_expensive, c.rank)
@@ -231,7 +231,7 @@ def _train_and_score(cell: Cell, runs_folder: Path, check: Callable[..., None], 
         return call
 
     with epochs(cell.id, cell.config.epochs) as show:
-        trained = fit(cell.config, runs_folder / cell.id, resume=True, on_epoch=within(show))
+        trained = fit(cell.config, runs_folder / cell.id, resume=True, on_epoch=within(show), on_step=show.step)
     with notes_kept([trained]):
         lines = _epoch_metrics(trained)
         with console.items(cell.id) as show_items:

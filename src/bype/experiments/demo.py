@@ -60,7 +60,7 @@ def _run_demo(out: Path, device: str) -> list[DemoRow]:
             likelihood="gaussian", epochs=EPOCHS, warmup=WARMUP, lr=1e-3, device=device,
         )  # fmt: skip
         with epochs(f"{prior:9}", EPOCHS) as show:
-            trained = fit(config, out / prior, on_epoch=show)
+            trained = fit(config, out / prior, on_epoch=show, on_step=show.step)
         metrics = evaluate(trained.trainer.model, trained.data, n_samples=SAMPLES)
         seconds = statistics.median(line["seconds"] for line in trained.run.metrics.read())
         rows.append(

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 
+from bype.core.console import duration
 from bype.core.devices import device_model, resolve_device
 from bype.core.errors import InputError
 from bype.core.precision import flush_denormals
@@ -162,13 +163,6 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
             torch.cuda.synchronize(device)
         elapsed.append(time.perf_counter() - start)
     return min(elapsed[1:])
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3.4 h`."""
-    if seconds < 90:
-        return f"{max(seconds, 0):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def parse_duration(text: str) -> float:

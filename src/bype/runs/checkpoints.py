@@ -54,6 +54,15 @@ class Checkpoints:
         return self.last.exists()
 
     @property
+    def epoch(self) -> int:
+        """The last epoch that is saved; 0 if none is.
+
+        Raises:
+            InputError: If the checkpoint is damaged.
+        """
+        return int(read_tensors(self.last)[1]["epoch"]) if self.exists else 0
+
+    @property
     def finished(self) -> bool:
         """Whether training has finished, as the last checkpoint's JSON file states."""
         return self.last_json.exists() and read_json(self.last_json).get("finished") is True

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 from bype.core.config import Config, flag_name
@@ -14,7 +15,8 @@ from bype.data.catalog import load
 from bype.data.images import Dataset
 from bype.models.build import model_from
 from bype.models.vae import VAE
-from bype.runs.run import RUN_FILES, Run, create_run
+from bype.runs.extending import EXTENDABLE, changed, check_extension
+from bype.runs.run import RUN_FILES, Run, create_run, extend_run
 from bype.runs.saving import SAVES_IN_THREAD, Writer
 from bype.training.epoch import EpochInfo
 from bype.training.trainer import Trainer
@@ -39,7 +41,7 @@ class TrainedRun:
 def _check_options(run: Run, config: Config) -> None:
     """Checks that the options are the run's own, except those that it does not use and those that name a place."""
     own = run.config
-    free = {"device", "data_dir", "set", *own.unused()}
+    free = {"device", "data_dir", "set", *EXTENDABLE, *own.unused()}
     if config.precision == "auto" and own.precision == resolve_precision("auto", resolve_device(config.device)):
         free.add("precision")  # the same, as runs of the first versions record it
     for f in fields(Config):
@@ -68,6 +70,7 @@ def fit(
     *,
     resume: bool = False,
     on_epoch: Callable[[EpochInfo, Trainer], None] | None = None,
+    on_step: Callable[[Trainer, int, int], None] | None = None,
 ) -> TrainedRun:
     """Trains into a run folder and saves each epoch as it ends; on a GPU while the next one is computed.
 
@@ -75,10 +78,13 @@ def fit(
 
     Args:
         config: The options. With `resume` they must be those of the run, except for `device`, options that the run does
-            not use, and `data_dir` and the path of a data set, which may be a new location of the same data.
+            not use, `data_dir` and the path of a data set, which may be a new location of the same data, and `epochs`
+            and `patience`, which extend the run and are recorded in its `config.json`.
         path: The run folder.
-        resume: Continue from the folder's last checkpoint, if it has one.
+        resume: Continue from the folder's last checkpoint, if it has one. A run that is extended ends bit-equal to one
+            that had the new `epochs` and `patience` from the start, on the same machine and device.
         on_epoch: Called after each epoch; however this function ends, that epoch is saved.
+        on_step: Called after each network step with the trainer, the step and the number of steps of the epoch.
 
     Raises:
         RunExistsError: If the folder contains a run and `resume` is not set, or another process holds its lock.
@@ -98,6 +104,8 @@ def fit(
     data = run.dataset.load(device) if existed else load(config.set, config.data_dir, **config.reading).to(device)
     model = model_from(config, data)
     trainer = trainer_from(config, model, data)
+    if on_step is not None:
+        trainer.steps.on_step = partial(on_step, trainer)
     with run.lock():
         if run.exists and not existed:
             raise RunExistsError(f"{run.path}: another process has just created a run there")
@@ -105,6 +113,10 @@ def fit(
         if not existed:
             unit = "nats" if model.decoder.likelihood.normalised else "paper"
             create_run(run, config, data, unit, trainer.precision, model.metadata())
+        elif changed(run.config, config):
+            epoch = run.checkpoints.epoch
+            check_extension(run.config, config, epoch, str(run.path))
+            extend_run(run, config, epoch)
         if run.checkpoints.exists:
             run.checkpoints.restore(trainer)
             run.metrics.cut(trainer.epoch)

@@ -14,6 +14,7 @@ from bype.core.locks import locked
 from bype.core.tensors import FORMAT
 from bype.data.catalog import PUBLISHED
 from bype.data.images import Dataset
+from bype.runs.extending import Extension
 
 Option: TypeAlias = str | int | float | bool | None
 
@@ -31,6 +32,7 @@ class RunRecord(TypedDict):
     precision_used: NotRequired[str]  # `precision` as resolved for this device; runs of the first versions lack it
     model: NotRequired[dict[str, object]]  # `VAE.metadata()`; runs of the first versions lack it
     set_path: NotRequired[str]  # location of a user's own data set
+    history: NotRequired[list[Extension]]  # of `epochs` and `patience`, in the order of their changes
 
 
 class ConfigFile:

@@ -15,6 +15,7 @@ from bype.data.images import Dataset
 from bype.models.vae import VAE
 from bype.runs.checkpoints import Checkpoints, Networks
 from bype.runs.dataset import RunData, RunDataset
+from bype.runs.extending import Extension, changed
 from bype.runs.metrics import Metrics
 from bype.runs.record import ConfigFile, RunRecord, lock_folder, new_record
 from bype.runs.refits import Refits
@@ -172,3 +173,11 @@ def create_run(run: Run, config: Config, data: Dataset, unit: str, precision: st
         InputError: If it cannot be written.
     """
     run._file.write(new_record(config, data, unit, precision, model))
+
+
+def extend_run(run: Run, config: Config, epoch: int) -> None:
+    """Records the `epochs` and `patience` of `config`, and the former ones as in use up to `epoch`. As `create_run`."""
+    before: Extension = {"after_epoch": epoch, "options": changed(run.config, config)}
+    options = run.record["options"] | {name: getattr(config, name) for name in before["options"]}
+    history = [*run.record.get("history", []), before]
+    run._file.write({**run.record, "options": options, "history": history})

@@ -3,10 +3,14 @@
 import torch
 
 from bype.core.errors import TrainingError
+from bype.data.images import Dataset
 from bype.models.vae import VAE
 from bype.priors.base import WeightedPoints
 from bype.training.step import EpochSums
 
+FEW_EXAMPLES = 500  # a data set below this size is small
+PARAMETERS_PER_EXAMPLE = 100  # of a network that is large for a small data set
+LEAST_KL = 1.0  # nats; below this, z says next to nothing of an image
 GIVE_UP_AFTER = 10  # consecutive steps with a non-finite loss or gradient
 
 
@@ -92,4 +96,29 @@ def no_validation(epoch: int, value: float, when: str) -> TrainingError:
     return TrainingError(
         f"epoch {epoch}, {when}: expected a finite validation loss, got {value}; the learning rate may be too high: "
         "try a lower --lr"
+    )
+
+
+def small_data(model: VAE, data: Dataset) -> str | None:
+    """A warning if the network is large for a small data set; None otherwise."""
+    examples, train = sum(map(len, data.splits.values())), len(data.train)
+    networks = [p.numel() for name, p in model.named_parameters() if not name.startswith("prior.")]
+    if examples >= FEW_EXAMPLES or sum(networks) < PARAMETERS_PER_EXAMPLE * train:
+        return None
+    return (
+        f"{data.name}: {train} training examples for networks of {sum(networks):,} parameters, which will overfit; use "
+        "more data, or choose a lower --hidden-dim and --latent-dim"
+    )
+
+
+def nothing_encoded(model: VAE, kl: float) -> str | None:
+    """A warning if `mse` leaves the KL term of the last epoch below 1 nat; None otherwise.
+
+    `mse` is a Gaussian of variance 1/2 in every pixel: on small or dark images, encoding is not worth its KL cost.
+    """
+    if model.decoder.likelihood.normalised or kl >= LEAST_KL:
+        return None
+    return (
+        f"likelihood mse: the latents encode almost nothing of these images, KL {kl:.2g} nats at the end; choose "
+        "--likelihood gaussian"
     )

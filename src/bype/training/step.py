@@ -2,6 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -72,6 +73,8 @@ def network_step(
 class Steps(ABC):
     """Runs the network steps of an epoch: in one process, in several processes, or for several seeds."""
 
+    on_step: Callable[[int, int], None] | None = None  # called after each step: its number, and that of all
+
     @abstractmethod
     def run(self, order: Tensor, beta: float) -> EpochSums:
         """Takes the steps of one epoch.
@@ -131,14 +134,16 @@ class LocalSteps(Steps):
         self._beta.fill_(beta)
         self._line.zero_()
         with product_precision(tf32=self.precision == "tf32"):
-            for index in batches:
+            for step, index in enumerate(batches, 1):
                 if len(index) < self.batch_size:
                     self._step(index)
-                    continue
-                self._index.copy_(index)
-                if self._full_step is None:
-                    self._full_step = self._make_full_step()
-                self._full_step.run()
+                else:
+                    self._index.copy_(index)
+                    if self._full_step is None:
+                        self._full_step = self._make_full_step()
+                    self._full_step.run()
+                if self.on_step is not None:
+                    self.on_step(step, len(batches))
         lines = self._lines[: len(batches)].cpu().double()
         skipped = lines[:, 3] > 0
         log_likelihood, kl, kl_z1, _ = lines[~skipped].sum(0).tolist()

@@ -124,8 +124,13 @@ class Trainer:
                 "warmup %d: longer than the run of %d epochs, so that the kept epoch has beta < 1 (at most %.2g); "
                 "choose a lower --warmup", self.warmup, self.epochs, self.beta(self.epochs),
             )  # fmt: skip
+        if line := diagnosis.small_data(self.model, self.data):
+            log.warning(line)
         while not self.finished:
-            yield self.run_epoch()
+            info = self.run_epoch()
+            yield info
+        if line := diagnosis.nothing_encoded(self.model, info.kl):
+            log.warning(line)
         if self.epochs >= self.warmup and self.beta(self.best_epoch) < 1:
             log.warning(
                 "warmup %d: the kept epoch %d is within the warm-up and has beta %.2g < 1; choose a lower --warmup",

@@ -1,35 +1,83 @@
 """The epochs of a training run on the terminal."""
 
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bype.core.console import progress_bar, report
+from bype.core.console import duration, progress_bar, report
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from bype.training.epoch import EpochInfo
     from bype.training.trainer import Trainer
 
+#: Seconds between two lines on the steps of an epoch, where stderr is not a terminal.
+LINE_EVERY = 30.0
+#: Seconds between two movements of a bar within an epoch.
+BAR_EVERY = 0.2
 
-@contextmanager
-def epochs(title: str, total: int) -> Iterator[Callable[["EpochInfo", "Trainer"], None]]:
-    """Shows the epochs of one training run; yields what to call after each."""
 
-    def line(info: "EpochInfo", trainer: "Trainer") -> str:
+class EpochDisplay:
+    """Shows the epochs of one training run: on a terminal as a bar, otherwise as a line for each.
+
+    Called after each epoch; `step` is called after each network step.
+
+    Args:
+        title: The name of the run.
+        total: The maximum number of epochs.
+        bar: The bar, on a terminal.
+    """
+
+    def __init__(self, title: str, total: int, bar: "Progress | None" = None) -> None:
+        self.title, self.total, self.bar = title, total, bar
+        self._task = None if bar is None else bar.add_task("", total=total)
+        self._last = time.monotonic()
+        self._first: tuple[float, float] | None = None  # the time of the first step of this process, epochs until then
+
+    def __call__(self, info: "EpochInfo", trainer: "Trainer") -> None:
+        """Shows a finished epoch."""
+        self._last = time.monotonic()
+        if self.bar is not None and self._task is not None:
+            # A terminal of 80 columns leaves room for no more.
+            best = f"best {trainer.best_val_loss:.2f} @ {trainer.best_epoch}"
+            text = f"val {info.val_loss:.2f} {best} {info.seconds:.2f} s"
+            self.bar.update(self._task, completed=info.epoch, description=text)
+            return
         skipped = f"  skipped {info.skipped_steps}" if info.skipped_steps else ""
-        return (
-            f"beta {info.beta:.2f}  loss {info.loss:.2f}  val {info.val_loss:.2f}  "
-            f"best {trainer.best_val_loss:.2f} @ {trainer.best_epoch}  {info.seconds:.2f} s/epoch{skipped}"
+        report(
+            f"{self.title}  epoch {info.epoch}/{self.total}  beta {info.beta:.2f}  loss {info.loss:.2f}  "
+            f"val {info.val_loss:.2f}  best {trainer.best_val_loss:.2f} @ {trainer.best_epoch}  "
+            f"{info.seconds:.2f} s/epoch{skipped}"
         )
 
-    def short(info: "EpochInfo", trainer: "Trainer") -> str:  # what a bar on a terminal of 80 columns leaves room for
-        return f"val {info.val_loss:.2f} best {trainer.best_val_loss:.2f} @ {trainer.best_epoch} {info.seconds:.2f} s"
+    def step(self, trainer: "Trainer", step: int, steps: int) -> None:
+        """Shows how far an epoch is, and the time that is left if all epochs are trained; not at every step."""
+        now, done = time.monotonic(), trainer.epoch + step / steps
+        if self._first is None:
+            self._first = now, done
+        if now - self._last < (LINE_EVERY if self.bar is None else BAR_EVERY) or step == steps:
+            return
+        self._last = now
+        if self.bar is not None and self._task is not None:
+            self.bar.update(self._task, completed=done)
+            return
+        start, before = self._first
+        left = (now - start) / (done - before) * (self.total - done) if done > before else None
+        report(
+            f"{self.title}  epoch {trainer.epoch + 1}/{self.total}  step {step}/{steps}"
+            + ("" if left is None else f"  at most {duration(left)} left")
+        )
 
+
+@contextmanager
+def epochs(title: str, total: int) -> Iterator[EpochDisplay]:
+    """Shows the epochs of one training run; yields what to call after each epoch, and with `step` after each step."""
     if not sys.stderr.isatty():
-        yield lambda info, trainer: report(f"{title}  epoch {info.epoch}/{total}  {line(info, trainer)}")
+        yield EpochDisplay(title, total)
         return
     report(title)
     with progress_bar() as bar:
-        task = bar.add_task("", total=total)
-        yield lambda info, trainer: bar.update(task, completed=info.epoch, description=short(info, trainer))
+        yield EpochDisplay(title, total, bar)

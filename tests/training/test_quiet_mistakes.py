@@ -1,0 +1,53 @@
+"""Settings that are valid and hardly meant are reported in one line with a remedy."""
+
+import logging
+
+import numpy as np
+import pytest
+
+import bype
+
+
+def lines(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.fixture(scope="module")
+def grey():
+    """600 images that differ by less than the noise that `mse` implies."""
+    return bype.from_arrays(np.random.default_rng(0).integers(120, 136, (600, 4, 4)).astype(np.uint8), name="grey")
+
+
+def train(data, likelihood="mse", hidden_dim=8, **options):
+    model = bype.build_model(data, prior="standard", likelihood=likelihood, hidden_dim=hidden_dim, latent_dim=2)
+    return bype.train(model, data, **({"epochs": 3, "warmup": 0} | options))
+
+
+def test_mse_that_encodes_nothing_is_reported_once_at_the_end(grey, caplog):
+    kl = train(grey)[-1].kl
+    assert kl < 1
+    (line,) = lines(caplog)
+    assert line.startswith("likelihood mse: the latents encode almost nothing of these images, KL 0.")
+    assert line.endswith("choose --likelihood gaussian")
+
+
+def test_other_likelihoods_and_a_larger_kl_are_not_reported(grey, caplog):
+    train(grey, "gaussian")
+    digits = bype.load("digits")
+    bright = bype.from_arrays(np.repeat(np.repeat(digits.train.stored().numpy() * 15, 4, 2), 4, 3), name="bright")
+    assert train(bright, hidden_dim=32, epochs=6)[-1].kl > 1
+    assert lines(caplog) == []
+
+
+def test_a_small_set_under_a_large_network_is_reported(caplog):
+    few = bype.from_arrays(np.random.default_rng(0).random((100, 8, 8)), name="few")
+    train(few, "gaussian", hidden_dim=300, epochs=1)
+    (line,) = lines(caplog)
+    assert line.startswith("few: 80 training examples for networks of ")
+    assert "which will overfit; use more data, or choose a lower --hidden-dim and --latent-dim" in line
+
+
+def test_neither_a_small_network_nor_a_larger_set_is(grey, caplog):
+    train(bype.from_arrays(np.random.default_rng(0).random((100, 8, 8)), name="few"), "gaussian", epochs=1)
+    train(grey, "gaussian", hidden_dim=300, epochs=1)
+    assert lines(caplog) == []
