@@ -66,7 +66,7 @@ def test_a_step_that_cannot_be_captured_runs_eagerly_and_the_log_says_why(monkey
     with caplog.at_level(logging.WARNING, "bype"):
         got = list(cuda_checks.trainer(data, "bype", epochs=4, coreset_interval=2))
     assert [i.val_loss for i in got] == [i.val_loss for i in expected]
-    lines = [r.getMessage() for r in caplog.records]
+    lines = [r.getMessage() for r in caplog.records if "mse" not in r.getMessage()]
     assert len(lines) == 2
     assert "operation not permitted when stream is capturing" in lines[0]
 
@@ -162,7 +162,7 @@ def test_retrieval_changes_shapes_and_is_not_captured(stand_in, caplog):
     model = bype.build_model(data, prior="exemplar", exemplars=40, retrieve=5, latent_dim=5, hidden_dim=32)
     list(Trainer(model, data, epochs=2, warmup=1))
     assert not stand_in
-    assert [r.getMessage() for r in caplog.records] == [
+    assert [r.getMessage() for r in caplog.records if "mse" not in r.getMessage()] == [
         "training: CUDA graph disabled: the number of components varies; running eagerly"
     ]
 

@@ -318,7 +318,8 @@ def test_a_row_of_skipped_steps_runs_over_the_end_of_an_epoch(tiny):
 def test_a_decoder_whose_images_are_stuck_at_the_clamp_is_named_once(tiny, caplog):
     model = model_for(tiny, "standard")
     list(Trainer(model, tiny, epochs=2, warmup=1))
-    assert not caplog.records
+    assert not [r for r in caplog.records if "gradients" in r.getMessage()]
+    caplog.clear()
     with torch.no_grad():
         model.decoder.output.bias.fill_(-1e3)
     list(Trainer(model, tiny, epochs=3, warmup=1))
@@ -364,7 +365,9 @@ def test_a_kept_epoch_within_the_warm_up_is_warned_of_in_one_line(tiny, monkeypa
     trainer = Trainer(model_for(tiny, prior="standard"), tiny, epochs=epochs, warmup=warmup)
     for _ in range(2):  # the second time it is finished
         assert len(list(trainer)) in (epochs, 0)
-    assert [r.getMessage() for r in caplog.records] == [f"{line}choose a lower --warmup" for line in lines]
+    assert [r.getMessage() for r in caplog.records if "mse" not in r.getMessage()] == [
+        f"{line}choose a lower --warmup" for line in lines
+    ]
 
 
 @pytest.mark.parametrize("fast", [True, False])

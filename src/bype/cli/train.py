@@ -4,18 +4,29 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
 from bype.cli.options import Json, print_json
+from bype.cli.seeds import parse_seeds, run_all, seed_runs
 from bype.core import console
 from bype.core.config import Config, flag_name
-from bype.core.errors import notes_kept
+from bype.core.errors import InputError, notes_kept
 from bype.core.signals import StoppedAtOnce
 
 if TYPE_CHECKING:
     from bype.runs.fitting import TrainedRun
+
+
+class Result(TypedDict):
+    """What `train --json` prints of a run."""
+
+    run: str
+    epochs: int
+    best_epoch: int
+    val_loss: float
+    finished_already: bool
 
 
 def with_config(command: Callable[..., None]) -> Callable[..., None]:
@@ -56,54 +67,85 @@ def train(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="RUN", help="The run folder [default: runs/NAME].")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last saved epoch.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the last saved epoch; --epochs and --patience extend it.")
+    ] = False,
+    seeds: Annotated[
+        str | None,
+        typer.Option("--seeds", metavar="0-4|0,2,5", help="Several runs, whose names end in -sSEED."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a model on SET into a run folder; every epoch is saved."""
     config = Config(**options)
-    path = out or Path("runs") / config.name
+    given = {f.name for f in dataclasses.fields(Config) if _was_given(ctx, f.name)}
+    if seeds is not None and "seed" in given:
+        raise InputError(f"--seeds: cannot be combined with --seed, got both {seeds!r} and {config.seed}")
+    kept: list[TrainedRun] = []  # noted on a signal after training
+    with notes_kept(kept):
+        if seeds is None:
+            result = _train_one(config, out or Path("runs") / config.name, given, kept, resume=resume)
+            _print([result], result if as_json else None)
+            return
 
+        def train_one(config: Config, path: Path) -> Result:
+            return _train_one(config, path, given | {"seed"}, kept, resume=resume)
+
+        results = run_all(seed_runs(config, out, parse_seeds(seeds)), train_one, resume=resume)
+        _print(results, {"runs": results} if as_json else None)
+
+
+def _train_one(config: Config, path: Path, given: set[str], kept: "list[TrainedRun]", *, resume: bool) -> Result:
+    """Trains one run.
+
+    Args:
+        config: The options.
+        path: The run folder.
+        given: The names of the options that the user has given; the others are those of a run that is resumed.
+        kept: The run is put into this list.
+        resume: Whether the run may exist.
+    """
     # Imported here, so that the help and usage errors of the command with the most options appear without torch.
     with StoppedAtOnce():
-        from bype.runs.extending import extended
+        from bype.runs.extending import check_extension, extended
         from bype.runs.fitting import fit
         from bype.runs.run import Run
         from bype.training.trackers.terminal import epochs
 
     run = Run(path)
-    given = {f.name for f in dataclasses.fields(Config) if _was_given(ctx, f.name)}
     if resume and run.exists:
         # Options not given keep the run's values; `fit` rejects values that differ from them.
         recorded = run.config
         config = dataclasses.replace(recorded, **{name: getattr(config, name) for name in given})
         if line := extended(recorded, config):
+            check_extension(recorded, config, run.checkpoints.epoch, str(path))
             console.report(f"{path}: extended, {line}")
         if place := run.dataset.follow(config):
             console.report(f"{path}: updated the location of its data to {place}")
     if unused := config.without_effect(given):
         console.report(unused)
-    kept: list[TrainedRun] = []  # noted on a signal after training
-    with notes_kept(kept):
-        with epochs(str(path), config.epochs) as show:
-            kept.append(fit(config, run, resume=resume, on_epoch=show, on_step=show.step))
-        _show(path, kept[0], as_json=as_json)
-
-
-def _show(path: Path, trained: "TrainedRun", *, as_json: bool) -> None:
+    with epochs(str(path), config.epochs) as show:
+        trained = fit(config, run, resume=resume, on_epoch=show, on_step=show.step)
+    kept.append(trained)
     trainer = trained.trainer
     if trained.was_finished:
         console.report(f"{path}: already finished after {trainer.epoch} epochs")
-    result = {
+    return {
         "run": str(path),
         "epochs": trainer.epoch,
         "best_epoch": trainer.best_epoch,
         "val_loss": trainer.best_val_loss,
         "finished_already": trained.was_finished,
     }
-    if as_json:
-        print_json(result)
-    else:
-        print(f"{path}: best validation loss {trainer.best_val_loss:.3f} at epoch {trainer.best_epoch}")
+
+
+def _print(results: list[Result], as_json: object) -> None:
+    """Prints the JSON object, or else a line for each run."""
+    if as_json is not None:
+        print_json(as_json)
+        return
+    for result in results:
+        print(f"{result['run']}: best validation loss {result['val_loss']:.3f} at epoch {result['best_epoch']}")
 
 
 def _was_given(ctx: typer.Context, name: str) -> bool:

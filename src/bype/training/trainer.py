@@ -129,7 +129,7 @@ class Trainer:
         while not self.finished:
             info = self.run_epoch()
             yield info
-        if line := diagnosis.nothing_encoded(self.model, info.kl):
+        if not self._warned and (line := diagnosis.nothing_encoded(self.model, info.kl)):
             log.warning(line)
         if self.epochs >= self.warmup and self.beta(self.best_epoch) < 1:
             log.warning(
