@@ -181,7 +181,7 @@ def test_leading_axes_are_kept(mixture):
 def test_tiles_change_nothing(mixture, rows, components, monkeypatch):
     p, z = some_mixture(mixture, m=23), points(19, 3)
     expected = reference(p, z)
-    monkeypatch.setitem(bype.distributions.mixtures.TILES, "cpu", (rows, components))
+    monkeypatch.setitem(bype.distributions.TILES, "cpu", (rows, components))
     torch.testing.assert_close(p.log_prob(z), expected, rtol=1e-13, atol=1e-13)
 
 
@@ -190,7 +190,7 @@ def test_tiles_change_nothing(mixture, rows, components, monkeypatch):
 def test_paths_with_and_without_gradient_agree(mixture, dtype, tolerance):
     """In float32 up to the error of the affine form; without a gradient the largest term is evaluated directly."""
     p, z = build(mixture, dtype, Case(2500, 10, 1.0, 1.0, 0.2, "near", 0), n_points=2100)
-    tile_rows, tile_components = bype.distributions.mixtures.TILES["cpu"]
+    tile_rows, tile_components = bype.distributions.TILES["cpu"]
     assert p.n_components > 2 * tile_components
     assert len(z) > tile_rows
     with_grad = p.log_prob(z.clone().requires_grad_())
@@ -207,7 +207,7 @@ def test_fifty_thousand_components(mixture):
 
 @pytest.mark.parametrize("mixture", MIXTURES)
 def test_a_tile_of_zero_weights(mixture, monkeypatch):
-    monkeypatch.setitem(bype.distributions.mixtures.TILES, "cpu", (512, 4))
+    monkeypatch.setitem(bype.distributions.TILES, "cpu", (512, 4))
     p, z = some_mixture(mixture, m=12), points(5, 3)
     for zero in (slice(0, 4), slice(4, 8), slice(8, 12)):
         log_weights = p.log_weights.clone()

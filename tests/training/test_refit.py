@@ -32,7 +32,7 @@ def clusters(n=3000, seed=0):
 def test_em_finds_separated_clusters():
     means, z = clusters()
     # From several starts the best one: EM finds a local maximum.
-    fits = [fit_em(z, 3, torch.Generator().manual_seed(s), report=silent) for s in range(8)]
+    fits = [fit_em([z], 3, torch.Generator().manual_seed(s), report=silent) for s in range(8)]
     loc, log_weights, scale = max(
         fits, key=lambda f: IsotropicMixture(f[0], torch.tensor(f[2]), f[1]).log_prob(z).mean()
     )
@@ -54,7 +54,7 @@ def test_full_em_steps_never_lower_the_likelihood(n_components):
     values = []
     for _ in range(60):
         expected = IsotropicMixture(loc, torch.tensor(variance).double().sqrt(), log_weights).log_prob(z).mean().item()
-        loc, log_weights, variance, value = em_step(z, loc, log_weights, variance)
+        loc, log_weights, variance, value = em_step([z], loc, log_weights, variance)
         assert value == pytest.approx(expected, rel=1e-9), "the reported likelihood is that of the mixture"
         values.append(value)
     assert min(b - a for a, b in pairwise(values)) > -1e-10

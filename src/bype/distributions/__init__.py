@@ -1,7 +1,8 @@
 """Distributions over latents and pixels, as `torch.distributions` objects. Every `log_prob` is in nats."""
 
+from bype.distributions.affine import LOG2_E, TILES, tiles
 from bype.distributions.base import LOG_2PI
-from bype.distributions.mixtures import LOG2_E, TILES, DiagonalMixture, IsotropicMixture, NormalMixture, tiles
+from bype.distributions.mixtures import DiagonalMixture, IsotropicMixture, NormalMixture
 from bype.distributions.normal import DiagonalNormal
 from bype.distributions.pixels import (
     DiscretizedLogistic,

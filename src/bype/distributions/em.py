@@ -1,13 +1,14 @@
 """Maximum-likelihood fitting of an isotropic mixture: EM, and a search for its scale. Tensors in, tensors out."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
 
+from bype.core.sampling import random_subset
+from bype.distributions.affine import LOG2_E, tiles
 from bype.distributions.base import LOG_2PI
-from bype.distributions.mixtures import LOG2_E, tiles
 
 MAX_CANDIDATES = 40  # values of sigma after which a search that has not enclosed the maximum stops
 
@@ -15,7 +16,7 @@ Report = Callable[[str], None]
 
 
 def fit_em(
-    z: Tensor,
+    samples: Iterable[Tensor],
     n_components: int,
     generator: torch.Generator,
     *,
@@ -23,12 +24,16 @@ def fit_em(
     tolerance: float = 1e-4,
     report: Report,
 ) -> tuple[Tensor, Tensor, float]:
-    r"""Fits a mixture of normals with one sigma to samples by EM, in tiles of z.
+    r"""Fits a mixture of normals with one sigma to samples by EM, from sums over tiles of the samples.
+
+    The samples are read once to count and average them, once for their variance and the first means, and once per EM
+    step. No more than about one tile of them is held at a time.
 
     Args:
-        z: The samples, (n, D).
+        samples: The samples in tiles (n_i, D), at least `n_components` in all. It is iterated several times and must
+            give the same tiles each time.
         n_components: The number of components K.
-        generator: Chooses the samples at which the means start.
+        generator: Chooses the samples at which the means start, after the first pass over the samples.
         steps: The maximum number of EM steps.
         tolerance: EM stops when the mean log-likelihood rises by less than this, in nats.
         report: Called with a line of text, the log-likelihood and sigma, every tenth step.
@@ -36,14 +41,16 @@ def fit_em(
     Returns:
         The means (K, D), the log mixing weights (K,) and sigma.
     """
-    centre = z.mean(0)
-    z = z - centre
-    start = torch.randperm(len(z), generator=generator, device=z.device)[:n_components]
-    loc, log_weights = z[start].clone(), z.new_full((n_components,), 1 / n_components).log()
-    variance = z.var(0).mean().item()
+    n, total = 0, torch.zeros((), dtype=torch.float64)
+    for tile in samples:
+        n, total = n + len(tile), total.to(tile.device) + tile.double().sum(0)
+    centre = total / n
+    loc, variance = _start(samples, centre, random_subset(n, n_components, generator, centre.device))
+    centre = centre.to(loc.dtype)
+    log_weights = loc.new_full((n_components,), 1 / n_components).log()
     previous = -math.inf
     for step in range(1, steps + 1):
-        loc, log_weights, variance, log_likelihood = em_step(z, loc, log_weights, variance)
+        loc, log_weights, variance, log_likelihood = em_step(samples, loc, log_weights, variance, centre)
         if step % 10 == 0:
             report(f"EM step {step}: {log_likelihood:.4f} nats per sample, sigma {variance**0.5:.4f}")
         if log_likelihood - previous < tolerance:
@@ -52,16 +59,45 @@ def fit_em(
     return loc + centre, log_weights, variance**0.5
 
 
-def em_step(z: Tensor, loc: Tensor, log_weights: Tensor, variance: float) -> tuple[Tensor, Tensor, float, float]:
-    """One EM step; returns the new parameters and the mean log-likelihood of the old ones, in nats."""
-    dim = z.shape[1]
-    counts = torch.zeros(len(loc), dtype=torch.float64, device=z.device)
-    sums = torch.zeros(loc.shape, dtype=torch.float64, device=z.device)
-    squares = torch.zeros((), dtype=torch.float64, device=z.device)
+def _start(samples: Iterable[Tensor], centre: Tensor, rows: Tensor) -> tuple[Tensor, float]:
+    """The samples in these rows, centred, (K, D), and the mean variance of all samples about their centre."""
+    ascending, places = rows.sort()
+    squares, n, found = torch.zeros_like(centre), 0, []
+    for tile in samples:
+        centred = tile - centre.to(tile.dtype)
+        squares += centred.double().square().sum(0)
+        first, last = torch.searchsorted(ascending, torch.tensor([n, n + len(tile)], device=rows.device)).tolist()
+        found.append(centred[ascending[first:last] - n])
+        n += len(tile)
+    return torch.cat(found)[places.argsort()], (squares / (n - 1)).mean().item()
+
+
+def em_step(
+    samples: Iterable[Tensor], loc: Tensor, log_weights: Tensor, variance: float, centre: Tensor | float = 0.0
+) -> tuple[Tensor, Tensor, float, float]:
+    r"""One EM step, from sums over the samples: of :math:`r_{nk}`, :math:`r_{nk} z_n` and :math:`|z_n|^2`, in float64.
+
+    Args:
+        samples: The samples in tiles (n_i, D).
+        loc: The means minus `centre`, (K, D).
+        log_weights: The log mixing weights, (K,).
+        variance: sigma^2.
+        centre: Subtracted from the samples, (D,).
+
+    Returns:
+        The new means minus `centre`, log mixing weights and sigma^2, and the mean log-likelihood of the old ones, in
+        nats.
+    """
+    n, dim = 0, loc.shape[1]
+    counts = torch.zeros(len(loc), dtype=torch.float64, device=loc.device)
+    sums = torch.zeros(loc.shape, dtype=torch.float64, device=loc.device)
+    squares = torch.zeros((), dtype=torch.float64, device=loc.device)
     total = torch.zeros_like(squares)
     constants = log_weights - 0.5 * loc.square().sum(1) / variance
-    rows, components = tiles(z.device)
-    for block in z.split(max(64, rows * components // len(loc))):
+    rows, components = tiles(loc.device)
+    for tile in _regrouped(samples, max(64, rows * components // len(loc))):
+        block = tile - centre
+        n += len(block)
         logits = torch.addmm(constants, block, loc.T / variance)
         largest = logits.amax(1, keepdim=True)
         responsibilities = logits.sub_(largest).mul_(LOG2_E).exp2_()
@@ -72,13 +108,28 @@ def em_step(z: Tensor, loc: Tensor, log_weights: Tensor, variance: float) -> tup
         squared = block.square().sum(1, keepdim=True)
         squares += squared.double().sum()
         total += (totals.log() + largest - 0.5 * squared / variance).double().sum()
-    log_likelihood = (total / len(z)).item() - 0.5 * dim * (LOG_2PI + math.log(variance))
+    log_likelihood = (total / n).item() - 0.5 * dim * (LOG_2PI + math.log(variance))
     # An empty component keeps its mean, with a mixing weight of zero.
     occupied = counts > 1e-10
     new_loc = torch.where(occupied[:, None], sums / counts.clamp(min=1e-10)[:, None], loc.double())
     spread = squares - 2 * (new_loc * sums).sum() + (counts * new_loc.square().sum(1)).sum()
-    variance = max(spread.item() / (len(z) * dim), 1e-8)
-    return new_loc.to(z.dtype), (counts / len(z)).log().to(z.dtype), variance, log_likelihood
+    variance = max(spread.item() / (n * dim), 1e-8)
+    return new_loc.to(loc.dtype), (counts / n).log().to(loc.dtype), variance, log_likelihood
+
+
+def _regrouped(samples: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """The same rows in tiles of `size`, the last of which may be shorter."""
+    held: list[Tensor] = []
+    count = 0
+    for tile in samples:
+        held.append(tile)
+        count += len(tile)
+        if count >= size:
+            *full, rest = torch.cat(held).split(size)
+            yield from full
+            held, count = [rest], len(rest)
+    if held:
+        yield torch.cat(held)
 
 
 def best_scale(bounds: Callable[[Tensor], Tensor], start: float, like: Tensor, report: Report) -> float:

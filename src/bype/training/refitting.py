@@ -6,21 +6,25 @@ then only sigma is chosen. The result is an additional prior; the trained prior 
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from bype.core.errors import InputError
 from bype.core.precision import flush_denormals
+from bype.core.sampling import random_subset
 from bype.core.seeds import Stream
 from bype.core.torch_state import fixed_torch_state
-from bype.data.images import Dataset
+from bype.data.images import Dataset, Images
 from bype.distributions.em import Report, best_scale, fit_em, log_prob_at_scales
+from bype.distributions.normal import DiagonalNormal
 from bype.models.observing import model_inputs
 from bype.models.vae import VAE
 from bype.priors.fitted import FittedMixture
 
 VALIDATION_ITEMS, VALIDATION_DRAWS = 1000, 500
+HELD_BYTES = 2**31  # of posterior means and scales that are held for EM; beyond it, each step encodes again
 
 
 def refit(
@@ -59,15 +63,15 @@ def refit(
     with fixed_torch_state(grad=False), flush_denormals():
         if em is not None:
             generator = generator.manual_seed(seed + Stream.EM)
-            loc, log_weights, scale = fit_em(aggregate_posterior(model, data, generator), em, generator, report=report)
+            samples = AggregatePosterior(model, data.train, generator)
+            loc, log_weights, scale = fit_em(samples, em, generator, report=report)
             items = None
         else:
             items = torch.arange(n, device=device)
             if points is not None:
-                items = torch.randperm(n, generator=generator, device=device)[:points].sort().values
-            loc = model.encoder.means(data.train.batches(500, dtype=model.dtype))[
-                items
-            ]  # not binarised, as a prior's points
+                items = random_subset(n, points, generator, device).sort().values
+            chosen = data.train if points is None else data.train[items]
+            loc = model.encoder.means(chosen.batches(500, dtype=model.dtype))  # not binarised, as a prior's points
             log_weights = loc.new_full((len(loc),), 1 / len(loc)).log()
             # The start of the search. A custom prior may have one scale per latent.
             scale = getattr(model.prior, "log_scale", loc.new_zeros(())).mean().exp().item()
@@ -76,13 +80,44 @@ def refit(
     return FittedMixture(loc, log_weights, loc.new_tensor(scale).log(), images, items)
 
 
-def aggregate_posterior(model: VAE, data: Dataset, generator: torch.Generator, per_item: int = 5) -> Tensor:
-    """Samples of the aggregate posterior, `per_item` samples of q(z|x_n) per training example, (N * per_item, D)."""
-    draws = [
-        model.encoder(x).sample((per_item,), generator=generator)
-        for x in model_inputs(model, data.train, Stream.BINARISATION)
-    ]
-    return torch.cat([d.flatten(0, 1) for d in draws])
+class AggregatePosterior:
+    """Samples of the aggregate posterior, `per_item` samples of q(z|x_n) per training example, in tiles (n_i, D).
+
+    Each iteration gives the same samples: the generator is set back to its state at the start. The samples are never
+    held together. The means and scales of q(z|x_n) are, if they fit into `held` bytes (8 N D in float32); otherwise
+    each iteration encodes the training examples again.
+
+    Args:
+        model: The model.
+        images: The training examples.
+        generator: The generator of the noise; after an iteration, it is in the state after all samples.
+        per_item: Samples per training example.
+        held: The largest size of the means and scales that is held, in bytes; by default 2 GiB.
+    """
+
+    def __init__(
+        self,
+        model: VAE,
+        images: Images,
+        generator: torch.Generator,
+        *,
+        per_item: int = 5,
+        held: int | None = None,
+    ) -> None:
+        self.model, self.images, self.generator, self.per_item = model, images, generator, per_item
+        self.start = generator.get_state()
+        size = 2 * len(images) * model.encoder.latent_dim * model.dtype.itemsize
+        self.posteriors = list(self._encoded()) if size <= (HELD_BYTES if held is None else held) else None
+
+    def _encoded(self) -> Iterator[DiagonalNormal]:
+        for x in model_inputs(self.model, self.images, Stream.BINARISATION):
+            yield self.model.encoder(x)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """The samples of about 500 training examples at a time."""
+        self.generator.set_state(self.start)
+        for q in self._encoded() if self.posteriors is None else self.posteriors:
+            yield q.sample((self.per_item,), generator=self.generator).flatten(0, 1)
 
 
 def choose_scale(
