@@ -7,6 +7,7 @@ from bype.core.errors import RunExistsError as RunExistsError
 from bype.core.errors import TrainingError as TrainingError
 from bype.core.names import register_arch as register_arch
 from bype.core.names import register_likelihood as register_likelihood
+from bype.core.names import register_model as register_model
 from bype.core.names import register_prior as register_prior
 from bype.core.names import register_strategy as register_strategy
 from bype.core.version import __version__ as __version__
@@ -24,14 +25,15 @@ from bype.models.generation import interpolate as interpolate
 from bype.models.generation import plates as plates
 from bype.models.two_level import TwoLevelVAE as TwoLevelVAE
 from bype.models.vae import VAE as VAE
+from bype.models.wrap import wrap as wrap
 from bype.priors.base import Prior as Prior
 from bype.priors.exemplar import ExemplarPrior as ExemplarPrior
 from bype.priors.pseudocoreset import PseudocoresetPrior as PseudocoresetPrior
 from bype.priors.standard import StandardPrior as StandardPrior
 from bype.priors.vamp import VampPrior as VampPrior
 from bype.runs.evaluations import Evaluations as Evaluations
-from bype.runs.fitting import fit as fit
 from bype.runs.loading import load_model as load_model
+from bype.runs.own import fit as fit
 from bype.runs.run import Run as Run
 from bype.training.refitting import refit as refit
 from bype.training.trainer import Trainer as Trainer

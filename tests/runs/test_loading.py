@@ -15,6 +15,7 @@ from bype.core.errors import InputError
 from bype.core.names import ARCHS, LIKELIHOODS, PRIORS
 from bype.core.tensors import read_tensors, write_tensors
 from bype.models.build import build_described
+from bype.models.description import stand_in
 from bype.runs.early import early_description
 from bype.runs.run import Run
 
@@ -236,7 +237,7 @@ def test_of_a_first_run_on_a_set_of_one_s_own_the_shape_comes_from_the_tensors(t
         described = early_description(config, model.state_dict())
         assert (None if described is None else described["shape"]) == shape
         if described is not None:
-            build_described(described).load_state_dict(model.state_dict())
+            build_described(described, stand_in(described)).load_state_dict(model.state_dict())
 
 
 def test_sampling_reads_no_data(trained, run_cli, tmp_path, monkeypatch):

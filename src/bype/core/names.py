@@ -4,8 +4,9 @@ A new one needs one file and one line here; outside the package, a call of `regi
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
+from bype.core.errors import InputError
 from bype.core.registry import Entry, Registry
 
 # Makes an object of a class that `core` cannot import.
@@ -14,6 +15,14 @@ Builder = Callable[..., Any]
 T = TypeVar("T", bound=Builder)
 
 _STEP_TWO = ("coreset_interval", "coreset_steps", "coreset_lr", "coreset_samples", "coreset_z1")
+
+#: The name of networks, priors and likelihoods that a model was put together from in Python (`bype.wrap`).
+CUSTOM = "custom"
+
+
+def _refuse(*args: object) -> NoReturn:
+    raise InputError(f"{CUSTOM}: the model was made in Python; it cannot be built from its name")
+
 
 #: `build(shape, likelihood, hidden_dim, latent_dim)` returns `bype.networks.Networks`.
 ARCHS: Registry[Builder] = Registry(
@@ -24,6 +33,7 @@ ARCHS: Registry[Builder] = Registry(
         "convhvae": Entry("bype.networks.conv:build", ("hidden_dim", "coreset_z1")),
         "celeba": Entry("bype.networks.residual:build"),
     },
+    {CUSTOM: Entry(_refuse)},
 )
 
 #: `build(data, options)` returns a `bype.Prior`; `options` are `bype.priors.PriorOptions`.
@@ -35,6 +45,7 @@ PRIORS: Registry[Builder] = Registry(
         "exemplar": Entry("bype.priors.exemplar:build", ("exemplars", "retrieve")),
         "bype": Entry("bype.priors.pseudocoreset:build", ("n_components", "reencode", "coreset", *_STEP_TWO)),
     },
+    {CUSTOM: Entry(_refuse, ("coreset", *_STEP_TWO))},
 )
 
 #: `build(shape)` returns a `bype.networks.Likelihood`.
@@ -46,6 +57,7 @@ LIKELIHOODS: Registry[Builder] = Registry(
         "bernoulli": "bype.networks.likelihoods:Bernoulli.build",
         "logistic": "bype.networks.likelihoods:Logistic.build",
     },
+    {CUSTOM: Entry(_refuse)},
 )
 
 #: Subclasses of `bype.pseudocoreset.Strategy`; `from_options` makes one from the options of a run.
@@ -60,6 +72,27 @@ STRATEGIES: Registry[Any] = Registry(
         "elbo": Entry("bype.pseudocoreset.elbo:Elbo"),
     },
 )
+
+
+#: `build(data)` returns a `bype.VAE` with networks of the user's own; the names are those of the encoders' classes.
+MODELS: Registry[Builder] = Registry("model", {})
+
+
+def class_name(kind: type) -> str:
+    """The name of a class as files have it, `module:Class`."""
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def register_model(encoder: type) -> Callable[[T], T]:
+    """Registers how a model with networks of the user's own is built: decorates `build(data) -> VAE`.
+
+    Runs and files whose encoder is of this class are then loaded without further ado, and if a plugin registers it, on
+    the command line too.
+
+    Args:
+        encoder: The class of the encoder, or of the plain module that `bype.wrap` was given as encoder.
+    """
+    return MODELS.decorator(class_name(encoder).replace(":", "."), ())
 
 
 def register_arch(name: str, *, uses: tuple[str, ...] = ("hidden_dim",)) -> Callable[[T], T]:

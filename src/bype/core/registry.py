@@ -40,10 +40,14 @@ class Registry(Mapping[str, T]):
     Args:
         kind: The kind of object, for error messages.
         entries: The entries of bype itself.
+        unlisted: Entries that have a name and are not offered as a choice.
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, Entry | str]) -> None:
+    def __init__(
+        self, kind: str, entries: Mapping[str, Entry | str], unlisted: Mapping[str, Entry] | None = None
+    ) -> None:
         self.kind = kind
+        self._unlisted = dict(unlisted or {})
         self._own = {name: e if isinstance(e, Entry) else Entry(e) for name, e in entries.items()}
         self._added: dict[str, Entry] = {}
 
@@ -68,14 +72,15 @@ class Registry(Mapping[str, T]):
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str):
             return False
-        if name not in self._own and name not in self._added:
+        known = (self._own, self._unlisted, self._added)
+        if not any(name in names for names in known):
             import_plugins()
-        return name in self._own or name in self._added
+        return any(name in names for names in known)
 
     def _entry(self, name: str) -> Entry:
         if name not in self:
             raise InputError(f"{self.kind}: expected one of {', '.join(self)}, got {name!r}")
-        return self._own.get(name) or self._added[name]
+        return self._own.get(name) or self._unlisted.get(name) or self._added[name]
 
     def uses(self, option: str, name: str) -> bool:
         """Whether the entry `name` uses an option. An option that no entry declares is used by all."""
@@ -93,7 +98,7 @@ class Registry(Mapping[str, T]):
         Raises:
             InputError: If the name is one of bype's own, or is not valid.
         """
-        if name in self._own:
+        if name in self._own or name in self._unlisted:
             raise InputError(f"{self.kind} {name!r}: the name is taken by bype; choose another")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise InputError(f"{self.kind}: expected a name of letters, digits, '.', '_' and '-', got {name!r}")

@@ -13,3 +13,4 @@ class Stream(IntEnum):
     OTHER_DEVICE = 4_000_037  # training resumed on another type of device
     EM = 5_000_011  # the posterior samples that EM is fitted to; sigma is chosen with other noise
     AUGMENTATION = 6_000_059  # classifiers and the synthetic examples they are trained with
+    NETWORKS = 7_000_003  # what the networks themselves draw in training, such as dropout of the user's own

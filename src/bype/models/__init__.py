@@ -6,6 +6,7 @@ from bype.models.generation import Plates, interpolate, plates
 from bype.models.objectives import ElboTerms
 from bype.models.two_level import TwoLevelVAE
 from bype.models.vae import VAE, Samples
+from bype.models.wrap import wrap
 
 __all__ = [
     "VAE",
@@ -19,4 +20,5 @@ __all__ = [
     "interpolate",
     "iwae",
     "plates",
+    "wrap",
 ]

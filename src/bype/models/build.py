@@ -10,7 +10,7 @@ from bype.core.names import ARCHS, LIKELIHOODS, PRIORS, STRATEGIES
 from bype.core.numbers import real, whole
 from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Dataset
-from bype.models.description import Description, stand_in, used_options
+from bype.models.description import Description, used_options
 from bype.models.two_level import TwoLevelVAE
 from bype.models.vae import VAE
 from bype.networks.architecture import Networks
@@ -104,19 +104,18 @@ def build_model(
     return model
 
 
-def build_described(description: Description, device: torch.device | str = "cpu", data: Dataset | None = None) -> VAE:
+def build_described(description: Description, data: Dataset) -> VAE:
     """Builds the model that a description describes, with initial weights; its tensors are loaded afterwards.
 
     Args:
         description: The description.
-        device: The device of the model, if no data are given.
-        data: The training set, on the device of the model, for priors whose p(z) depends on it
-            (`Prior.needs_items`); any other prior is built without it.
+        data: The training set, for priors whose p(z) depends on it (`Prior.needs_items`); for any other prior, a
+            stand-in is enough (`bype.models.description.stand_in`).
 
     Raises:
         InputError: If a name is unknown or a size does not fit.
     """
-    return build_model(stand_in(description, device) if data is None else data, **description["options"])
+    return build_model(data, **description["options"])
 
 
 def model_from(config: Config, data: Dataset) -> VAE:

@@ -14,6 +14,7 @@ from torch.distributions import Distribution
 
 from bype.core.errors import InputError
 from bype.core.files import expand_path
+from bype.core.names import class_name
 from bype.core.numbers import whole
 from bype.core.tensors import read_tensors, write_tensors
 from bype.core.torch_state import fixed_torch_state
@@ -126,14 +127,14 @@ class VAE(nn.Module):
         """What a file says of the model besides its tensors, as a JSON object.
 
         The class names of likelihood and prior, the prior's metadata, and under `build` the description from which
-        `bype.load_model` builds the model again, or under `classes` the classes that it is made of.
+        `bype.load_model` builds the model again; or, with networks of the user's own, their classes, as `module:Class`,
+        and the shape and levels of the images.
         """
-        made: dict[str, object] = {"build": self.description} if self.description else {"classes": self._classes()}
-        return self._metadata() | made
-
-    def _classes(self) -> dict[str, str]:
-        """The classes of the model's parts, as `module:Class`."""
-        return {name: f"{type(part).__module__}:{type(part).__qualname__}" for name, part in self.named_children()}
+        if self.description is not None:
+            return self._metadata() | {"build": self.description}
+        parts = (("encoder", self.encoder.own_part), ("decoder", self.decoder.own_part))
+        classes = {name: class_name(type(part)) for name, part in parts}
+        return self._metadata() | {"classes": classes, "shape": list(self.decoder.shape), "levels": self.levels}
 
     def load(self, path: str | Path) -> Self:
         """Loads a file written by `save` into this model, which must have the same architecture; returns self.

@@ -53,6 +53,11 @@ class Encoder(NormalHeads, ABC):
         latent_dim: The dimension D of z.
     """
 
+    @property
+    def own_part(self) -> nn.Module:
+        """The part that the user wrote: this encoder, or the module that it wraps."""
+        return self
+
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:
         """The input of both heads: maps (n, c, h, w) to (n, n_features)."""
@@ -80,6 +85,11 @@ class Decoder(nn.Module, ABC):
     def __init__(self, shape: tuple[int, int, int], likelihood: Likelihood) -> None:
         super().__init__()
         self.shape, self.likelihood = shape, likelihood
+
+    @property
+    def own_part(self) -> nn.Module:
+        """The part that the user wrote: this decoder, or the module that it wraps."""
+        return self
 
     @abstractmethod
     def image(self, z: Tensor) -> Tensor:

@@ -8,12 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from bype.core.names import CUSTOM
 from bype.distributions.pixels import DiscretizedLogistic, PixelBernoulli, PixelNormal, SquaredError
 
 
 class Likelihood(nn.Module, ABC):
     """Maps a decoder's output (\\*batch, c, h, w) to p(x|z)."""
 
+    #: Its name among the registered likelihoods.
+    name: str = CUSTOM
     #: Whether `log_prob` is a normalised log-density or log-probability, in nats.
     normalised = True
     #: Whether `log_prob` is a log-probability of the stored values, not a log-density.
@@ -55,6 +58,7 @@ class MeanSquaredError(Likelihood):
     Source: Ai et al., 2021, section 5.1.
     """
 
+    name = "mse"
     normalised = False
 
     def forward(self, image: Tensor) -> SquaredError:
@@ -75,6 +79,7 @@ class Gaussian(Likelihood):
         ValueError: If `scale` is not above 1/512.
     """
 
+    name = "gaussian"
     floor = 1 / 512
 
     def __init__(self, scale: float = 0.5, *, learned: bool = True, shape: tuple[int, int, int] | None = None) -> None:
@@ -101,6 +106,7 @@ class Gaussian(Likelihood):
 class Bernoulli(Likelihood):
     """Binary pixels with the decoder's output as their log-odds; the data are binarised dynamically."""
 
+    name = "bernoulli"
     discrete = True
     binary = True
 
@@ -118,6 +124,7 @@ class Logistic(Likelihood):
         levels: The number of bins.
     """
 
+    name = "logistic"
     discrete = True
     floor = 1e-4
     levels: int

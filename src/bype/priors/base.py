@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from bype.core.names import CUSTOM
 from bype.data.images import Images
 from bype.distributions.mixtures import IsotropicMixture
 from bype.distributions.normal import DiagonalNormal
@@ -68,6 +69,8 @@ class WeightedPoints(Protocol):
 class Prior(nn.Module, ABC):
     """The interface of every prior."""
 
+    #: Its name among the registered priors.
+    name: str = CUSTOM
     #: Whether `step_points` returns the same points in the same order at every step, so that features can be cached.
     keeps_points = False
     #: Whether p(z) depends on training items, which are not saved: a model is then loaded together with its data.

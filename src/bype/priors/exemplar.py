@@ -35,6 +35,7 @@ class ExemplarPrior(SharedScalePrior, DataPrior):
         ValueError: If `n_exemplars` or `retrieve` is out of range.
     """
 
+    name = "exemplar"
     needs_items = True
     # Chunk size for encoding all N examples.
     chunk = 2000

@@ -33,6 +33,7 @@ class PseudocoresetPrior(SharedScalePrior, PointPrior):
         ValueError: If M is 0 or more than N, or `coreset` is unknown.
     """
 
+    name = "bype"
     restored_metadata = ("n_data",)  # the weights still sum to the number of examples they were trained on
 
     def __init__(self, pseudo_inputs: Tensor, n_data: int, *, coreset: str = "paper") -> None:

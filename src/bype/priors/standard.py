@@ -15,6 +15,8 @@ class StandardPrior(Prior):
         latent_dim: The dimension D of z.
     """
 
+    name = "standard"
+
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
         self.loc: Tensor

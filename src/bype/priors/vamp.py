@@ -26,6 +26,8 @@ class VampPrior(PointPrior):
         ValueError: If `pseudo_inputs` is empty.
     """
 
+    name = "vamp"
+
     def __init__(self, pseudo_inputs: Tensor) -> None:
         super().__init__()
         if not len(pseudo_inputs):

@@ -12,7 +12,7 @@ from bype.core.files import read_json, write_json
 from bype.core.tensors import FORMAT, read_checkpoint, read_tensors, write_tensors
 from bype.data.images import Dataset
 from bype.models.build import model_from
-from bype.models.saved import rebuilt
+from bype.models.saved import OwnModel, rebuilt
 from bype.models.vae import VAE
 from bype.runs.dataset import RunData
 from bype.runs.early import early_description
@@ -116,12 +116,12 @@ class Checkpoints:
         if not self.last_json.exists() or read_json(self.last_json) != record:
             write_json(self.last_json, record)
 
-    def load(self, data: Dataset | RunData, model: VAE | None = None) -> LoadedModel:
+    def load(self, data: Dataset | RunData, model: OwnModel | None = None) -> LoadedModel:
         """The best epoch's model in `eval` mode, and the identity of the networks from the same read.
 
         Args:
             data: The data set that the run was trained on, or where it is: then it is read only if the model needs it.
-            model: A model of the same classes, if the run's networks are the user's own.
+            model: For networks of the user's own, a model of the same classes, or the function that builds one.
 
         Raises:
             InputError: If there is no run, no epoch is saved, the file is damaged or of another model, or the data that

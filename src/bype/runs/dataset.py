@@ -47,6 +47,11 @@ class RunDataset:
             place, root = self._moved(at)
         else:
             place, root = path if isinstance(path, str) and os.path.exists(path) else config.set, config.data_dir
+        if at is None and path is None and config.set not in PUBLISHED:
+            raise InputError(
+                f"{config.set}: the data that {self._folder} was trained on were in memory; pass them as data=DATA, or "
+                "save them to a file and name it with --data PATH"
+            )
         if at is None and isinstance(path, str) and not os.path.exists(expand_path(place)):
             raise InputError(
                 f"{path}: not found, {self._folder} was trained on it; if it has moved, name its new place with "

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from bype.core.config import Config, flag_name
 from bype.core.devices import resolve_device
@@ -14,8 +15,11 @@ from bype.core.precision import resolve_precision
 from bype.data.catalog import load
 from bype.data.images import Dataset
 from bype.models.build import model_from
+from bype.models.saved import registered_model
 from bype.models.vae import VAE
+from bype.runs.dataset import RunData
 from bype.runs.extending import EXTENDABLE, changed, check_extension
+from bype.runs.record import new_record
 from bype.runs.run import RUN_FILES, Run, create_run, extend_run
 from bype.runs.saving import SAVES_IN_THREAD, Writer
 from bype.training.epoch import EpochInfo
@@ -26,6 +30,12 @@ def trainer_from(config: Config, model: VAE, data: Dataset) -> Trainer:
     """The trainer that a config describes."""
     strategy = STRATEGIES[config.coreset].from_options(config)
     return Trainer(model, data, **config.group("training"), strategy=strategy, seed=config.seed)
+
+
+#: Called after each epoch.
+OnEpoch: TypeAlias = Callable[[EpochInfo, Trainer], None]
+#: Called after each network step with the trainer, the step and the number of steps of the epoch.
+OnStep: TypeAlias = Callable[[Trainer, int, int], None]
 
 
 class TrainedRun:
@@ -51,6 +61,19 @@ def _check_options(run: Run, config: Config) -> None:
             raise InputError(f"--resume {run.path}: expected {own_value}, the run's own, got {given}")
 
 
+def _model(run: Run, config: Config, data: Dataset, model: VAE | None, *, existed: bool) -> VAE:
+    """The model to train: the one given, of the run's classes; or else a new one."""
+    recorded = run.record.get("model", {}) if existed else {}
+    if model is None and "classes" in recorded:
+        return registered_model(recorded, str(run.path))(data)
+    if model is None:
+        return model_from(config, data)
+    if recorded and model.metadata().get("classes") != recorded.get("classes"):
+        got = model.metadata().get("classes", "bype's own")
+        raise InputError(f"--resume {run.path}: expected networks {recorded.get('classes', 'of bype')}, got {got}")
+    return model.to(data.train.pixels.device)
+
+
 def _check_empty(folder: Path) -> None:
     """Checks that a folder holds no files of a run, but for the lock of one that was killed before it wrote its config.
 
@@ -69,8 +92,10 @@ def fit(
     path: str | Path | Run,
     *,
     resume: bool = False,
-    on_epoch: Callable[[EpochInfo, Trainer], None] | None = None,
-    on_step: Callable[[Trainer, int, int], None] | None = None,
+    on_epoch: OnEpoch | None = None,
+    on_step: OnStep | None = None,
+    data: Dataset | None = None,
+    model: VAE | None = None,
 ) -> TrainedRun:
     """Trains into a run folder and saves each epoch as it ends; on a GPU while the next one is computed.
 
@@ -85,6 +110,8 @@ def fit(
             that had the new `epochs` and `patience` from the start, on the same machine and device.
         on_epoch: Called after each epoch; however this function ends, that epoch is saved.
         on_step: Called after each network step with the trainer, the step and the number of steps of the epoch.
+        data: The data, if they are not read by the config's `set`; with `resume`, those of the run.
+        model: The model, if it is not built from the config; its best epoch is loaded into it.
 
     Raises:
         RunExistsError: If the folder contains a run and `resume` is not set, or another process holds its lock.
@@ -99,10 +126,14 @@ def fit(
         _check_empty(run.path)
     if existed:
         _check_options(run, config)
-        run.dataset.follow(config)
-    device = resolve_device(config.device)
-    data = run.dataset.load(device) if existed else load(config.set, config.data_dir, **config.reading).to(device)
-    model = model_from(config, data)
+        if data is None:
+            run.dataset.follow(config)
+    device, in_memory = resolve_device(config.device), data is not None
+    if existed:
+        data = RunData(run.dataset, device, data).value
+    else:
+        data = (load(config.set, config.data_dir, **config.reading) if data is None else data).to(device)
+    model = _model(run, config, data, model, existed=existed)
     trainer = trainer_from(config, model, data)
     if on_step is not None:
         trainer.steps.on_step = partial(on_step, trainer)
@@ -112,7 +143,8 @@ def fit(
         remove_partial(run.path)
         if not existed:
             unit = "nats" if model.decoder.likelihood.normalised else "paper"
-            create_run(run, config, data, unit, trainer.precision, model.metadata())
+            record = new_record(config, data, unit, trainer.precision, model.metadata(), in_memory=in_memory)
+            create_run(run, record)
         elif changed(run.config, config):
             epoch = run.checkpoints.epoch
             check_extension(run.config, config, epoch, str(run.path))

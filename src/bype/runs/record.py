@@ -1,5 +1,6 @@
 """config.json of a run folder: the options, the data and the versions a run was trained with; and the folder's lock."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -9,7 +10,7 @@ from typing import NotRequired, TypeAlias, TypedDict, cast
 from bype.core.config import Config
 from bype.core.devices import device_model, versions
 from bype.core.errors import InputError
-from bype.core.files import read_json, resolve_path, write_json
+from bype.core.files import expand_path, read_json, resolve_path, write_json
 from bype.core.locks import locked
 from bype.core.tensors import FORMAT
 from bype.data.catalog import PUBLISHED
@@ -86,7 +87,9 @@ class ConfigFile:
         self.__dict__.pop("config", None)
 
 
-def new_record(config: Config, data: Dataset, unit: str, precision: str, model: dict[str, object]) -> RunRecord:
+def new_record(
+    config: Config, data: Dataset, unit: str, precision: str, model: dict[str, object], *, in_memory: bool = False
+) -> RunRecord:
     """The record of a run that starts now; paths in it are absolute, so that it can be used from any folder.
 
     Args:
@@ -95,6 +98,7 @@ def new_record(config: Config, data: Dataset, unit: str, precision: str, model: 
         unit: The unit of the losses.
         precision: The precision in use, which the option `precision` may leave to the device.
         model: The model's metadata, from which it can be built again without the data.
+        in_memory: Whether the data were given as an object; they have a location then only if their name is one.
     """
     options = config.to_dict()
     if config.data_dir is not None:
@@ -110,7 +114,7 @@ def new_record(config: Config, data: Dataset, unit: str, precision: str, model: 
         "precision_used": precision,
         "model": model,
     }
-    if config.set not in PUBLISHED:
+    if config.set not in PUBLISHED and not (in_memory and not os.path.exists(expand_path(config.set))):
         record["set_path"] = resolve_path(config.set)
     return record
 

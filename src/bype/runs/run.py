@@ -12,12 +12,13 @@ from bype.core.devices import resolve_device
 from bype.core.errors import InputError
 from bype.core.files import expand_path
 from bype.data.images import Dataset
+from bype.models.saved import OwnModel
 from bype.models.vae import VAE
 from bype.runs.checkpoints import Checkpoints, Networks
 from bype.runs.dataset import RunData, RunDataset
 from bype.runs.extending import Extension, changed
 from bype.runs.metrics import Metrics
-from bype.runs.record import ConfigFile, RunRecord, lock_folder, new_record
+from bype.runs.record import ConfigFile, RunRecord, lock_folder
 from bype.runs.refits import Refits
 
 #: The files that bype writes into a run folder.
@@ -94,7 +95,7 @@ class Run:
         refit: str | None = None,
         *,
         data: Dataset | str | Path | None = None,
-        model: VAE | None = None,
+        model: OwnModel | None = None,
     ) -> "LoadedRun":
         """The run's best model. Its data are read when they are first asked for (`LoadedRun.data`), if at all.
 
@@ -103,8 +104,8 @@ class Run:
             refit: The name of a refit that replaces the model's prior.
             data: The data that the run was trained on, or where they are now, if they have moved; they are verified at
                 once, by their checksum.
-            model: A model of the same classes, if the run's networks are the user's own (`bype.wrap`); its tensors are
-                replaced.
+            model: For networks of the user's own (`bype.wrap`), a model of the same classes, whose tensors are
+                replaced, or the function that builds one for a data set.
 
         Raises:
             InputError: If a file is missing or damaged, there is no such device or refit, `data` are others, or the
@@ -166,13 +167,13 @@ class LoadedRun:
             self.model.prior.attach_items(self._data.require("the components are training items").train)
 
 
-def create_run(run: Run, config: Config, data: Dataset, unit: str, precision: str, model: dict[str, object]) -> None:
+def create_run(run: Run, record: RunRecord) -> None:
     """Writes the config.json of a new run. The caller must hold the run's lock.
 
     Raises:
         InputError: If it cannot be written.
     """
-    run._file.write(new_record(config, data, unit, precision, model))
+    run._file.write(record)
 
 
 def extend_run(run: Run, config: Config, epoch: int) -> None:

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -156,8 +156,22 @@ class Trainer:
                 the validation loss, U or w is not finite.
         """
         same_bits = deterministic_algorithms() if self.deterministic else nullcontext()
-        with fixed_torch_state(grad=True), flush_denormals(), same_bits:
+        with fixed_torch_state(grad=True), flush_denormals(), same_bits, self._seeded_networks():
             return self._run_epoch()
+
+    @contextmanager
+    def _seeded_networks(self) -> Iterator[None]:
+        """Seeds torch's global generators by the epoch, for networks that draw from them, and restores them after it.
+
+        A resumed run then draws what an unbroken one does, without their state in its checkpoints.
+        """
+        seeds = torch.Generator().manual_seed(self.seed + Stream.NETWORKS)
+        seed = int(torch.randint(2**31, (self.epoch + 1,), generator=seeds)[-1])
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.default_generator.manual_seed(seed)
+            if self.device.type == "cuda":
+                torch.cuda.manual_seed(seed)
+            yield
 
     def _run_epoch(self) -> EpochInfo:
         epoch = self.epoch + 1
