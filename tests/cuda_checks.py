@@ -39,7 +39,7 @@ class _Lines(logging.Handler):
         self.lines: list[str] = []
 
     def emit(self, record):
-        if not record.getMessage().startswith(("precision", "warmup", "likelihood")):
+        if not record.getMessage().startswith(("precision", "warmup", "likelihood", "arrays: ")):
             self.lines.append(record.getMessage())
 
 

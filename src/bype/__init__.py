@@ -14,6 +14,7 @@ _PLACES = {
     "data.splits": ("from_arrays",),
     "evaluation.likelihood": ("log_likelihood",),
     "evaluation.metrics": ("evaluate",),
+    "experiments.comparison": ("compare",),
     "experiments.catalog.registry": ("register_experiment",),
     "models.build": ("build_model",),
     "models.generation": ("interpolate", "plates"),

@@ -18,6 +18,7 @@ from bype.data.splits import from_arrays as from_arrays
 from bype.evaluation.likelihood import log_likelihood as log_likelihood
 from bype.evaluation.metrics import evaluate as evaluate
 from bype.experiments.catalog.registry import register_experiment as register_experiment
+from bype.experiments.comparison import compare as compare
 from bype.models.build import build_model as build_model
 from bype.models.checked import elbo as elbo
 from bype.models.checked import iwae as iwae

@@ -28,6 +28,7 @@ COMMANDS = {
     "train": Command("train:train", "Train a model on a data set into a run folder."),
     "demo": Command("demo:demo", "Train the four priors on 8x8 digits and plot the results."),
     "evaluate": Command("evaluate:evaluate", "Compute a run's log-likelihood, active units, kNN accuracy."),
+    "compare": Command("compare:compare", "Compare runs: paired differences with 95 % intervals."),
     "refit": Command("evaluate:refit", "Fit a second prior to a trained run."),
     "sample": Command("generate:sample", "Generate images."),
     "reconstruct": Command("generate:reconstruct", "Plot test images and their reconstructions."),
