@@ -261,6 +261,20 @@ def test_a_file_that_names_other_classes_imports_nothing(tiny, tmp_path):
         assert "evil" not in sys.modules
 
 
+def test_a_saved_model_of_the_first_versions_says_what_is_missing(tiny, tmp_path):
+    model = bype.build_model(tiny, n_components=4, latent_dim=3, hidden_dim=6)
+    stored = {k: v for k, v in model.metadata().items() if k != "build"} | {"shape": [1, 4, 5], "levels": 256}
+    write_tensors(tmp_path / "m.safetensors", model.state_dict(), {"model": stored})
+    with pytest.raises(InputError, match="which the first versions did not write"):
+        bype.load_model(tmp_path / "m.safetensors", "cpu")
+    write_tensors(tmp_path / "m.safetensors", model.state_dict(), {"model": {k: stored[k] for k in list(stored)[:3]}})
+    with pytest.raises(InputError, match="which the first versions did not write"):
+        bype.load_model(tmp_path / "m.safetensors", "cpu")
+    assert torch.equal(
+        _drawn(bype.load_model(tmp_path / "m.safetensors", "cpu", model=model)).images, _drawn(model).images
+    )
+
+
 def test_the_description_stands_in_the_run_and_in_its_best_model(trained):
     for prior, folder in trained.items():
         record = json.loads((folder / "config.json").read_text())["model"]

@@ -94,8 +94,8 @@ def _built(
         description = checked_description(stored["build"], tensors, where)
         build: Callable[[Dataset], VAE] = partial(build_described, description)
     else:
-        description = _own_description(stored, tensors, where)
         build = own or registered_model(stored, where)
+        description = _own_description(stored, tensors, where)
     model = build(stand_in(description, device))
     if not isinstance(model, VAE):
         raise InputError(f"{where}: expected a function that returns a bype.VAE, got {type(model).__name__}")
@@ -141,7 +141,12 @@ def registered_model(stored: Mapping[str, object], where: str) -> Callable[[Data
     if known in MODELS:
         build: Callable[[Dataset], VAE] = MODELS[known]
         return build
+    if not names:
+        raise InputError(
+            f"{where}: expected a description of its networks, which the first versions did not write; build the model "
+            "and pass it as model=MODEL"
+        )
     raise InputError(
-        f"{where}: its networks are not bype's own but {', '.join(names)[:300] or 'of unknown classes'}; pass a model "
+        f"{where}: its networks are not bype's own but {', '.join(names)[:300]}; pass a model "
         "made of them (model=MODEL), or name a module that registers it (bype.register_model) in BYPE_PLUGINS"
     )
