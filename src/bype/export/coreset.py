@@ -5,45 +5,17 @@ import io
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from bype.core.errors import InputError, RunExistsError
 from bype.core.files import write, write_text
-from bype.core.torch_state import fixed_torch_state
-from bype.data.images import Dataset, Images
+from bype.data.images import Dataset
+from bype.export.nearest import nearest_items
 from bype.models.vae import VAE
 from bype.viz import images as pictures
 
 FILES = ("points.npy", "weights.csv", "gallery.png")
-POINTS_AT_ONCE = 2000
 COLUMNS = ("point", "weight", "share", "nearest_label", "nearest_item", "distance", "source")
-
-
-@fixed_torch_state(grad=False)
-def nearest_items(points: Tensor, images: Images) -> tuple[Tensor, Tensor]:
-    """The training example nearest to each point, by Euclidean distance over the pixels.
-
-    Args:
-        points: The points, (M, c, h, w).
-        images: The training set.
-
-    Returns:
-        The rows of these examples in the training set and their distances, (M,) each.
-    """
-    # In float64, since cancellation would hide that a point equals the example it was initialised with.
-    flat = points.flatten(1).double()
-    best = torch.full((len(flat),), torch.inf, device=flat.device)
-    rows = torch.zeros(len(flat), dtype=torch.long, device=flat.device)
-    for first, x in zip(range(0, len(images), 5000), images.batches(5000), strict=True):
-        examples = x.flatten(1).double()
-        for m in range(0, len(flat), POINTS_AT_ONCE):  # bounds the matrix of distances
-            part = slice(m, m + POINTS_AT_ONCE)
-            distance, index = torch.cdist(flat[part], examples).min(1)
-            nearer = distance < best[part]
-            best[part] = torch.where(nearer, distance.to(best.dtype), best[part])
-            rows[part] = torch.where(nearer, index + first, rows[part])
-    return rows, best
 
 
 def _nearest_columns(points: Tensor, data: Dataset | None) -> list[list[str]]:
