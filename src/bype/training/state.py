@@ -72,8 +72,6 @@ def restore(
     strategy.load_state(part("strategy"))
     for name, p in model.named_parameters():
         keys = {key: f"optimizer.{key}.{name}" for key in ("step", "exp_avg", "exp_avg_sq")}
-        if not any(full in tensors for full in keys.values()):
-            continue  # a parameter without a gradient, such as a frozen one of the user's networks
         optimizer.state[p] = {key: tensors[full].to(generator.device, copy=True) for key, full in keys.items()}
     state = tensors["random.generator"].cpu()
     if len(state) == len(generator.get_state()):
