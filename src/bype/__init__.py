@@ -12,6 +12,7 @@ _PLACES = {
     "data.catalog": ("load",),
     "data.images": ("Dataset", "Images"),
     "data.splits": ("from_arrays",),
+    "estimator": ("ByPEVAE",),
     "evaluation.likelihood": ("log_likelihood",),
     "evaluation.metrics": ("evaluate",),
     "experiments.comparison": ("compare",),

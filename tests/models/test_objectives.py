@@ -197,7 +197,7 @@ def test_every_prior_is_tested():
     assert {name.split(",")[0] for name in SETTINGS} == set(PRIORS)
 
 
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("likelihood", sorted(set(LIKELIHOODS) - {"mixed"}))  # of tables
 @pytest.mark.parametrize("prior", SETTINGS)
 def test_gradients_reach_every_parameter_and_are_finite_differences(data, prior, likelihood):
     model = small_model(data, prior, likelihood)

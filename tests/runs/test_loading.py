@@ -49,7 +49,7 @@ def _same(one, other):
     assert not other.training
 
 
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("likelihood", sorted(set(LIKELIHOODS) - {"mixed"}))  # of tables
 @pytest.mark.parametrize("prior", PRIORS)
 @pytest.mark.parametrize("arch", ["vae", "hvae"])
 def test_a_saved_model_comes_back_bit_equal_without_data(tiny, tmp_path, arch, prior, likelihood):

@@ -210,7 +210,7 @@ def dataset_stem(set_: str) -> str:
     """
     path = expand_path(set_)
     path = path if path.name not in ("", "..") else path.resolve()
-    return path.stem if path.suffix.lower() in (".npy", ".npz", ".zip") else path.name
+    return path.stem if path.suffix.lower() in (".npy", ".npz", ".zip", ".csv", ".parquet") else path.name
 
 
 def parse_size(size: str | int | Sequence[int], option: str = "--resize") -> tuple[int, int]:

@@ -56,6 +56,7 @@ LIKELIHOODS: Registry[Builder] = Registry(
         "gaussian": "bype.networks.likelihoods:Gaussian.build",
         "bernoulli": "bype.networks.likelihoods:Bernoulli.build",
         "logistic": "bype.networks.likelihoods:Logistic.build",
+        "mixed": "bype.networks.tables:refuse_images",
     },
     {CUSTOM: Entry(_refuse)},
 )

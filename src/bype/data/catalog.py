@@ -18,6 +18,7 @@ from bype.data.arrays import load_npy, load_npz, npz_names
 from bype.data.checks import LEAST_IMAGES
 from bype.data.image_files import load_image_file, load_image_files
 from bype.data.images import Dataset, scale
+from bype.data.table_files import TABLES, load_table
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,14 @@ APPLIES_TO = {
     "resize": ("images",),
     "skip_bad": ("images", "celeba"),
     "images_key": (".npz",),
-    "labels_key": (".npz",),
+    "labels_key": (".npz", *TABLES),
     "shape": (".npy", ".npz"),
 }
 PURPOSE = {
     "resize": "a folder or zip of images to resize",
     "skip_bad": "a folder or zip of images",
     "images_key": "a .npz",
-    "labels_key": "a .npz",
+    "labels_key": "a .npz or a table",
     "shape": "a .npy or .npz with one row for each image",
 }
 
@@ -125,6 +126,8 @@ def applicable(name: str, reading: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the options of `load` that apply to a data set, such as another one than they were given for."""
     kind, keys = _kind(name), ("images_key", "labels_key")
     options = {option: value for option, value in reading.items() if kind in APPLIES_TO[option]}
+    if kind in TABLES:
+        return options
     if any(options.get(key) for key in keys):
         names = npz_names(expand_path(name))
         return {option: value for option, value in options.items() if option not in keys or not value or value in names}
@@ -146,13 +149,13 @@ def load(
     """Reads a published set by its name, or the user's own by its path.
 
     Args:
-        name: `digits`, `mnist`, `fashion-mnist`, `cifar10` or `celeba`; or a `.npy`, a `.npz`, or a folder or `.zip`
-            of images.
+        name: `digits`, `mnist`, `fashion-mnist`, `cifar10` or `celeba`; or a `.npy`, a `.npz`, a table (`.csv`,
+            `.parquet`), or a folder or `.zip` of images.
         data_dir: The folder searched first for a published set.
         resize: The size to resize the images of a folder or zip to: pixels of a side, `HxW`, or (h, w).
         skip_bad: Leave out the bad files of a folder or zip, instead of raising an error that names them.
         images_key: The name of the array of images in a `.npz`, where it is not unambiguous.
-        labels_key: The name of its array of labels; "" reads no labels.
+        labels_key: The name of its array of labels, or of the column of a table; "" reads no labels.
         shape: The size of the images in the rows of an array (n, d): `HxW` or (h, w), where d = c h w.
         least: The fewest images of a set of the user's own; with less than ten, all are in the training split.
 
@@ -230,11 +233,15 @@ def _load_own(name: str, reading: Mapping[str, Any], least: int) -> Dataset:
             shape=sizes.get("shape"),
             least=least,
         )
+    if there and suffix in TABLES:
+        return load_table(path, name, labels_key=reading.get("labels_key"), least=least)
     if there:
-        raise InputError(f"{name}: expected a .npy, a .npz, or a folder or .zip of images, got another file")
+        raise InputError(
+            f"{name}: expected a .npy, a .npz, a .csv or .parquet, or a folder or .zip of images, got another file"
+        )
     if path.is_symlink():
         raise InputError(f"{name}: broken symbolic link")
-    if suffix in (".npy", ".npz", ".zip") or "/" in name or "\\" in name:
+    if suffix in (".npy", ".npz", ".zip", *TABLES) or "/" in name or "\\" in name:
         raise InputError(f"{name}: no such file or folder")
     raise InputError(f"data set: expected one of {', '.join(PUBLISHED)}, or a path, got {name!r}")
 

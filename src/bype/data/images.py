@@ -10,6 +10,7 @@ from torch import Tensor
 from bype.core.devices import check_device
 from bype.core.errors import InputError
 from bype.data.checks import per_block, per_chunk
+from bype.data.tables import TableSpec
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,7 @@ class Dataset:
         files: The file of each image, indexed by `origin`, if the set was read from files.
         classes: The name of each label, if the labels have names: of class folders, or labels that were text.
         skipped: The number of bad files that were left out.
+        table: The columns, if the set is a table, whose rows are stored as images (1, 1, D).
     """
 
     name: str
@@ -201,6 +203,7 @@ class Dataset:
     files: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     skipped: int = 0
+    table: TableSpec | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -91,7 +91,7 @@ def split(
         classes: The names of the labels, if they have any.
         skipped: The number of bad files that were left out.
     """
-    order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(SPLIT_SEED))
+    order = _order(len(pixels))
     n, held = len(pixels), len(pixels) // part
     bounds = {"train": (0, n - 2 * held), "validation": (n - 2 * held, n - held), "test": (n - held, n)}
     shared = None
@@ -109,8 +109,18 @@ def split(
             )
         return _images(pixels, rows, targets, levels)
 
-    parts = {which: take(*b) for which, b in bounds.items()}
-    return Dataset(name, **parts, files=tuple(files), classes=tuple(classes), skipped=skipped)
+    train, validation, test = (take(*b) for b in bounds.values())
+    return Dataset(name, train, validation, test, files=tuple(files), classes=tuple(classes), skipped=skipped)
+
+
+def _order(n: int) -> Tensor:
+    """The seeded order of n rows: training rows first, then those of validation, then those of testing."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(SPLIT_SEED))
+
+
+def training_rows(n: int) -> np.ndarray:
+    """The rows of an 80/10/10 `split` of n that are for training."""
+    return _order(n)[: n - 2 * (n // 10)].numpy()
 
 
 def _images(pixels: np.ndarray, rows: Tensor, labels: Tensor | None, levels: int) -> Images:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from bype.distributions.base import LOG_2PI, Event
+from bype.distributions.columns import MixedColumns
 
 
 class _Pixels(Event):
@@ -183,6 +184,8 @@ def linear_in_x(p: Distribution) -> tuple[Tensor, Tensor] | None:
     eta has the shape (\*batch, c, h, w), A the shape (\*batch); c depends on x only. Returns None for a distribution
     that does not have this form.
     """
+    if isinstance(p, MixedColumns):
+        return p.linear_form()
     if isinstance(p, SquaredError):
         return 2 * p.loc, _pixel_sum(p.loc.square())
     if isinstance(p, PixelNormal):

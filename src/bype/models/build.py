@@ -10,9 +10,11 @@ from bype.core.names import ARCHS, LIKELIHOODS, PRIORS, STRATEGIES
 from bype.core.numbers import real, whole
 from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Dataset
+from bype.data.tables import TableSpec
 from bype.models.description import Description, used_options
 from bype.models.two_level import TwoLevelVAE
 from bype.models.vae import VAE
+from bype.networks import tables
 from bype.networks.architecture import Networks
 from bype.networks.layers import Init, init_dense
 from bype.priors.base import Prior, PriorOptions
@@ -43,7 +45,8 @@ def build_model(
         data: The data set, on the device of the model.
         arch: The networks: `vae`, `hvae`, `convhvae` or `celeba`.
         prior: `standard`, `vamp`, `exemplar` or `bype`.
-        likelihood: `mse`, `gaussian` (one learned scalar variance), `bernoulli` or `logistic`.
+        likelihood: `mse`, `gaussian` (one learned scalar variance), `bernoulli` or `logistic`; for a table `mixed`, or
+            `gaussian` if all columns are real (one learned variance per column).
         n_components: The number of components M of `vamp` and `bype`; by default min(500, N // 2), and min(240, N // 2)
             with `celeba`.
         latent_dim: The dimension D of z; with two levels, of each of them.
@@ -70,10 +73,16 @@ def build_model(
     if reencode is not None and not 0 < real("reencode", reencode) <= 1:
         raise InputError(f"reencode: expected above 0 and at most 1, got {reencode}")
     fraction = 1.0 if reencode is None else reencode
+    if data.table is not None:
+        _check_for_table(data.table, arch, likelihood)
     build_networks, build_likelihood = ARCHS[arch], LIKELIHOODS[likelihood]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU as well
-        networks: Networks = build_networks(data.shape, build_likelihood(data.shape), hidden_dim, latent_dim)
+        networks: Networks
+        if data.table is not None:
+            networks = tables.build(data.table, hidden_dim, latent_dim)
+        else:
+            networks = build_networks(data.shape, build_likelihood(data.shape), hidden_dim, latent_dim)
         encoder, decoder, lower_encoder, lower_prior, components = networks
         parts = [encoder, decoder, *(part for part in (lower_encoder, lower_prior) if part is not None)]
         for part in parts:
@@ -100,8 +109,24 @@ def build_model(
     model.description = {
         "options": used_options(options), "shape": list(data.shape), "levels": data.levels, "n_train": len(data.train),
     }  # fmt: skip
+    if data.table is not None:
+        model.description["table"] = data.table.to_json()
     model.to(data.train.pixels.device).check_data(data)
     return model
+
+
+def _check_for_table(table: TableSpec, arch: str, likelihood: str) -> None:
+    """Raises an InputError unless the networks and the likelihood can be used with a table."""
+    if arch != "vae":
+        raise InputError(f"arch {arch}: expected vae for a table")
+    if likelihood not in ("gaussian", "mixed"):
+        raise InputError(f"likelihood {likelihood}: expected mixed or gaussian for a table; use --likelihood mixed")
+    others = [c for c in table.columns if c.kind not in ("normal", "constant")]
+    if likelihood == "gaussian" and others:
+        raise InputError(
+            f"likelihood gaussian: expected real columns, got {others[0].kind} ones such as {others[0].name}; use "
+            "--likelihood mixed"
+        )
 
 
 def build_described(description: Description, data: Dataset) -> VAE:

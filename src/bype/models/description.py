@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from bype.core.errors import InputError
 from bype.core.names import ARCHS, PRIORS
 from bype.core.numbers import MAX_INT
 from bype.data.images import Dataset, Images
+from bype.data.tables import TableSpec
 
 #: The options that a built model depends on, besides those of its training: keyword arguments of `bype.build_model`.
 OPTIONS = (
@@ -27,6 +28,7 @@ class Description(TypedDict):
     shape: list[int]  # [c, h, w] of an image
     levels: int | None  # the number of values of a stored pixel; None for floats
     n_train: int  # the number of training examples
+    table: NotRequired[list[dict[str, object]]]  # the columns of a table
 
 
 def used_options(options: Options) -> Options:
@@ -49,7 +51,8 @@ def stand_in(description: Description, device: torch.device | str = "cpu") -> Da
     black = torch.zeros(1, *shape, dtype=dtype, device=device)
     train = Images(black.expand(description["n_train"], *shape), levels=levels, checked=True)
     one = Images(black, levels=levels, checked=True)
-    return Dataset("a stand-in", train, one, one)
+    table = TableSpec.from_json(description["table"], "table") if "table" in description else None
+    return Dataset("a stand-in", train, one, one, table=table)
 
 
 def checked_description(value: object, tensors: Mapping[str, Tensor], where: str) -> Description:
@@ -69,11 +72,17 @@ def checked_description(value: object, tensors: Mapping[str, Tensor], where: str
     fault = _fault(value, tensors)
     if fault:
         raise InputError(f"{where}: expected the description of a model, got {fault}")
+    if "table" in cast(Description, value):
+        columns = TableSpec.from_json(cast(Description, value)["table"], where)
+        if list(columns.shape) != cast(Description, value)["shape"]:
+            raise InputError(
+                f"{where}: expected the columns of a table of {cast(Description, value)['shape'][2]} values"
+            )
     return cast(Description, value)
 
 
 def _fault(value: object, tensors: Mapping[str, Tensor]) -> str | None:
-    if not isinstance(value, dict) or value.keys() != Description.__required_keys__:
+    if not isinstance(value, dict) or value.keys() - {"table"} != Description.__required_keys__:
         return "another value"
     options, shape, levels, n = (value[key] for key in ("options", "shape", "levels", "n_train"))
     if not isinstance(options, dict) or not options.keys() <= set(OPTIONS):

@@ -1,0 +1,107 @@
+"""Tables from .csv and .parquet files."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from bype.core.errors import InputError, first_line
+from bype.data.checks import LEAST_IMAGES, check_labels
+from bype.data.images import Dataset
+from bype.data.splits import split, training_rows
+from bype.data.tables import find_columns
+
+TABLES = (".csv", ".parquet")
+
+
+def load_table(path: Path, name: str, *, labels_key: str | None = None, least: int = LEAST_IMAGES) -> Dataset:
+    """A table in a seeded 80/10/10 split; its columns are real, binary or categorical (`find_columns`).
+
+    A .csv file is separated by commas, semicolons or tabs; its first line has the names of the columns unless it has
+    numbers. A .parquet file needs the extra `tables`.
+
+    Args:
+        path: The file.
+        name: Its name in error messages.
+        labels_key: The column of labels, which is not modelled.
+        least: The smallest number of rows.
+
+    Raises:
+        InputError: If the file cannot be read, has too few rows, or a value is missing or not finite.
+    """
+    names, columns = _read_parquet(path, name) if path.suffix.lower() == ".parquet" else _read_csv(path, name)
+    labels: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
+    if labels_key:
+        if labels_key not in names:
+            raise InputError(f"{name}: expected a column {labels_key!r} of labels, got the columns {', '.join(names)}")
+        i = names.index(labels_key)
+        labels, classes = check_labels(columns[i], len(columns[i]), name)
+        names, columns = names[:i] + names[i + 1 :], columns[:i] + columns[i + 1 :]
+    if not columns or len(columns[0]) < least:
+        raise InputError(f"{name}: expected at least {least} rows of columns, got {len(columns[0]) if columns else 0}")
+    try:
+        spec = find_columns(columns, names, train=training_rows(len(columns[0])))
+        stored = spec.encode(columns).astype(np.float32).reshape(-1, *spec.shape)
+    except InputError as e:
+        raise InputError(f"{name}: {e}") from None
+    return replace(split(stored, labels, name, 256, classes=classes), table=spec)
+
+
+def _read_csv(path: Path, name: str) -> tuple[list[str], list[np.ndarray]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as f:
+            head = f.read(64 * 1024)
+            f.seek(0)
+            separator = max(",;\t", key=head.partition("\n")[0].count)
+            lines = [line for line in csv.reader(f, delimiter=separator) if line]
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        raise InputError(
+            f"{name}: expected a table in UTF-8, got a file that cannot be read ({first_line(e)})"
+        ) from None
+    if not lines:
+        raise InputError(f"{name}: expected a table, got an empty file")
+    first = [cell.strip() for cell in lines[0]]
+    has_names = not any(map(_is_number, first))
+    names = first if has_names else [f"x{i}" for i in range(len(first))]
+    if twice := [n for n in names if names.count(n) > 1]:
+        raise InputError(f"{name}: expected columns of different names, got {twice[0]!r} twice")
+    rows = lines[1:] if has_names else lines
+    for number, row in enumerate(rows, 2 if has_names else 1):
+        if len(row) != len(names):
+            raise InputError(f"{name}: expected {len(names)} values in line {number}, got {len(row)}")
+    return names, [_column([row[i].strip() for row in rows]) for i in range(len(names))]
+
+
+def _column(cells: Sequence[str]) -> np.ndarray:
+    """Numbers if all cells are numbers or missing, else text."""
+    if all(_is_number(cell) or cell.lower() in MISSING for cell in cells):
+        return np.array([np.nan if cell.lower() in MISSING else float(cell) for cell in cells])
+    return np.array(["" if cell.lower() in MISSING else cell for cell in cells], object)
+
+
+#: How tables write a missing value.
+MISSING = ("", "na", "nan", "null", "none", "?")
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return cell.lower() not in MISSING
+
+
+def _read_parquet(path: Path, name: str) -> tuple[list[str], list[np.ndarray]]:
+    try:
+        import pandas
+        import pyarrow  # noqa: F401 (pandas reads parquet with it)
+    except ImportError:
+        raise InputError(f"{name}: reading .parquet needs pandas and pyarrow: pip install 'bype[tables]'") from None
+    try:
+        frame = pandas.read_parquet(path)
+    except (OSError, ValueError) as e:  # pyarrow's errors are ValueErrors
+        raise InputError(f"{name}: expected a parquet file, got one that cannot be read ({first_line(e)})") from None
+    return [str(c) for c in frame.columns], [frame[c].to_numpy() for c in frame.columns]
