@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
@@ -13,6 +13,7 @@ from bype.cli.seeds import parse_seeds, run_all, seed_runs
 from bype.core import console
 from bype.core.config import Config, flag_name
 from bype.core.errors import InputError, notes_kept
+from bype.core.names import TRACKERS
 from bype.core.signals import StoppedAtOnce
 
 if TYPE_CHECKING:
@@ -74,6 +75,10 @@ def train(
         str | None,
         typer.Option("--seeds", metavar="0-4|0,2,5", help="Several runs, whose names end in -sSEED."),
     ] = None,
+    track: Annotated[
+        str | None,
+        typer.Option("--track", metavar="tensorboard|mlflow|trackio,...", help="Also log the epochs with these."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a model on SET into a run folder; every epoch is saved."""
@@ -81,21 +86,26 @@ def train(
     given = {f.name for f in dataclasses.fields(Config) if _was_given(ctx, f.name)}
     if seeds is not None and "seed" in given:
         raise InputError(f"--seeds: cannot be combined with --seed, got both {seeds!r} and {config.seed}")
+    trackers = [] if track is None else track.split(",")
+    if unknown := [name for name in trackers if name not in TRACKERS]:
+        raise InputError(f"--track: expected names from {', '.join(TRACKERS)}, got {unknown[0]!r}")
     kept: list[TrainedRun] = []  # noted on a signal after training
     with notes_kept(kept):
         if seeds is None:
-            result = _train_one(config, out or Path("runs") / config.name, given, kept, resume=resume)
+            result = _train_one(config, out or Path("runs") / config.name, given, kept, trackers, resume=resume)
             _print([result], result if as_json else None)
             return
 
         def train_one(config: Config, path: Path) -> Result:
-            return _train_one(config, path, given | {"seed"}, kept, resume=resume)
+            return _train_one(config, path, given | {"seed"}, kept, trackers, resume=resume)
 
         results = run_all(seed_runs(config, out, parse_seeds(seeds)), train_one, resume=resume)
         _print(results, {"runs": results} if as_json else None)
 
 
-def _train_one(config: Config, path: Path, given: set[str], kept: "list[TrainedRun]", *, resume: bool) -> Result:
+def _train_one(
+    config: Config, path: Path, given: set[str], kept: "list[TrainedRun]", trackers: Sequence[str], *, resume: bool
+) -> Result:
     """Trains one run.
 
     Args:
@@ -103,6 +113,7 @@ def _train_one(config: Config, path: Path, given: set[str], kept: "list[TrainedR
         path: The run folder.
         given: The names of the options that the user has given; the others are those of a run that is resumed.
         kept: The run is put into this list.
+        trackers: The names of trackers.
         resume: Whether the run may exist.
     """
     # Imported here, so that the help and usage errors of the command with the most options appear without torch.
@@ -125,7 +136,7 @@ def _train_one(config: Config, path: Path, given: set[str], kept: "list[TrainedR
     if unused := config.without_effect(given):
         console.report(unused)
     with epochs(str(path), config.epochs) as show:
-        trained = fit(config, run, resume=resume, on_epoch=show, on_step=show.step)
+        trained = fit(config, run, resume=resume, on_epoch=show, on_step=show.step, trackers=trackers)
     kept.append(trained)
     trainer = trained.trainer
     if trained.was_finished:

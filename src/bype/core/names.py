@@ -75,6 +75,16 @@ STRATEGIES: Registry[Any] = Registry(
 )
 
 
+#: Classes with the methods of `bype.training.trackers.tracking.Tracker`.
+TRACKERS: Registry[Builder] = Registry(
+    "tracker",
+    {
+        "tensorboard": "bype.training.trackers.tensorboard:TensorBoard",
+        "mlflow": "bype.training.trackers.mlflow:MLflow",
+        "trackio": "bype.training.trackers.trackio:Trackio",
+    },
+)
+
 #: `build(data)` returns a `bype.VAE` with networks of the user's own; the names are those of the encoders' classes.
 MODELS: Registry[Builder] = Registry("model", {})
 

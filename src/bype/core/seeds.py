@@ -14,3 +14,4 @@ class Stream(IntEnum):
     EM = 5_000_011  # the posterior samples that EM is fitted to; sigma is chosen with other noise
     AUGMENTATION = 6_000_059  # classifiers and the synthetic examples they are trained with
     NETWORKS = 7_000_003  # what the networks themselves draw in training, such as dropout of the user's own
+    TRACKING = 8_000_009  # samples shown while a run is trained

@@ -1,6 +1,6 @@
 """Training into a run folder; each epoch is saved as it ends."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from bype.runs.record import new_record
 from bype.runs.run import RUN_FILES, Run, create_run, extend_run
 from bype.runs.saving import SAVES_IN_THREAD, Writer
 from bype.training.epoch import EpochInfo
+from bype.training.trackers.tracking import Tracker, make_trackers, tracking
 from bype.training.trainer import Trainer
 
 
@@ -94,6 +95,7 @@ def fit(
     resume: bool = False,
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
+    trackers: Sequence[Tracker | str] = (),
     data: Dataset | None = None,
     model: VAE | None = None,
 ) -> TrainedRun:
@@ -110,6 +112,7 @@ def fit(
             that had the new `epochs` and `patience` from the start, on the same machine and device.
         on_epoch: Called after each epoch; however this function ends, that epoch is saved.
         on_step: Called after each network step with the trainer, the step and the number of steps of the epoch.
+        trackers: Names (`tensorboard`, `mlflow`, `trackio`) or objects that are told of each epoch, with pictures.
         data: The data, if they are not read by the config's `set`; with `resume`, those of the run.
         model: The model, if it is not built from the config; its best epoch is loaded into it.
 
@@ -118,7 +121,7 @@ def fit(
         InputError: If an option or the data cannot be used, or an option is not the run's own.
         TrainingError: If values stop being finite.
     """
-    run = path if isinstance(path, Run) else Run(path)
+    run, told = path if isinstance(path, Run) else Run(path), make_trackers(trackers)
     existed = run.exists
     if existed and not resume:
         raise RunExistsError(f"{run.path}: already contains a run; use --resume to continue it, or another --out")
@@ -156,9 +159,10 @@ def fit(
             run.metrics.cut(0)
         was_finished = trainer.finished
         writer = Writer(run, in_thread=device.type in SAVES_IN_THREAD)
-        with notes_kept([writer]), writer:
+        with notes_kept([writer]), writer, tracking(told, run.path, config.to_dict(), trainer.epoch) as tracked:
             for info in trainer:
                 writer.write(info, trainer.snapshot())
+                tracked.epoch(info, trainer)
                 if on_epoch is not None:
                     on_epoch(info, trainer)
             trainer.load_best()

@@ -1,6 +1,7 @@
 """Runs of models that were made in Python, with networks of the user's own or by `bype.build_model`."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -12,6 +13,7 @@ from bype.models.vae import VAE
 from bype.runs.fitting import OnEpoch, OnStep, TrainedRun
 from bype.runs.fitting import fit as fit_config
 from bype.runs.run import Run
+from bype.training.trackers.tracking import Tracker
 
 #: The options that define where the data are and how they are read.
 _DATA = ("set", "data_dir")
@@ -26,6 +28,7 @@ def fit(
     resume: bool = False,
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
+    trackers: Sequence[Tracker | str] = (),
     data: Dataset | None = None,
 ) -> TrainedRun: ...
 
@@ -40,6 +43,7 @@ def fit(
     resume: bool = False,
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
+    trackers: Sequence[Tracker | str] = (),
     **options: object,
 ) -> TrainedRun: ...
 
@@ -58,7 +62,8 @@ def fit(what: Config | VAE, /, *places: Any, **options: Any) -> TrainedRun:
             location of the same data; a model must have the run's classes and sizes, and its tensors are replaced.
         places: For a config `path`, the run folder; for a model `data`, a `Dataset` or a name or path, and `path`.
         options: `resume`, to continue from the folder's last checkpoint, if it has one; `on_epoch`, called after each
-            epoch with its measurements and the trainer; `on_step`, called after each step. For a config also `data`, if
+            epoch with its measurements and the trainer; `on_step`, called after each step; `trackers`, names or
+            objects that are told of each epoch (`tensorboard`, `mlflow`, `trackio`). For a config also `data`, if
             they are not read by its `set`. For a model the options of training by their names in `Config`: `epochs`,
             `warmup`, `patience`, `batch_size`, `lr`, `coreset_interval` and the others of step (ii), `precision`,
             `deterministic`, `seed`, `device`; and for data by path those of reading.
@@ -81,12 +86,15 @@ def _fit_model(
     resume: bool = False,
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
+    trackers: Sequence[Tracker | str] = (),
     **options: object,
 ) -> TrainedRun:
     own = data if isinstance(data, Dataset) else str(data)
     config = own_config(model, own, options)
     given = own if isinstance(own, Dataset) else None
-    return fit_config(config, path, resume=resume, on_epoch=on_epoch, on_step=on_step, data=given, model=model)
+    return fit_config(
+        config, path, resume=resume, on_epoch=on_epoch, on_step=on_step, trackers=trackers, data=given, model=model
+    )
 
 
 def own_config(model: VAE, data: Dataset | str, options: Options) -> Config:
