@@ -14,7 +14,7 @@ from bype.core.errors import InputError
     [
         ({"epochs": "12"}, "--epochs: expected int, got '12'"),
         ({"epochs": True}, "--epochs: expected int, got True"),
-        ({"n_components": 2.5}, "--components: expected int | None, got 2.5"),
+        ({"n_components": 2.5}, "--components: expected int, got 2.5"),
         ({"prior": None}, "--prior: expected str, got None"),
         ({"lr": 0.0}, "--lr: expected above 0, got 0.0"),
         ({"lr": float("inf")}, "--lr: expected a finite number, got inf"),

@@ -37,9 +37,9 @@ def info(epoch, skipped=0):
 
 def test_epochs_are_a_bar_on_a_terminal(terminal, capsys):
     err = terminal()
-    with epochs("runs/one", 3) as show:
+    with epochs("runs/one") as show:
         for epoch in (1, 2):
-            show(info(epoch), SimpleNamespace(best_val_loss=31.75, best_epoch=epoch))
+            show(info(epoch), SimpleNamespace(best_val_loss=31.75, best_epoch=epoch, epochs=3))
     text = err.getvalue()
     assert text.startswith("runs/one\n")
     assert "\x1b[" in text, "drawn in place"
@@ -66,9 +66,9 @@ def test_items_and_downloads_are_bars_on_a_terminal(terminal):
 def test_the_bar_moves_within_an_epoch(terminal, monkeypatch):
     monkeypatch.setattr(display, "BAR_EVERY", 0.0)
     err = terminal()
-    with epochs("runs/one", 1) as show:
-        show.step(SimpleNamespace(epoch=0), 1, 4)
-        show.step(SimpleNamespace(epoch=0), 3, 4)
+    with epochs("runs/one") as show:
+        show.step(SimpleNamespace(epoch=0, epochs=1), 1, 4)
+        show.step(SimpleNamespace(epoch=0, epochs=1), 3, 4)
         assert show.bar.tasks[0].completed == 0.75
         assert show.bar.tasks[0].total == 1
     assert "0/1" in err.getvalue()
@@ -77,10 +77,10 @@ def test_the_bar_moves_within_an_epoch(terminal, monkeypatch):
 def test_a_log_has_a_line_on_the_steps_only_every_so_many_seconds(capsys, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(display, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    with epochs("runs/one", 10) as show:
+    with epochs("runs/one") as show:
         for step in range(1, 101):  # a second each: the line of the epoch itself follows the last
             now[0] += 1
-            show.step(SimpleNamespace(epoch=1), step, 100)
+            show.step(SimpleNamespace(epoch=1, epochs=10), step, 100)
     # After 30 seconds, 29 steps since the first one; 8.7 epochs, 870 steps, are left.
     assert capsys.readouterr().err.splitlines() == [
         f"runs/one  epoch 2/10  step {step}/100  at most 14 min left" for step in (30, 60, 90)
@@ -88,15 +88,15 @@ def test_a_log_has_a_line_on_the_steps_only_every_so_many_seconds(capsys, monkey
 
 
 def test_a_short_epoch_has_no_line_on_its_steps(capsys):
-    with epochs("runs/one", 10) as show:
+    with epochs("runs/one") as show:
         for step in range(1, 101):
-            show.step(SimpleNamespace(epoch=0), step, 100)
+            show.step(SimpleNamespace(epoch=0, epochs=10), step, 100)
     assert capsys.readouterr().err == ""
 
 
 def test_elsewhere_they_are_lines(capsys):
-    with epochs("runs/one", 3) as show:
-        show(info(2, skipped=4), SimpleNamespace(best_val_loss=31.75, best_epoch=2))
+    with epochs("runs/one") as show:
+        show(info(2, skipped=4), SimpleNamespace(best_val_loss=31.75, best_epoch=2, epochs=3))
     with console.downloads() as show:
         for done in (1, 2, 100, 101, 1000):
             show("a.gz", 1000 * done, 1_000_000)

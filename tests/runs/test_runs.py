@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from dataclasses import fields, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -485,10 +486,10 @@ def test_every_option_arrives(tmp_path, monkeypatch):
     }  # fmt: skip
     trainer_options = {
         "epochs": 8, "warmup": 3, "patience": 4, "batch_size": 17, "lr": 0.02, "coreset_interval": 2,
-        "precision": "bf16", "deterministic": True, "seed": 6,
+        "schedule": "linear", "lr_warmup": 1, "averaging": 0.9, "precision": "bf16", "deterministic": True, "seed": 6,
     }  # fmt: skip
     strategy_options = {"coreset_steps": 12, "coreset_lr": 0.03, "coreset_samples": 13, "coreset_z1": 14}
-    place = {"set": "digits", "data_dir": None, "device": "cpu", **Config("digits").reading}
+    place = {"set": "digits", "data_dir": None, "device": "cpu", "recipe": "paper", **Config("digits").reading}
     config = Config(**(place | model_options | trainer_options | strategy_options))
     assert {f.name for f in fields(Config)} == {*place, *model_options, *trainer_options, *strategy_options}
     defaults = Config("digits").to_dict()
@@ -502,13 +503,13 @@ def test_every_option_arrives(tmp_path, monkeypatch):
     assert (paper.steps, paper.lr, paper.n_samples, paper.z1_draws) == (12, 0.03, 13, 14)
     given = {}
     monkeypatch.setattr(bype.runs.fitting, "Trainer", lambda model, data, **options: given.update(options))
-    bype.runs.fitting.trainer_from(config, None, None)
+    bype.runs.fitting.trainer_from(config, None, SimpleNamespace(train=range(50)))
     assert {name: given[name] for name in trainer_options} == trainer_options
     assert isinstance(given["strategy"], bype.pseudocoreset.ReferenceCode)
 
 
 def test_defaults_are_the_same_from_python_and_from_the_shell():
-    own = {f.name: f.default for f in fields(Config)}
+    own = Config("digits", recipe="paper").to_dict()
     for made in (bype.models.build.build_model, bype.training.trainer.Trainer.__init__):
         for name, parameter in inspect.signature(made).parameters.items():
             if name in own and parameter.default is not inspect.Parameter.empty:

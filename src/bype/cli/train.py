@@ -14,6 +14,7 @@ from bype.core import console
 from bype.core.config import Config, flag_name
 from bype.core.errors import InputError, notes_kept
 from bype.core.names import TRACKERS
+from bype.core.recipes import RECIPES
 from bype.core.signals import StoppedAtOnce
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def with_config(command: Callable[..., None]) -> Callable[..., None]:
         else:
             note = typer.Option(flag_name(f), metavar="|".join(rules["choices"]) or None, help=rules["help"])
             default = f.default
+            if default is None and (named := _by_recipe(f.name)):
+                note.help = f"{rules['help']} [default: {named}]"
         fields.append(
             inspect.Parameter(
                 f.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[f.type, note]
@@ -59,6 +62,12 @@ def with_config(command: Callable[..., None]) -> Callable[..., None]:
     wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
     wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
     return wrapped
+
+
+def _by_recipe(name: str) -> str:
+    """The values of an option in each recipe, for its help; empty if recipes do not set it."""
+    values = {recipe: r.lines()[name] for recipe, r in RECIPES.items() if name in r.lines()}
+    return "; ".join(f"{recipe}: {value}" for recipe, value in values.items())
 
 
 @with_config
@@ -135,7 +144,7 @@ def _train_one(
             console.report(f"{path}: updated the location of its data to {place}")
     if unused := config.without_effect(given):
         console.report(unused)
-    with epochs(str(path), config.epochs) as show:
+    with epochs(str(path), config.recipe_line()) as show:
         trained = fit(config, run, resume=resume, on_epoch=show, on_step=show.step, trackers=trackers)
     kept.append(trained)
     trainer = trained.trainer

@@ -5,17 +5,19 @@ import math
 import re
 import typing
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from bype.core.errors import InputError
 from bype.core.files import expand_path
 from bype.core.names import ARCHS, LIKELIHOODS, PRIORS, STRATEGIES
 from bype.core.numbers import MAX_INT, plain, shown
+from bype.core.recipes import DEFAULT_RECIPE, RECIPES, find_recipe
 
 INITS = ("he", "glorot")
+SCHEDULES = ("constant", "linear", "cosine")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -53,6 +55,11 @@ def option(
     return field(default=default, metadata=rules)
 
 
+def by_recipe(kind: type[T]) -> T:
+    """The default of an option that the recipe sets: None, until the recipe's value takes its place."""
+    return cast(T, None)
+
+
 model, training = partial(option, group="model"), partial(option, group="training")
 
 
@@ -71,7 +78,7 @@ class Config:
     shape: str | None = option(None, "Size HxW of the images in the rows of an array (n, d).")
     arch: str = model("vae", "Architecture of the networks.", choices=ARCHS)
     prior: str = model("bype", "Prior p(z).", choices=PRIORS)
-    likelihood: str = model("mse", "Likelihood p(x|z).", choices=LIKELIHOODS)
+    likelihood: str = model(by_recipe(str), "Likelihood p(x|z).", choices=LIKELIHOODS)
     n_components: int | None = model(
         None,
         "Components M of vamp and bype [default: min(500, N/2); with arch celeba min(240, N/2)].",
@@ -81,11 +88,23 @@ class Config:
     latent_dim: int = model(40, "Dimension D of z; with two levels, of each.", low=1)
     hidden_dim: int = model(300, "Width of the hidden layers.", low=1)
     init: str = model("he", "Initial weights of dense layers; he: N(0, 2/fan_in).", choices=INITS)
-    epochs: int = training(4000, "Maximum number of epochs.", low=1)
-    warmup: int = training(100, "Epochs over which beta rises to 1.", low=0)
-    patience: int = training(50, "Early stopping: epochs without a lower validation loss, after the warm-up.", low=1)
-    batch_size: int = training(100, "Examples per step.", low=1)
-    lr: float = training(5e-4, "Learning rate of the networks.", above=0)
+    recipe: str = option(
+        DEFAULT_RECIPE, "Named set of options, listed by `bype recipes`; single options override it.", choices=RECIPES
+    )
+    epochs: int | None = training(by_recipe(int), "Maximum number of epochs.", low=1)
+    warmup: int | None = training(by_recipe(int), "Epochs over which beta rises to 1.", low=0)
+    patience: int = training(
+        by_recipe(int), "Early stopping: epochs without a lower validation loss, after the warm-up.", low=1
+    )
+    batch_size: int = training(by_recipe(int), "Examples per step.", low=1)
+    lr: float = training(by_recipe(float), "Learning rate of the networks.", above=0)
+    schedule: str = training(
+        by_recipe(str), "Learning rate over the run; linear and cosine fall to 0 at the last epoch.", choices=SCHEDULES
+    )
+    lr_warmup: int = training(by_recipe(int), "Epochs over which the learning rate rises from 0.", low=0)
+    averaging: float = training(
+        by_recipe(float), "Decay of a moving average of the weights, which is validated and kept; 0 for none.", low=0.0
+    )
     coreset: str = model("paper", "Strategy of step (ii), which updates the pseudocoreset.", choices=STRATEGIES)
     coreset_interval: int = training(10, "Epochs k between updates of the pseudocoreset.", low=1)
     coreset_steps: int | None = option(None, "Inner steps per update of paper [default: 100].", low=1)
@@ -118,17 +137,48 @@ class Config:
             if (value := getattr(self, name)) is not None:
                 h, w = parse_size(value, f"--{name}")
                 object.__setattr__(self, name, f"{h}" if h == w else f"{h}x{w}")
+        self._apply_recipe()
         for f in dataclasses.fields(self):
             kinds = typing.get_args(f.type) or (f.type,)
             value = plain(getattr(self, f.name), whole=int in kinds)
             object.__setattr__(self, f.name, value)
             _check(f, value)
 
+    def _apply_recipe(self) -> None:
+        """Sets the options that are not given to those of the recipe; the epochs only if they need no data."""
+        recipe = find_recipe(self.recipe)
+        values = {name: value for name, value in recipe.options.items() if getattr(self, name) is None}
+        if self.epochs is None and not recipe.scaled:
+            values["epochs"] = recipe.epochs
+        epochs = values.get("epochs", self.epochs)
+        if self.warmup is None and isinstance(epochs, int):
+            values["warmup"] = recipe.warmup_for(epochs)
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def sized(self, n: int) -> Self:
+        """This config with the epochs and the warm-up that its recipe has for n training examples, if it names none."""
+        return self if self.epochs is not None else replace(self, epochs=find_recipe(self.recipe).epochs_for(n))
+
+    def sized_as(self, own: "Config") -> Self:
+        """This config with the epochs and the warm-up of a run, if it names none."""
+        if self.epochs is not None:
+            return self
+        return replace(self, epochs=own.epochs, warmup=own.warmup if self.warmup is None else self.warmup)
+
     @property
     def name(self) -> str:
         """SET-ARCH-PRIOR[-STRATEGY]-sSEED, with SET as `dataset_stem` returns it."""
         parts = [dataset_stem(self.set), self.arch, self.prior, *([self.coreset] if self.prior == "bype" else [])]
         return "-".join([*parts, f"s{self.seed}"])
+
+    def recipe_line(self) -> str:
+        """One line on the recipe and the options that differ from it, such as `recipe paper, but --lr 0.001`."""
+        unset: Options = dict.fromkeys((*find_recipe(self.recipe).options, "epochs", "warmup"))
+        like = replace(self, **unset)
+        own = [f for f in dataclasses.fields(self) if getattr(self, f.name) != getattr(like, f.name)]
+        but = ", ".join(f"{flag_name(f)} {getattr(self, f.name)}" for f in own)
+        return f"recipe {self.recipe}" + (f", but {but}" if but else "")
 
     @property
     def reading(self) -> Options:
@@ -161,10 +211,13 @@ class Config:
     def _unused_under(self) -> list[tuple[str, str | None]]:
         """Each option with the first choice that does not use it, such as `prior standard`; None if it is used."""
         chosen = ((ARCHS, self.arch), (PRIORS, self.prior), (STRATEGIES, self.coreset))
-        return [
-            (f.name, next((f"{r.kind} {name}" for r, name in chosen if not r.uses(f.name, name)), None))
+        found: dict[str, str | None] = {
+            f.name: next((f"{r.kind} {name}" for r, name in chosen if not r.uses(f.name, name)), None)
             for f in dataclasses.fields(self)
-        ]
+        }
+        if self.schedule != "constant":
+            found["patience"] = f"schedule {self.schedule}"
+        return list(found.items())
 
     def group(self, name: str) -> Options:
         """The options of one group: `model`, keyword arguments of `bype.build_model`, or `training`, keyword arguments
@@ -193,6 +246,7 @@ class Config:
                 raise InputError(f"{where}: expected the options of a run, got an unknown key {key!r}")
         if "set" not in values:
             raise InputError(f"{where}: expected the key 'set', got the keys {list(values)}")
+        values = cast(Options, {"recipe": "paper"}) | values  # runs of the first versions name none
         for key, value in values.items():
             if not _has_type(value, fields[key].type):
                 raise InputError(f"{where}: expected {key!r} to be {_name(fields[key].type)}, got {value!r}")
@@ -249,7 +303,7 @@ def _has_type(value: object, expected: object) -> bool:
 
 
 def _name(expected: object) -> str:
-    return getattr(expected, "__name__", None) or str(expected)
+    return getattr(expected, "__name__", None) or str(expected).removesuffix(" | None")
 
 
 def _check(f: "dataclasses.Field[object]", value: object) -> None:
@@ -270,5 +324,7 @@ def _check(f: "dataclasses.Field[object]", value: object) -> None:
         raise InputError(f"{flag}: expected at least {rules['low']}, got {value}")
     if rules["above"] is not None and value <= rules["above"]:
         raise InputError(f"{flag}: expected above {rules['above']}, got {value}")
+    if f.name == "averaging" and value >= 1:
+        raise InputError(f"{flag}: expected below 1, got {value}")
     if isinstance(value, int) and value > MAX_INT:
         raise InputError(f"{flag}: expected at most 2^31, got {value}")

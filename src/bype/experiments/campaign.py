@@ -230,7 +230,7 @@ def _train_and_score(cell: Cell, runs_folder: Path, check: Callable[..., None], 
 
         return call
 
-    with epochs(cell.id, cell.config.epochs) as show:
+    with epochs(cell.id) as show:
         trained = fit(cell.config, runs_folder / cell.id, resume=True, on_epoch=within(show), on_step=show.step)
     with notes_kept([trained]):
         lines = _epoch_metrics(trained)

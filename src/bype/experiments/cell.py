@@ -49,7 +49,7 @@ class Cell:
         c = self.config
         alone, with_points = STEP_GFLOP.get(c.arch, STEP_GFLOP["vae"])
         step = alone if c.prior == "standard" else with_points * RELATIVE_COST.get(c.prior, 1.0)
-        return step * (1.5 if c.set == "cifar10" else 1.0) * min(c.epochs, 400)
+        return step * (1.5 if c.set == "cifar10" else 1.0) * min(c.epochs or 400, 400)
 
 
 @dataclass(frozen=True)

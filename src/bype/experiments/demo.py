@@ -59,7 +59,7 @@ def _run_demo(out: Path, device: str) -> list[DemoRow]:
             "digits", prior=prior, n_components=100, exemplars=100, latent_dim=16,
             likelihood="gaussian", epochs=EPOCHS, warmup=WARMUP, lr=1e-3, device=device,
         )  # fmt: skip
-        with epochs(f"{prior:9}", EPOCHS) as show:
+        with epochs(f"{prior:9}") as show:
             trained = fit(config, out / prior, on_epoch=show, on_step=show.step)
         metrics = evaluate(trained.trainer.model, trained.data, n_samples=SAMPLES)
         seconds = statistics.median(line["seconds"] for line in trained.run.metrics.read())

@@ -89,7 +89,7 @@ class Estimator:
         else:
             epoch, evaluation, source = self.measure(cell)
             known = [d["figures"]["epochs"] for d in of_protocol]
-            epochs = min(cell.config.epochs, statistics.median(known) if known else ASSUMED_EPOCHS)
+            epochs = min(cell.config.epochs or ASSUMED_EPOCHS, statistics.median(known) if known else ASSUMED_EPOCHS)
         run = Run(self.runs_folder / cell.id)
         epochs_left = 0 if run.checkpoints.finished else max(0.0, epochs - len(run.metrics.read()))
         left = epochs_left * epoch + max(0.0, evaluation - seconds_spent(run.path))

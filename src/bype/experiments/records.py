@@ -11,10 +11,13 @@ from bype.core.config import Config, dataset_stem
 #: most values stopped moving in the first epochs. They are shown under a separate name.
 VAMP_POINTS = {"points": "kept in [0, 1]"}
 
+Setting = str | int | float | bool
+
 #: Options that do not define a cell: its place and its seed.
 _PLACE = ("device", "data_dir", "seed")
+#: The values of later options under which training is as it was before them, and the recipe, a name for other options.
+_NEUTRAL: dict[str, Setting] = {"schedule": "constant", "lr_warmup": 0, "averaging": 0.0}
 
-Setting = str | int | float | bool
 #: The metrics of one epoch.
 EpochMetrics = Mapping[str, float]
 
@@ -49,8 +52,12 @@ def cell_settings(config: Config) -> dict[str, Setting]:
 
     A new option of a later version, unused or unset in this cell, does not change the cell's name.
     """
-    unused = (*_PLACE, *config.unused())
-    settings = {k: v for k, v in config.to_dict().items() if k not in unused and v is not None and v is not False}
+    unused = (*_PLACE, "recipe", *config.unused())
+    settings = {
+        k: v
+        for k, v in config.to_dict().items()
+        if k not in unused and v is not None and v is not False and _NEUTRAL.get(k) != v
+    }
     return settings | (VAMP_POINTS if config.prior == "vamp" else {})
 
 

@@ -17,7 +17,7 @@ from bype.models.vae import VAE
 from bype.runs.dataset import RunData
 from bype.runs.early import early_description
 from bype.runs.record import ConfigFile
-from bype.training.state import Snapshot
+from bype.training.state import Snapshot, on_cpu
 from bype.training.trainer import Trainer
 
 
@@ -103,13 +103,12 @@ class Checkpoints:
         # If the process was killed between the two files, the best epoch is in the last checkpoint alone.
         is_best = counters.get("best_epoch") == counters.get("epoch")
         best, about = read_tensors(self.best) if self.best.exists() or not is_best else ({}, {})
-        if is_best and about.get("epoch") != counters["epoch"]:
-            best = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-            write_tensors(self.best, best, self._about_best(counters["epoch"]))
         try:
             trainer.load_state(tensors, counters, best)
         except (KeyError, RuntimeError, TypeError, ValueError) as e:
             raise InputError(f"{self.last}: not a checkpoint of this run ({first_line(e)})") from None
+        if is_best and about.get("epoch") != counters["epoch"]:
+            write_tensors(self.best, on_cpu(trainer.best_state), self._about_best(counters["epoch"]))
         # Nor is last.json written if the process was killed after last.safetensors; after the last epoch, no later
         # epoch would replace it.
         record = _last_record(counters, trainer.finished)

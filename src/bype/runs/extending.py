@@ -18,7 +18,7 @@ class Extension(TypedDict):
 
 def changed(own: Config, config: Config) -> dict[str, int]:
     """Those of a run's `epochs` and `patience` that `config` changes, with the run's own values."""
-    before = {name: int(getattr(own, name)) for name in EXTENDABLE}
+    before = {name: int(getattr(own, name)) for name in EXTENDABLE if name not in own.unused()}
     return {name: value for name, value in before.items() if getattr(config, name) != value}
 
 
@@ -32,9 +32,15 @@ def check_extension(own: Config, config: Config, epoch: int, where: str) -> None
         where: The run folder, for errors.
 
     Raises:
-        InputError: If there are fewer epochs than are trained, or less patience: training might have ended earlier.
+        InputError: If there are fewer epochs than are trained, or less patience: training might have ended earlier; or
+            if the learning rate decays: its rates depend on the number of epochs.
     """
-    if config.epochs < epoch:
+    if config.schedule != "constant" and config.epochs != own.epochs:
+        raise InputError(
+            f"--resume {where}: expected --epochs {own.epochs}, the run's own, since the rates of --schedule "
+            f"{config.schedule} depend on it, got {config.epochs}; train a new run"
+        )
+    if config.epochs is not None and config.epochs < epoch:
         raise InputError(
             f"--resume {where}: expected --epochs of at least {epoch}, the epochs already trained, got {config.epochs}"
         )

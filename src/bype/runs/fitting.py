@@ -30,6 +30,7 @@ from bype.training.trainer import Trainer
 def trainer_from(config: Config, model: VAE, data: Dataset) -> Trainer:
     """The trainer that a config describes."""
     strategy = STRATEGIES[config.coreset].from_options(config)
+    config = config.sized(len(data.train))
     return Trainer(model, data, **config.group("training"), strategy=strategy, seed=config.seed)
 
 
@@ -128,6 +129,7 @@ def fit(
     if run.path.exists() and not existed:
         _check_empty(run.path)
     if existed:
+        config = config.sized_as(run.config)
         _check_options(run, config)
         if data is None:
             run.dataset.follow(config)
@@ -136,6 +138,7 @@ def fit(
         data = RunData(run.dataset, device, data).value
     else:
         data = (load(config.set, config.data_dir, **config.reading) if data is None else data).to(device)
+    config = config.sized(len(data.train))
     model = _model(run, config, data, model, existed=existed)
     trainer = trainer_from(config, model, data)
     if on_step is not None:

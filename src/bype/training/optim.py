@@ -33,6 +33,7 @@ class NormalizedAdam(torch.optim.Adam):
         groups: list[ParamGroup] = [g for g in given if isinstance(g, dict)] or [{"params": given}]
         device: torch.device = groups[0]["params"][0].device
         cuda = device.type == "cuda"
+        rates = [float(group.get("lr", lr)) for group in groups]
         if cuda:
             for group in groups:
                 if "lr" in group:
@@ -43,10 +44,24 @@ class NormalizedAdam(torch.optim.Adam):
         self.found_inf: Tensor = torch.zeros((), device=device)
         #: Whether gradients are scaled as one concatenated vector: three kernels instead of one per parameter.
         self.flat = cuda
+        self._initial_rates = rates
         self._segments: Tensor | None = None  # for each element of that vector, the index of its gradient
 
     def __getstate__(self) -> dict[str, object]:
-        return super().__getstate__() | {"found_inf": self.found_inf, "flat": self.flat, "_segments": self._segments}
+        return super().__getstate__() | {
+            "found_inf": self.found_inf,
+            "flat": self.flat,
+            "_initial_rates": self._initial_rates,
+            "_segments": self._segments,
+        }
+
+    def scale_rates(self, factor: float) -> None:
+        """Sets the learning rate of each group to its initial value times `factor`; on CUDA in place."""
+        for group, initial in zip(self.param_groups, self._initial_rates, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(initial * factor)
+            else:
+                group["lr"] = initial * factor
 
     def prepare(self) -> list[Tensor]:
         """Creates the missing moments and step counts of all parameters; returns all of them."""

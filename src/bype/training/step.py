@@ -13,7 +13,9 @@ from bype.core.precision import product_precision
 from bype.data.images import Images
 from bype.models.objectives import elbo
 from bype.models.vae import VAE
+from bype.training.averaging import WeightAverage
 from bype.training.optim import NormalizedAdam
+from bype.training.schedule import Schedule
 
 log = logging.getLogger("bype")
 
@@ -76,12 +78,13 @@ class Steps(ABC):
     on_step: Callable[[int, int], None] | None = None  # called after each step: its number, and that of all
 
     @abstractmethod
-    def run(self, order: Tensor, beta: float) -> EpochSums:
+    def run(self, order: Tensor, beta: float, first: int = 0) -> EpochSums:
         """Takes the steps of one epoch.
 
         Args:
             order: A permutation of the rows of the training set, (N,).
             beta: The weight of the KL term.
+            first: The number of the epoch's first step, counted from 0 over the whole run.
         """
 
     @abstractmethod
@@ -103,6 +106,8 @@ class LocalSteps(Steps):
         batch_size: Examples per step.
         precision: `fp32`, `tf32` or `bf16`.
         graph: Whether a CUDA graph may be used.
+        schedule: The learning rate over the steps of the run.
+        average: The average of the weights, updated after each step; None for none.
     """
 
     def __init__(
@@ -115,7 +120,10 @@ class LocalSteps(Steps):
         batch_size: int,
         precision: str,
         graph: bool,
+        schedule: Schedule,
+        average: WeightAverage | None,
     ) -> None:
+        self.schedule, self.average = schedule, average
         self.model, self.images, self.optimizer, self.generator = model, images, optimizer, generator
         self.batch_size, self.precision, self.graph = batch_size, precision, graph
         device = generator.device
@@ -128,13 +136,15 @@ class LocalSteps(Steps):
         self._line = torch.zeros(1, dtype=torch.long, device=device)
         self._full_step: graphs.Capture | None = None
 
-    def run(self, order: Tensor, beta: float) -> EpochSums:
+    def run(self, order: Tensor, beta: float, first: int = 0) -> EpochSums:
         """Takes the steps of one epoch."""
         batches = order.split(self.batch_size)
         self._beta.fill_(beta)
         self._line.zero_()
         with product_precision(tf32=self.precision == "tf32"):
             for step, index in enumerate(batches, 1):
+                if not self.schedule.constant:
+                    self.optimizer.scale_rates(self.schedule.factor(first + step - 1))
                 if len(index) < self.batch_size:
                     self._step(index)
                 else:
@@ -142,6 +152,8 @@ class LocalSteps(Steps):
                     if self._full_step is None:
                         self._full_step = self._make_full_step()
                     self._full_step.run()
+                if self.average is not None:
+                    self.average.update(first + step - 1)
                 if self.on_step is not None:
                     self.on_step(step, len(batches))
         lines = self._lines[: len(batches)].cpu().double()

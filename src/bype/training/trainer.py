@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from bype.core.errors import InputError
 from bype.core.numbers import real, whole
 from bype.core.precision import bf16_is_fast, deterministic_algorithms, flush_denormals, resolve_precision
+from bype.core.recipes import DEFAULT_RECIPE, training_options
 from bype.core.seeds import Stream
 from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Dataset
@@ -20,8 +21,10 @@ from bype.models.objectives import kl_by_level
 from bype.models.vae import VAE
 from bype.pseudocoreset.strategy import Strategy, coreset_metrics, resolve_strategy
 from bype.training import diagnosis, state
+from bype.training.averaging import WeightAverage
 from bype.training.epoch import EpochInfo
 from bype.training.optim import NormalizedAdam, parameter_groups
+from bype.training.schedule import Schedule
 from bype.training.state import Counters, Snapshot, Tensors
 from bype.training.step import EpochSums, LocalSteps
 from bype.training.validation import validation_bound
@@ -41,9 +44,15 @@ class Trainer:
         data: The data set.
         epochs: Maximum number of epochs.
         warmup: Epochs over which beta rises linearly to 1.
-        patience: Early stopping: epochs without a lower validation loss, counted after the warm-up.
+        patience: Early stopping: epochs without a lower validation loss, counted after the warm-up. Not used if the
+            learning rate decays: such a run is only as good as its end.
         batch_size: Examples per step.
-        lr: Learning rate.
+        lr: Learning rate, the highest one of a schedule.
+        schedule: The learning rate over the run, `constant`, or `linear` or `cosine` down to 0 at the last epoch
+            (`bype.training.schedule`). It applies to all rates of the network steps, not to those of step (ii).
+        lr_warmup: Epochs over which the learning rate rises linearly from 0.
+        averaging: Decay of the exponential moving average of the weights, which is validated and kept in place of the
+            last weights (`bype.training.averaging`); 0 for none.
         strategy: The strategy of step (ii), a name or a `Strategy`; by default the prior's `coreset`. Ignored for
             priors without a pseudocoreset.
         coreset_interval: Epochs k between updates of the pseudocoreset.
@@ -70,6 +79,9 @@ class Trainer:
         patience: int = 50,
         batch_size: int = 100,
         lr: float = 5e-4,
+        schedule: str = "constant",
+        lr_warmup: int = 0,
+        averaging: float = 0.0,
         strategy: Strategy | str | None = None,
         coreset_interval: int = 10,
         precision: str = "auto",
@@ -94,10 +106,17 @@ class Trainer:
         self.patience, self.batch_size = whole("patience", patience, 1), whole("batch_size", batch_size, 1)
         self.coreset_interval, self.seed = whole("coreset_interval", coreset_interval, 1), whole("seed", seed)
         self.precision, self.deterministic = precision, deterministic
-        lr = real("lr", lr, 0)
+        lr, averaging = real("lr", lr, 0), real("averaging", averaging, 0)
+        if averaging >= 1:
+            raise InputError(f"averaging: expected below 1, got {averaging}")
+        self.steps_per_epoch = -(-len(data.train) // self.batch_size)
+        self.schedule = Schedule(
+            schedule, self.epochs * self.steps_per_epoch, whole("lr_warmup", lr_warmup) * self.steps_per_epoch
+        )
         self.strategy = resolve_strategy(model.prior, strategy)
         self.strategy.graph = graph
         self.optimizer = NormalizedAdam(parameter_groups(model), lr=lr)
+        self.average = WeightAverage(model, averaging) if averaging else None
         self.generator = torch.Generator(self.device).manual_seed(self.seed)
         self.steps = LocalSteps(
             model,
@@ -107,6 +126,8 @@ class Trainer:
             batch_size=self.batch_size,
             precision=precision,
             graph=graph,
+            schedule=self.schedule,
+            average=self.average,
         )
         self.epoch = 0
         self.skipped_in_a_row = 0  # consecutive skipped steps at the end of the last epoch
@@ -140,9 +161,11 @@ class Trainer:
     @property
     def finished(self) -> bool:
         """Whether training has ended: after `epochs` epochs, or `patience` epochs after the best epoch or the warm-up,
-        whichever is later.
+        whichever is later; with a learning rate that decays, after `epochs` epochs alone.
         """
-        return self.epoch >= self.epochs or self.epoch - max(self.best_epoch, self.warmup) >= self.patience
+        if self.epoch >= self.epochs or self.schedule.decays:
+            return self.epoch >= self.epochs
+        return self.epoch - max(self.best_epoch, self.warmup) >= self.patience
 
     def beta(self, epoch: int) -> float:
         """The weight of the KL term in an epoch: min(1, epoch/warmup), or 1 without a warm-up."""
@@ -188,7 +211,7 @@ class Trainer:
         best = val_loss < self.best_val_loss
         if best:
             self.best_epoch, self.best_val_loss = epoch, val_loss
-            self.best_state = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+            self.best_state = self._evaluated_state()
         self.epoch = epoch
         loglik, kl, kl_z1 = (total / sums.n_examples for total in sums[:3])
         return EpochInfo(
@@ -211,7 +234,7 @@ class Trainer:
         self.model.train()
         self.model.begin_epoch()
         order = torch.randperm(len(self.data.train), generator=self.generator, device=self.device)
-        sums = self.steps.run(order, beta)
+        sums = self.steps.run(order, beta, (epoch - 1) * self.steps_per_epoch)
         self.skipped_in_a_row = diagnosis.check_steps(
             self.model, sums, epoch, self.skipped_in_a_row, bf16=self.precision == "bf16"
         )
@@ -251,9 +274,19 @@ class Trainer:
     def validate(self) -> float:
         """Minus the mean evidence lower bound at beta = 1 over the validation set, with the same noise in every call.
 
-        In the unit of the likelihood (nats, or the paper's).
+        With weight averaging it is that of the average. In the unit of the likelihood (nats, or the paper's).
         """
-        return -validation_bound(self.model, self.data.validation, self.seed + Stream.VALIDATION)
+        with self._evaluated_weights():
+            return -validation_bound(self.model, self.data.validation, self.seed + Stream.VALIDATION)
+
+    def _evaluated_weights(self) -> AbstractContextManager[None]:
+        """The weights that are validated and kept: the averaged ones, if there are any."""
+        return nullcontext() if self.average is None else self.average.applied()
+
+    def _evaluated_state(self) -> Tensors:
+        """A copy of the model's state with the weights that are validated."""
+        with self._evaluated_weights():
+            return {k: v.detach().clone() for k, v in self.model.state_dict().items()}
 
     @fixed_torch_state()
     def load_best(self) -> None:
@@ -263,6 +296,8 @@ class Trainer:
     def state(self) -> tuple[Tensors, Counters]:
         """Returns everything that the next epoch depends on: tensors and counters, without times or paths."""
         tensors = state.collect(self.model, self.optimizer, self.strategy, self.generator)
+        if self.average is not None:
+            tensors |= {f"average.{name}": value for name, value in self.average.tensors.items()}
         return tensors, Counters(
             epoch=self.epoch,
             best_epoch=self.best_epoch,
@@ -283,7 +318,7 @@ class Trainer:
         Args:
             tensors: The tensors that `state` returned.
             counters: The counters that `state` returned, also after a round trip through JSON.
-            best: The `model.state_dict()` of the best epoch.
+            best: The `model.state_dict()` of the best epoch; not needed if it is the last one.
         """
         saved = cast(Counters, counters)
         other_device_seed = self.seed + int(saved["epoch"])
@@ -292,7 +327,12 @@ class Trainer:
         self.epoch, self.best_epoch = int(saved["epoch"]), int(saved["best_epoch"])
         self.best_val_loss = float(saved["best_val_loss"])
         self.skipped_in_a_row = int(saved.get("skipped_in_a_row", 0))
-        self.best_state = {k: v.to(self.device, copy=True) for k, v in best.items()}
+        if self.average is not None:
+            self.average.load({k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")})
+        if self.best_epoch == self.epoch:
+            self.best_state = self._evaluated_state()
+        else:
+            self.best_state = {k: v.to(self.device, copy=True) for k, v in best.items()}
 
     def _now(self) -> float:
         if self.device.type == "cuda":
@@ -301,7 +341,12 @@ class Trainer:
 
 
 def train(
-    model: VAE, data: Dataset, *, on_epoch: Callable[[EpochInfo, Trainer], None] | None = None, **options: Any
+    model: VAE,
+    data: Dataset,
+    *,
+    recipe: str = DEFAULT_RECIPE,
+    on_epoch: Callable[[EpochInfo, Trainer], None] | None = None,
+    **options: Any,
 ) -> list[EpochInfo]:
     """Trains a model in place, then loads the networks and the pseudocoreset of the best epoch into it.
 
@@ -310,6 +355,8 @@ def train(
     Args:
         model: The model, on the device of the data.
         data: The data set.
+        recipe: The named set of options (`bype.core.recipes`) that applies where `options` names no other; the
+            likelihood is the model's.
         on_epoch: Called after each epoch with its measurements and the trainer.
         options: The keyword arguments of `Trainer`.
 
@@ -320,7 +367,7 @@ def train(
         InputError: If an option is out of range, or the data do not fit the model.
         TrainingError: If the loss, the gradients, U or w become non-finite.
     """
-    trainer = Trainer(model, data, **options)
+    trainer = Trainer(model, data, **training_options(recipe, len(data.train), options))
     infos = []
     try:
         for info in trainer:

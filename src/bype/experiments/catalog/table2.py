@@ -75,6 +75,7 @@ def measure(cell: Cell, check: Callable[[], None]) -> Outcome:
     is an update by Algorithm 2; `coreset_share` its share of the time at the paper's interval of 10 epochs.
     """
     start, config = time.perf_counter(), cell.config
+    epochs = config.epochs or EPOCHS
     data = load(config.set, config.data_dir).to(resolve_device(config.device))
     n = len(data.train)
     trainers = {}
@@ -84,10 +85,10 @@ def measure(cell: Cell, check: Callable[[], None]) -> Outcome:
             exemplars=method.exemplars and min(method.exemplars, n - 1),
         )  # fmt: skip
         trainers[name] = trainer_from(own, model_from(own, data), data)
-    blocks = timing.block_seconds(trainers, config.epochs, check)
-    metrics: dict[str, float] = {"epochs": config.epochs}
+    blocks = timing.block_seconds(trainers, epochs, check)
+    metrics: dict[str, float] = {"epochs": epochs}
     for name, own_blocks in blocks.items():
-        metrics[f"seconds_per_epoch_{name}"] = timing.epoch_seconds(own_blocks, config.epochs)
+        metrics[f"seconds_per_epoch_{name}"] = timing.epoch_seconds(own_blocks, epochs)
         ratios = [a / b for a, b in zip(own_blocks, blocks["bype"], strict=True)]
         ratio = summary(ratios)
         low, high = ratio.interval or (ratio.mean, ratio.mean)

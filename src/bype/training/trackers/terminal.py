@@ -27,28 +27,31 @@ class EpochDisplay:
 
     Args:
         title: The name of the run.
-        total: The maximum number of epochs.
+        note: A line about the run, shown with its first epoch.
         bar: The bar, on a terminal.
     """
 
-    def __init__(self, title: str, total: int, bar: "Progress | None" = None) -> None:
-        self.title, self.total, self.bar = title, total, bar
-        self._task = None if bar is None else bar.add_task("", total=total)
+    def __init__(self, title: str, note: str = "", bar: "Progress | None" = None) -> None:
+        self.title, self.note, self.bar = title, note, bar
+        self._task = None if bar is None else bar.add_task("", total=None)
         self._last = time.monotonic()
         self._first: tuple[float, float] | None = None  # the time of the first step of this process, epochs until then
 
     def __call__(self, info: "EpochInfo", trainer: "Trainer") -> None:
         """Shows a finished epoch."""
         self._last = time.monotonic()
+        if self.note:
+            report(f"{self.title}  {self.note}")
+            self.note = ""
         if self.bar is not None and self._task is not None:
             # A terminal of 80 columns leaves room for no more.
             best = f"best {trainer.best_val_loss:.2f} @ {trainer.best_epoch}"
             text = f"val {info.val_loss:.2f} {best} {info.seconds:.2f} s"
-            self.bar.update(self._task, completed=info.epoch, description=text)
+            self.bar.update(self._task, completed=info.epoch, total=trainer.epochs, description=text)
             return
         skipped = f"  skipped {info.skipped_steps}" if info.skipped_steps else ""
         report(
-            f"{self.title}  epoch {info.epoch}/{self.total}  beta {info.beta:.2f}  loss {info.loss:.2f}  "
+            f"{self.title}  epoch {info.epoch}/{trainer.epochs}  beta {info.beta:.2f}  loss {info.loss:.2f}  "
             f"val {info.val_loss:.2f}  best {trainer.best_val_loss:.2f} @ {trainer.best_epoch}  "
             f"{info.seconds:.2f} s/epoch{skipped}"
         )
@@ -62,22 +65,22 @@ class EpochDisplay:
             return
         self._last = now
         if self.bar is not None and self._task is not None:
-            self.bar.update(self._task, completed=done)
+            self.bar.update(self._task, completed=done, total=trainer.epochs)
             return
         start, before = self._first
-        left = (now - start) / (done - before) * (self.total - done) if done > before else None
+        left = (now - start) / (done - before) * (trainer.epochs - done) if done > before else None
         report(
-            f"{self.title}  epoch {trainer.epoch + 1}/{self.total}  step {step}/{steps}"
+            f"{self.title}  epoch {trainer.epoch + 1}/{trainer.epochs}  step {step}/{steps}"
             + ("" if left is None else f"  at most {duration(left)} left")
         )
 
 
 @contextmanager
-def epochs(title: str, total: int) -> Iterator[EpochDisplay]:
+def epochs(title: str, note: str = "") -> Iterator[EpochDisplay]:
     """Shows the epochs of one training run; yields what to call after each epoch, and with `step` after each step."""
     if not sys.stderr.isatty():
-        yield EpochDisplay(title, total)
+        yield EpochDisplay(title, note)
         return
-    report(title)
+    report(f"{title}  {note}".rstrip())
     with progress_bar() as bar:
-        yield EpochDisplay(title, total, bar)
+        yield EpochDisplay(title, "", bar)

@@ -1,0 +1,100 @@
+"""Recipes: named sets of options for training."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bype.core.errors import InputError
+
+#: The recipe of a run that names none.
+DEFAULT_RECIPE = "paper"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named set of options; each can be overridden by an option of its own.
+
+    Args:
+        summary: One sentence.
+        options: The values of options of a run, by name, that do not depend on the data.
+        epochs: The number of epochs; with `scaled`, for 50,000 training examples.
+        warmup: The epochs of the warm-up of beta, or as a float below 1 its share of the run.
+        scaled: Whether the number of epochs depends on the number N of training examples:
+            epochs * 50,000 / N, but at least `least` and at most `most`.
+        least: The smallest scaled number of epochs.
+        most: The largest one.
+    """
+
+    summary: str
+    options: dict[str, str | int | float] = field(default_factory=dict)
+    epochs: int = 1
+    warmup: int | float = 0
+    scaled: bool = False
+    least: int = 1
+    most: int = 1
+
+    def epochs_for(self, n: int) -> int:
+        """The number of epochs for n training examples.
+
+        >>> RECIPES["paper"].epochs_for(1000)
+        4000
+        """
+        return min(self.most, max(self.least, round(self.epochs * 50_000 / n))) if self.scaled else self.epochs
+
+    def warmup_for(self, epochs: int) -> int:
+        """The epochs of the warm-up in a run of so many epochs."""
+        return round(self.warmup * epochs) if isinstance(self.warmup, float) else self.warmup
+
+    def lines(self) -> dict[str, str]:
+        """The options by name, as text."""
+        epochs = f"{self.epochs} for 50,000 examples, from {self.least} to {self.most}" if self.scaled else self.epochs
+        warmup = f"{self.warmup:.0%} of the epochs" if isinstance(self.warmup, float) else self.warmup
+        return {"epochs": str(epochs), "warmup": str(warmup)} | {k: str(v) for k, v in self.options.items()}
+
+
+RECIPES = {
+    "paper": Recipe(
+        "The protocol of the paper (Ai et al., 2021).",
+        {
+            "patience": 50, "batch_size": 100, "lr": 5e-4, "schedule": "constant", "lr_warmup": 0, "averaging": 0.0,
+            "likelihood": "mse",
+        },
+        epochs=4000, warmup=100,
+    ),
+    "fast": Recipe(
+        "A high rate that falls to 0 along a cosine, a normalised density, epochs by the size of the data.",
+        {
+            "patience": 50, "batch_size": 200, "lr": 4e-3, "schedule": "cosine", "lr_warmup": 0, "averaging": 0.0,
+            "likelihood": "gaussian",
+        },
+        epochs=60, warmup=0.2, scaled=True, least=20, most=400,
+    ),
+}  # fmt: skip
+
+
+def training_options(name: str, n: int, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `bype.Trainer` under a recipe.
+
+    Args:
+        name: The recipe.
+        n: The number of training examples.
+        given: The options that are given, which override the recipe's.
+
+    Raises:
+        InputError: If there is no such recipe.
+    """
+    recipe = find_recipe(name)
+    options = {k: v for k, v in recipe.options.items() if k != "likelihood"} | {"epochs": recipe.epochs_for(n), **given}
+    epochs = options["epochs"]
+    return ({"warmup": recipe.warmup_for(epochs)} if isinstance(epochs, int) else {}) | options
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if name not in RECIPES:
+        raise InputError(f"--recipe: expected one of {', '.join(RECIPES)}, got {name!r}")
+    return RECIPES[name]
