@@ -90,7 +90,7 @@ def test_module_and_lazy_names():
         (
             ["reproduce", "trunk", "--precision", "fp64", "--list"],
             2,
-            "--precision: an option of table1, table2 only, got 'fp64' with trunk",
+            "--precision: an option of table1, fast-table1, table2 only, got 'fp64' with trunk",
         ),
         (
             ["reproduce", "step-two", "--protocol", "paper", "--list"],
@@ -148,7 +148,7 @@ def test_module_and_lazy_names():
             "expected --lr 0.0005, the run's own, got 1.0",
         ),
         (["demo", "--out", "RUN"], 4, "a new folder or an earlier demo"),
-        (["reproduce", "table9"], 2, "expected one of table1, table2"),
+        (["reproduce", "table9"], 2, "expected one of table1, fast-table1, table2"),
         (
             ["reproduce", "trunk", "--seeds", "3-1"],
             2,

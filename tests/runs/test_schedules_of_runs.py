@@ -86,7 +86,7 @@ def test_a_run_records_its_recipe_and_the_epochs_that_follow_from_the_data(tmp_p
 def test_recipes_are_listed(cli_json, run_cli):
     listed = cli_json("recipes")
     assert listed["paper"]["options"]["epochs"] == "4000"
-    assert listed["fast"]["options"]["schedule"] == "cosine"
+    assert listed["fast"]["options"]["schedule"] == "linear"
     code, out, _ = run_cli("recipes")
     assert code == 0
     assert "paper" in out

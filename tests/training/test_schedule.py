@@ -136,7 +136,7 @@ def test_train_takes_a_recipe_and_single_options_override_it(tiny, monkeypatch):
     monkeypatch.setattr(Trainer, "__iter__", lambda self: seen.update(vars(self)) or iter(()))
     model: VAE = bype.build_model(tiny, prior="standard", **SMALL)
     bype.train(model, tiny, recipe="fast", lr=0.02, epochs=50)
-    assert (seen["schedule"].kind, seen["epochs"], seen["warmup"]) == ("cosine", 50, 10)
+    assert (seen["schedule"].kind, seen["epochs"], seen["warmup"]) == ("linear", 50, 10)
     assert seen["optimizer"].param_groups[0]["lr"] == 0.02
     bype.train(model, tiny, recipe="paper")
     assert (seen["schedule"].kind, seen["epochs"], seen["warmup"]) == ("constant", 4000, 100)

@@ -35,7 +35,8 @@ SELECTION = {
     "seeds": _text("--seeds", "These seeds [default: the experiment's].", "N|N-M"),
     "protocol": _text("--protocol", "For table1 [default: paper].", "paper|short"),
     "precision": _text(
-        "--precision", "For table1 [default: tf32 on CUDA; on a CPU bf16 if it has instructions for it, else fp32]."
+        "--precision",
+        "For table1 and others [default: tf32 on CUDA; on a CPU bf16 if it has instructions for it, else fp32].",
     ),
     "device": Device,
 }

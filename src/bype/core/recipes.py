@@ -62,12 +62,12 @@ RECIPES = {
         epochs=4000, warmup=100,
     ),
     "fast": Recipe(
-        "A high rate that falls to 0 along a cosine, a normalised density, epochs by the size of the data.",
+        "A high rate that falls linearly to 0, a normalised density, epochs by the size of the data.",
         {
-            "patience": 50, "batch_size": 200, "lr": 4e-3, "schedule": "cosine", "lr_warmup": 0, "averaging": 0.0,
+            "patience": 50, "batch_size": 200, "lr": 4e-3, "schedule": "linear", "lr_warmup": 0, "averaging": 0.0,
             "likelihood": "gaussian",
         },
-        epochs=60, warmup=0.2, scaled=True, least=20, most=400,
+        epochs=100, warmup=0.2, scaled=True, least=10, most=100,
     ),
 }  # fmt: skip
 

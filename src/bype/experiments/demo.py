@@ -29,7 +29,7 @@ DemoRow = dict[str, str | float]
 
 MARK = "demo.json"
 DEMO_FILES = re.compile(rf"{MARK}|{'|'.join(PRIORS)}|(samples-.*|pseudo-points|plates|reconstructions|curves)\.png")
-EPOCHS, WARMUP, SAMPLES = 60, 20, 500
+EPOCHS, BATCH, SAMPLES = 60, 100, 500
 
 
 def run_demo(out: Path, device: str = "auto") -> list[DemoRow]:
@@ -56,8 +56,8 @@ def _run_demo(out: Path, device: str) -> list[DemoRow]:
     runs: dict[str, TrainedRun] = {}
     for prior in PRIORS:
         config = Config(
-            "digits", prior=prior, n_components=100, exemplars=100, latent_dim=16,
-            likelihood="gaussian", epochs=EPOCHS, warmup=WARMUP, lr=1e-3, device=device,
+            "digits", recipe="fast", prior=prior, n_components=100, exemplars=100, latent_dim=16,
+            epochs=EPOCHS, batch_size=BATCH, device=device,
         )  # fmt: skip
         with epochs(f"{prior:9}") as show:
             trained = fit(config, out / prior, on_epoch=show, on_step=show.step)

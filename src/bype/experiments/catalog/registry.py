@@ -12,6 +12,7 @@ EXPERIMENTS: Registry[Experiment] = Registry(
     "experiment",
     {
         "table1": "bype.experiments.catalog.table1:EXPERIMENT",
+        "fast-table1": "bype.experiments.catalog.fast_table1:EXPERIMENT",
         "table2": "bype.experiments.catalog.table2:EXPERIMENT",
         "fig5": "bype.experiments.catalog.fig5:EXPERIMENT",
         "step-two": "bype.experiments.catalog.step_two:EXPERIMENT",
