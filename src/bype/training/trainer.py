@@ -308,7 +308,8 @@ class Trainer:
     def snapshot(self) -> Snapshot:
         """Returns the state after the last epoch, copied to the CPU, as saved in a checkpoint."""
         tensors, counters = self.state()
-        best = state.on_cpu(self.best_state) if self.best_epoch == self.epoch else None
+        # On a CPU the best epoch's state is no second copy: it is replaced, never changed.
+        best = {k: v.cpu() for k, v in self.best_state.items()} if self.best_epoch == self.epoch else None
         return Snapshot(state.on_cpu(tensors), counters, self.finished, best)
 
     @fixed_torch_state()
