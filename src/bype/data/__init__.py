@@ -7,7 +7,8 @@ pixels in [0, 1] already. Nothing is downloaded unless requested, and nothing is
 from bype.data.catalog import PUBLISHED, PublishedSet, find, is_image_collection, load, read_like, roots
 from bype.data.images import Dataset, Images, scale
 from bype.data.published import CIFAR10_ARCHIVE, CIFAR10_FOLDER
-from bype.data.splits import SPLIT_SEED, from_arrays
+from bype.data.rows import SPLIT_SEED
+from bype.data.splits import from_arrays
 
 __all__ = [
     "CIFAR10_ARCHIVE",

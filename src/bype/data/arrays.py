@@ -15,6 +15,7 @@ from bype.core.errors import InputError, first_line
 from bype.data.archives import archive, check_bombs, check_room, member_name, opened
 from bype.data.checks import LEAST_IMAGES
 from bype.data.images import Dataset
+from bype.data.rows import SPLIT_NAMES
 from bype.data.splits import from_file_arrays, from_split_arrays
 
 log = logging.getLogger("bype")
@@ -115,10 +116,6 @@ def _members(packed: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 #: Usual names of arrays, in lower case, alone and beside the name of a split.
 _IMAGES = ("images", "imgs", "image", "img", "x", "data", "pixels")
 _LABELS = ("labels", "label", "y", "targets", "target")
-_SPLITS = {
-    **{"train": "train", "training": "train", "test": "test", "testing": "test"},
-    **{"val": "validation", "valid": "validation", "validation": "validation"},
-}
 
 
 def _splits(names: Sequence[str], where: str) -> dict[str, tuple[str, str]]:
@@ -127,8 +124,8 @@ def _splits(names: Sequence[str], where: str) -> dict[str, tuple[str, str]]:
     for name in names:
         words = name.lower().split("_")
         for split, kind in (words, words[::-1]) if len(words) == 2 else ():
-            if split in _SPLITS and kind in (*_IMAGES, *_LABELS):
-                role = (_SPLITS[split], kind in _LABELS)
+            if split in SPLIT_NAMES and kind in (*_IMAGES, *_LABELS):
+                role = (SPLIT_NAMES[split], kind in _LABELS)
                 if role in found:
                     raise InputError(
                         f"{where}: expected one array for each split, got {found[role]} and {name}; use --images-key "

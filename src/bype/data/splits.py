@@ -21,10 +21,9 @@ from bype.data.checks import (
     warn_of_likely_mistakes,
 )
 from bype.data.images import Dataset, Images
+from bype.data.rows import SPLIT_SEED, SplitsLike, given_rows, random_rows
 
 log = logging.getLogger("bype")
-
-SPLIT_SEED = 0  # independent of the seed of a run, so that all runs have the same test set
 
 
 @fixed_torch_state()
@@ -36,8 +35,10 @@ def from_arrays(
     levels: int = 256,
     shape: int | str | Sequence[int] | None = None,
     channels_last: bool = False,
+    stratify: bool = False,
+    splits: SplitsLike | None = None,
 ) -> Dataset:
-    """A data set from the user's own arrays, tensors or data frames, in a seeded 80/10/10 split.
+    """A data set from the user's own arrays, tensors or data frames, in a seeded 80/10/10 split or their own splits.
 
     Args:
         images: Shape (n, d), (n, h, w) or (n, c, h, w); uint8, or floats in [0, 1].
@@ -46,6 +47,9 @@ def from_arrays(
         levels: The number of values a uint8 pixel can take.
         shape: The size of the images in the rows of an array (n, d), `HxW` or (h, w), where d = c h w.
         channels_last: The images are (n, h, w, c).
+        stratify: Whether each class has the same fractions of the splits, up to one image.
+        splits: The rows of each split by its name, `{"train": ..., "validation": ..., "test": ...}`, as indices or
+            masks; or the name of each row's split, (n,). A missing split is a seeded tenth of the training images.
 
     Raises:
         InputError: If a shape or dtype is not supported, there are fewer than 10 images, or a float is not in [0, 1];
@@ -60,10 +64,15 @@ def from_arrays(
     _, high = check_values(pixels, name, levels)
     if not channels_last:
         warn_of_likely_mistakes(pixels, high, levels, name)
-    if labels is None:
-        return split(pixels, None, name, levels)
-    targets, classes = check_labels(as_array(labels, f"{name}: labels"), len(pixels), name)
-    return split(pixels, targets, name, levels, classes=classes)
+    targets: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
+    if labels is not None:
+        targets, classes = check_labels(as_array(labels, f"{name}: labels"), len(pixels), name)
+    if stratify and targets is None:
+        raise InputError(f"{name}: expected labels to stratify by, got none")
+    by = targets if stratify else None
+    rows = random_rows(len(pixels), 10, by) if splits is None else given_rows(splits, len(pixels), name, by)
+    return from_rows(pixels, targets, name, levels, rows, classes=classes)
 
 
 def split(
@@ -91,36 +100,42 @@ def split(
         classes: The names of the labels, if they have any.
         skipped: The number of bad files that were left out.
     """
-    order = _order(len(pixels))
-    n, held = len(pixels), len(pixels) // part
-    bounds = {"train": (0, n - 2 * held), "validation": (n - 2 * held, n - held), "test": (n - held, n)}
+    rows = random_rows(len(pixels), part)
+    return from_rows(pixels, labels, name, levels, rows, mapped=mapped, files=files, classes=classes, skipped=skipped)
+
+
+def from_rows(
+    pixels: np.ndarray,
+    labels: np.ndarray | None,
+    name: str,
+    levels: int,
+    rows: Mapping[str, Tensor],
+    *,
+    mapped: bool = False,
+    files: Sequence[str] = (),
+    classes: Sequence[str] = (),
+    skipped: int = 0,
+) -> Dataset:
+    """A data set whose splits are these rows of an array; the other arguments are those of `split`."""
     shared = None
     if mapped:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the array is read-only, and nothing writes to it
             shared = torch.from_numpy(pixels)
 
-    def take(start: int, stop: int) -> Images:
-        rows = order[start:stop]
-        targets = None if labels is None else torch.from_numpy(labels[rows.numpy()])
+    def take(own: Tensor) -> Images:
+        targets = None if labels is None else torch.from_numpy(labels[own.numpy()])
         if shared is not None:
-            return Images(
-                shared, targets, None if pixels.dtype.kind == "f" else levels, rows, origin=rows, checked=True
-            )
-        return _images(pixels, rows, targets, levels)
+            return Images(shared, targets, None if pixels.dtype.kind == "f" else levels, own, origin=own, checked=True)
+        return _images(pixels, own, targets, levels)
 
-    train, validation, test = (take(*b) for b in bounds.values())
-    return Dataset(name, train, validation, test, files=tuple(files), classes=tuple(classes), skipped=skipped)
-
-
-def _order(n: int) -> Tensor:
-    """The seeded order of n rows: training rows first, then those of validation, then those of testing."""
-    return torch.randperm(n, generator=torch.Generator().manual_seed(SPLIT_SEED))
+    parts = {which: take(own) for which, own in rows.items()}
+    return Dataset(name, **parts, files=tuple(files), classes=tuple(classes), skipped=skipped)
 
 
 def training_rows(n: int) -> np.ndarray:
     """The rows of an 80/10/10 `split` of n that are for training."""
-    return _order(n)[: n - 2 * (n // 10)].numpy()
+    return random_rows(n)["train"].numpy()
 
 
 def _images(pixels: np.ndarray, rows: Tensor, labels: Tensor | None, levels: int) -> Images:
