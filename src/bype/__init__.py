@@ -13,6 +13,7 @@ _PLACES = {
     "data.images": ("Dataset", "Images"),
     "data.splits": ("from_arrays",),
     "estimator": ("ByPEVAE",),
+    "data.torch_sets": ("from_torch",),
     "evaluation.likelihood": ("log_likelihood",),
     "evaluation.metrics": ("evaluate",),
     "experiments.comparison": ("compare",),

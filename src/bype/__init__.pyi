@@ -15,6 +15,7 @@ from bype.data.catalog import load as load
 from bype.data.images import Dataset as Dataset
 from bype.data.images import Images as Images
 from bype.data.splits import from_arrays as from_arrays
+from bype.data.torch_sets import from_torch as from_torch
 from bype.estimator import ByPEVAE as ByPEVAE
 from bype.evaluation.likelihood import log_likelihood as log_likelihood
 from bype.evaluation.metrics import evaluate as evaluate

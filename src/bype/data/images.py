@@ -3,7 +3,9 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -181,6 +183,25 @@ def joined(parts: Sequence[Images]) -> Images:
     return replace(together, pixels=torch.cat([p.stored() for p in parts]), rows=None)
 
 
+class FreshReadings(Protocol):
+    """Training items that are read again in each epoch, so that random transforms give others."""
+
+    @property
+    def knows_rows(self) -> bool:
+        """Whether batches are read by the rows of their items; otherwise which items they hold is not known."""
+
+    def steps(self, batch_size: int, /) -> int:
+        """The number of batches of an epoch."""
+
+    def epoch(self, batches: Sequence[Tensor], seed: int, /) -> Iterator[np.ndarray]:
+        """The stored images of each batch of one epoch.
+
+        Args:
+            batches: The rows of each batch in the training set.
+            seed: Seed of the transforms.
+        """
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A data set in three splits.
@@ -194,6 +215,8 @@ class Dataset:
         classes: The name of each label, if the labels have names: of class folders, or labels that were text.
         skipped: The number of bad files that were left out.
         table: The columns, if the set is a table, whose rows are stored as images (1, 1, D).
+        fresh: Where the network steps read the training items again in each epoch (`from_torch`); None if they take
+            `train`.
     """
 
     name: str
@@ -204,6 +227,7 @@ class Dataset:
     classes: tuple[str, ...] = ()
     skipped: int = 0
     table: TableSpec | None = None
+    fresh: FreshReadings | None = field(default=None, compare=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:

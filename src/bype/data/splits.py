@@ -130,7 +130,8 @@ def from_rows(
         return _images(pixels, own, targets, levels)
 
     parts = {which: take(own) for which, own in rows.items()}
-    return Dataset(name, **parts, files=tuple(files), classes=tuple(classes), skipped=skipped)
+    train, validation, test = (parts[which] for which in ("train", "validation", "test"))
+    return Dataset(name, train, validation, test, files=tuple(files), classes=tuple(classes), skipped=skipped)
 
 
 def training_rows(n: int) -> np.ndarray:

@@ -37,6 +37,7 @@ class ExemplarPrior(SharedScalePrior, DataPrior):
 
     name = "exemplar"
     needs_items = True
+    needs_rows = True
     # Chunk size for encoding all N examples.
     chunk = 2000
 

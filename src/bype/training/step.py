@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -43,7 +43,7 @@ def network_step(
     optimizer: NormalizedAdam,
     x: Tensor,
     *,
-    index: Tensor,
+    index: Tensor | None,
     beta: float | Tensor,
     generator: torch.Generator,
     bf16: bool = False,
@@ -54,7 +54,7 @@ def network_step(
         model: The model.
         optimizer: Its optimiser.
         x: The batch, (B, c, h, w), binarised if the likelihood is binary.
-        index: The rows of x in the training set, (B,).
+        index: The rows of x in the training set, (B,); None if they are not known.
         beta: The weight of the KL term.
         generator: The random generator of the noise.
         bf16: Whether the networks' matrix products are in bfloat16.
@@ -143,8 +143,7 @@ class LocalSteps(Steps):
         self._line.zero_()
         with product_precision(tf32=self.precision == "tf32"):
             for step, index in enumerate(batches, 1):
-                if not self.schedule.constant:
-                    self.optimizer.scale_rates(self.schedule.factor(first + step - 1))
+                self._set_rate(first + step - 1)
                 if len(index) < self.batch_size:
                     self._step(index)
                 else:
@@ -152,14 +151,27 @@ class LocalSteps(Steps):
                     if self._full_step is None:
                         self._full_step = self._make_full_step()
                     self._full_step.run()
-                if self.average is not None:
-                    self.average.update(first + step - 1)
-                if self.on_step is not None:
-                    self.on_step(step, len(batches))
-        lines = self._lines[: len(batches)].cpu().double()
+                self._end_step(first, step, len(batches))
+        return self._sums([len(index) for index in batches])
+
+    def _set_rate(self, step: int) -> None:
+        """Sets the learning rate of a step, counted from 0 over the whole run."""
+        if not self.schedule.constant:
+            self.optimizer.scale_rates(self.schedule.factor(step))
+
+    def _end_step(self, first: int, step: int, steps: int) -> None:
+        """What follows the step of that number, from 1, of an epoch whose first step is `first`."""
+        if self.average is not None:
+            self.average.update(first + step - 1)
+        if self.on_step is not None:
+            self.on_step(step, steps)
+
+    def _sums(self, sizes: Sequence[int]) -> EpochSums:
+        """The sums over the steps of an epoch, whose batches have these sizes."""
+        lines = self._lines[: len(sizes)].cpu().double()
         skipped = lines[:, 3] > 0
         log_likelihood, kl, kl_z1, _ = lines[~skipped].sum(0).tolist()
-        n = sum(len(index) for index, skip in zip(batches, skipped.tolist(), strict=True) if not skip)
+        n = sum(size for size, skip in zip(sizes, skipped.tolist(), strict=True) if not skip)
         return EpochSums(log_likelihood, kl, kl_z1, n, skipped.tolist())
 
     def reset(self) -> None:
@@ -169,11 +181,14 @@ class LocalSteps(Steps):
 
     def network_step(self, index: Tensor, beta: float | Tensor) -> StepInfo:
         """Step (i) on the training examples at `index`."""
-        x = self.model.binarise(self.images.scaled(index, dtype=self.model.dtype), self.generator)
+        return self._step_on(self.images.scaled(index, dtype=self.model.dtype), index, beta)
+
+    def _step_on(self, grey: Tensor, index: Tensor | None, beta: float | Tensor) -> StepInfo:
+        """Step (i) on a batch of pixels in [0, 1]."""
         return network_step(
             self.model,
             self.optimizer,
-            x,
+            self.model.binarise(grey, self.generator),
             index=index,
             beta=beta,
             generator=self.generator,
@@ -182,7 +197,9 @@ class LocalSteps(Steps):
 
     def _step(self, index: Tensor) -> None:
         """Takes a network step and stores its row in `_lines`."""
-        info = self.network_step(index, self._beta)
+        self._store(self.network_step(index, self._beta))
+
+    def _store(self, info: StepInfo) -> None:
         line = torch.stack([*info, self.optimizer.found_inf.to(info.kl.dtype)])
         self._lines.index_copy_(0, self._line, line[None])
         self._line += 1

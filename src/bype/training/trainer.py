@@ -16,17 +16,18 @@ from bype.core.precision import bf16_is_fast, deterministic_algorithms, flush_de
 from bype.core.recipes import DEFAULT_RECIPE, training_options
 from bype.core.seeds import Stream
 from bype.core.torch_state import fixed_torch_state
-from bype.data.images import Dataset
+from bype.data.torch_sets import DataLike, as_dataset
 from bype.models.objectives import kl_by_level
 from bype.models.vae import VAE
 from bype.pseudocoreset.strategy import Strategy, coreset_metrics, resolve_strategy
 from bype.training import diagnosis, state
 from bype.training.averaging import WeightAverage
 from bype.training.epoch import EpochInfo
+from bype.training.fresh import steps_for, steps_per_epoch
 from bype.training.optim import NormalizedAdam, parameter_groups
 from bype.training.schedule import Schedule
 from bype.training.state import Counters, Snapshot, Tensors
-from bype.training.step import EpochSums, LocalSteps
+from bype.training.step import EpochSums
 from bype.training.validation import validation_bound
 
 log = logging.getLogger("bype")
@@ -41,7 +42,7 @@ class Trainer:
 
     Args:
         model: The model, on the device of the data.
-        data: The data set.
+        data: The data set; or what `bype.from_torch` takes, such as a torch data set or a loader.
         epochs: Maximum number of epochs.
         warmup: Epochs over which beta rises linearly to 1.
         patience: Early stopping: epochs without a lower validation loss, counted after the warm-up. Not used if the
@@ -72,7 +73,7 @@ class Trainer:
     def __init__(
         self,
         model: VAE,
-        data: Dataset,
+        data: DataLike,
         *,
         epochs: int = 4000,
         warmup: int = 100,
@@ -89,6 +90,7 @@ class Trainer:
         seed: int = 0,
         graph: bool = True,
     ) -> None:
+        data = as_dataset(data, next(model.parameters()).device)
         self.model, self.data = model, data
         self.device = data.train.pixels.device
         model.check_data(data)
@@ -109,7 +111,7 @@ class Trainer:
         lr, averaging = real("lr", lr, 0), real("averaging", averaging, 0)
         if averaging >= 1:
             raise InputError(f"averaging: expected below 1, got {averaging}")
-        self.steps_per_epoch = -(-len(data.train) // self.batch_size)
+        self.steps_per_epoch = steps_per_epoch(data, self.batch_size)
         self.schedule = Schedule(
             schedule, self.epochs * self.steps_per_epoch, whole("lr_warmup", lr_warmup) * self.steps_per_epoch
         )
@@ -118,9 +120,9 @@ class Trainer:
         self.optimizer = NormalizedAdam(parameter_groups(model), lr=lr)
         self.average = WeightAverage(model, averaging) if averaging else None
         self.generator = torch.Generator(self.device).manual_seed(self.seed)
-        self.steps = LocalSteps(
+        self.steps = steps_for(
             model,
-            data.train,
+            data,
             self.optimizer,
             self.generator,
             batch_size=self.batch_size,
@@ -343,7 +345,7 @@ class Trainer:
 
 def train(
     model: VAE,
-    data: Dataset,
+    data: DataLike,
     *,
     recipe: str = DEFAULT_RECIPE,
     on_epoch: Callable[[EpochInfo, Trainer], None] | None = None,
@@ -355,7 +357,7 @@ def train(
 
     Args:
         model: The model, on the device of the data.
-        data: The data set.
+        data: The data set; or what `bype.from_torch` takes, such as a torch data set or a loader.
         recipe: The named set of options (`bype.core.recipes`) that applies where `options` names no other; the
             likelihood is the model's.
         on_epoch: Called after each epoch with its measurements and the trainer.
@@ -368,6 +370,7 @@ def train(
         InputError: If an option is out of range, or the data do not fit the model.
         TrainingError: If the loss, the gradients, U or w become non-finite.
     """
+    data = as_dataset(data, next(model.parameters()).device)
     trainer = Trainer(model, data, **training_options(recipe, len(data.train), options))
     infos = []
     try:
