@@ -567,3 +567,14 @@ def test_the_samples_of_a_plate_resemble_its_point():
     for samples in plates.images.unbind(1):
         torch.testing.assert_close(samples, expected, rtol=0, atol=1e-3)
     assert (expected[:, None] - expected).flatten(2).norm(dim=-1).fill_diagonal_(1).min() > 0.01, "points differ"
+
+
+def test_the_clamp_of_a_vamp_prior_passes_the_gradient_of_every_point():
+    prior = VampPrior(torch.rand(3, 1, 2, 2, dtype=torch.float64))
+    with torch.no_grad():
+        prior.pseudo_inputs.mul_(3).sub_(1)  # some values outside [0, 1]
+    images = prior.step_points().images
+    weights = torch.rand_like(images)
+    (images * weights).sum().backward()
+    assert torch.equal(images, prior.pseudo_inputs.detach().clamp(0, 1))
+    assert torch.equal(prior.pseudo_inputs.grad, weights)

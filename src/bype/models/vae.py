@@ -246,7 +246,8 @@ class VAE(nn.Module):
             chosen = torch.randperm(len(images), generator=generator, device=x.device)[:count]
             images = images[chosen]
         features = self.encoder.features(torch.cat([x, images]))
-        q, features = self.encoder.posterior(features[: len(x)]), features[len(x) :]
+        own, features = features.split([len(x), len(images)])  # whose backward pass is one copy, unlike that of slices
+        q = self.encoder.posterior(own)
         if cache is not None:
             fresh = features.to(cache.dtype)
             features = cache.index_copy(0, chosen, fresh)

@@ -9,6 +9,18 @@ from bype.priors.base import ComponentPoints, PointEncoder, PointPrior, PriorOpt
 from bype.priors.points import initial_points
 
 
+class _Clamped(torch.autograd.Function):
+    """Clamps to [0, 1]; the gradient passes unchanged, also to values outside, which the next step clamps."""
+
+    @staticmethod
+    def forward(ctx: object, values: Tensor) -> Tensor:
+        return values.clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx: object, grad: Tensor) -> Tensor:
+        return grad
+
+
 class VampPrior(PointPrior):
     r"""Variational mixture of posteriors, over pseudo-inputs trained by the gradient of the objective.
 
@@ -42,7 +54,7 @@ class VampPrior(PointPrior):
     def step_points(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> ComponentPoints:
         """All pseudo-inputs, with equal mixing weights."""
         m = len(self.pseudo_inputs)
-        return ComponentPoints(self.pseudo_inputs.clamp(0, 1), self.pseudo_inputs.new_full((m,), 1 / m).log())
+        return ComponentPoints(_Clamped.apply(self.pseudo_inputs), self.pseudo_inputs.new_full((m,), 1 / m).log())
 
     def mixture(self, encoder: PointEncoder, features: Tensor, log_weights: Tensor) -> DiagonalMixture:
         """The mixture of the posteriors of the pseudo-inputs."""

@@ -94,13 +94,37 @@ class NormalizedAdam(torch.optim.Adam):
         # 0 * sum is 0, or NaN if a term of the sum is infinite or NaN.
         checked = norms.sum() if loss is None else norms.sum() + loss.detach()
         self.found_inf = (0 * checked).nan_to_num(nan=1.0).float()
-        factors = (norms + 1e-7).reciprocal()
+        divisors = norms + 1e-7
         if self.flat:
-            for p, grad in zip(owners, self._scaled_flat(grads, factors), strict=True):
+            for p, grad in zip(owners, self._scaled_flat(grads, divisors.reciprocal()), strict=True):
                 p.grad = grad
-        else:
-            torch._foreach_mul_(grads, factors.unbind())
+        elif divisors.dtype == torch.float32 and closure is None:
+            self._step_by_tensor(divisors)
+            return None
+        else:  # torch's kernel takes no divisor in float64
+            torch._foreach_mul_(grads, divisors.reciprocal().unbind())
         return super().step(closure)
+
+    def _step_by_tensor(self, divisors: Tensor) -> None:
+        """Divides each gradient and takes its step of Adam, in one pass over each tensor.
+
+        The kernel is the one that `torch.optim.Adam` calls for all tensors of a group at once, with one divisor.
+        """
+        self.prepare()
+        divisor = iter(divisors.unbind())
+        for group in self.param_groups:
+            owners = [p for p in group["params"] if p.grad is not None]
+            states = [self.state[p] for p in owners]
+            if not owners:
+                continue
+            torch._foreach_add_([state["step"] for state in states], 1 - self.found_inf)
+            beta1, beta2 = group["betas"]
+            for p, state in zip(owners, states, strict=True):
+                torch._fused_adam_(
+                    [p], [p.grad], [state["exp_avg"]], [state["exp_avg_sq"]], [], [state["step"]],
+                    lr=group["lr"], beta1=beta1, beta2=beta2, weight_decay=group["weight_decay"], eps=group["eps"],
+                    amsgrad=False, maximize=False, grad_scale=next(divisor), found_inf=self.found_inf,
+                )  # fmt: skip
 
     def _scaled_flat(self, grads: list[Tensor], factors: Tensor) -> list[Tensor]:
         """Each gradient times its factor, with its strides, as a view into one concatenated vector."""
