@@ -126,7 +126,7 @@ def test_module_and_lazy_names():
         (
             ["interpolate", "RUN", "--out", "x.png", "--between", "0", "179"],
             2,
-            "expected test images from 0 to 178, got 0 and 179",
+            "--between: 179: expected a file, a set or a test index from 0 to 178",
         ),
         (
             ["interpolate", "RUN", "--out", "x.png", "--points", "--between", "20", "0"],
@@ -340,9 +340,9 @@ def test_like_takes_a_picture_of_the_data_s_size(cli_json, run_cli, trained, tmp
     for like, message in (
         (tmp_path / "bad.png", "expected an image of 8x8, got 9x8"),
         (tmp_path / "not.png", "expected a PNG, JPEG, WebP, BMP or PNM image"),
-        (tmp_path / "folder", "expected a file, got a folder"),
+        (tmp_path / "folder", "expected PNG, JPEG, WebP, BMP or PNM images, got none"),
         (tmp_path / "none.png", "none.png: cannot be read: No such file or directory"),
-        ("999", "expected a file or a test index from 0 to 178, got 999"),
+        ("999", "expected a file, a set or a test index from 0 to 178, got 999"),
         ("²", "cannot be read: No such file"),
     ):
         code, _, err = run_cli("sample", trained["bype"], "--out", tmp_path / "y.png", "--like", like)

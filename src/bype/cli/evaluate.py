@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from bype.cli.options import DataPath, Device, Json, RunPath, Seed, parse_int, print_json
+from bype.cli.options import DataPath, Device, Json, RunPath, Seed, print_json
 from bype.core import console
 from bype.core.errors import InputError, notes_kept
-from bype.core.numbers import MAX_INT
+from bype.core.numbers import MAX_INT, parse_int
 from bype.data.catalog import PUBLISHED
 from bype.evaluation import metrics
 from bype.runs.evaluations import Evaluations

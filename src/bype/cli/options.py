@@ -1,7 +1,6 @@
 """Shared by the commands: common options, parsing of values, printing of results."""
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -42,12 +41,25 @@ DataPath = Annotated[
         help="Where the run's own data are now, if they have moved; `train PATH --out RUN --resume` records it.",
     ),
 ]
+Files = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[FILES|SET]",
+        help="Image files, folders, zips, .npy, .npz; test indices; or a published set, of which the test split.",
+    ),
+]
+Resize = Annotated[
+    bool, typer.Option("--resize", help="Crop image files at the centre and scale them to the model's size.")
+]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        metavar="train|validation|test|all",
+        help="The split of each set to take [default: test of a published set, all images of your own].",
+    ),
+]
 DataDir = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Folder that is searched first.")]
-
-
-def parse_int(text: str) -> int | None:
-    """Parses a whole number from 0 to 2^31; returns None for any other text."""
-    return int(text) if re.fullmatch("[0-9]{1,10}", text) and int(text) <= MAX_INT else None
 
 
 def expand_user(path: Path | None) -> Path | None:
@@ -70,9 +82,9 @@ def print_json(value: object) -> None:
     print(json.dumps(value, allow_nan=False))
 
 
-def print_written(out: Path, count: int, as_json: bool) -> None:
-    """Prints how many images were written."""
+def print_written(out: Path, count: int, as_json: bool, **more: object) -> None:
+    """Prints how many images were written; as JSON, with more keys."""
     if as_json:
-        print_json({"out": str(out), "n": count})
+        print_json({"out": str(out), "n": count, **more})
     else:
         print(f"{out}: {count} images")

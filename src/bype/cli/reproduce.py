@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from bype.cli.options import Device, Json, expand_user, parse_int, print_json
+from bype.cli.options import Device, Json, expand_user, print_json
 from bype.core import console
 from bype.core.devices import resolve_device
 from bype.core.errors import InputError, TrainingError
+from bype.core.numbers import parse_int
 from bype.experiments import campaign
 from bype.experiments.catalog.registry import EXPERIMENTS, select_cells
 from bype.experiments.cell import Selection

@@ -1,6 +1,7 @@
 """Numbers from the user: whole and real, checked and converted, numpy's scalars among them."""
 
 import math
+import re
 from numbers import Integral, Real
 
 from bype.core.errors import InputError
@@ -65,3 +66,12 @@ def shown(value: object) -> str:
         if 0 < len(text) <= 60
         else f"{'an' if type(value).__name__[0] in 'aeiouAEIOU' else 'a'} {type(value).__name__}"
     )
+
+
+def parse_int(text: str) -> int | None:
+    """Parses a whole number from 0 to 2^31; returns None for any other text.
+
+    >>> parse_int("12"), parse_int("12.png"), parse_int("-1")
+    (12, None, None)
+    """
+    return int(text) if re.fullmatch("[0-9]{1,10}", text) and int(text) <= MAX_INT else None

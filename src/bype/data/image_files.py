@@ -2,6 +2,7 @@
 
 import io
 import logging
+import math
 import os
 import warnings
 import zipfile
@@ -398,20 +399,85 @@ def load_image_file(
     Raises:
         InputError: If it is not an image, or has another shape.
     """
-    c, h, w = shape
-    if c not in (1, 3):
-        raise InputError(f"{path}: expected a data set of 1 or 3 channels to read an image file for, got {c}")
-    if fit is None and resize is not None:
-        fit = _fit_to(resize)
+    _check_channels(shape, str(path))
     try:
         if (size := path.stat().st_size) > MAX_FILE:
             raise InputError(f"{path}: {_too_large(size)}")
     except OSError as e:
         raise InputError(f"{path}: cannot be read: {e.strerror}") from None
-    values = _decode(lambda: opened(path), str(path), c == 1, fit, resize, wide=wide)
-    if values.shape != (c, h, w):
-        raise InputError(f"{path}: expected an image of {h}x{w}, got {values.shape[1]}x{values.shape[2]}")
-    return values
+    return _decode_to(shape, resize, fit, wide=wide)(lambda: opened(path), str(path))
+
+
+def load_item_files(
+    path: Path,
+    shape: tuple[int, int, int],
+    resize: tuple[int, int] | None = None,
+    *,
+    fit: Fit | None = None,
+    wide: bool = False,
+    skip_bad: bool = False,
+) -> tuple[np.ndarray, list[str], list[str]]:
+    """All image files of a folder or zip, each decoded as by `load_image_file`, in the order of their names.
+
+    Args:
+        path: The folder or zip.
+        shape: The required shape; one channel makes all of them grey.
+        resize: Height and width to resize them to.
+        fit: A function that resizes them, instead of `resize`.
+        wide: Whether the set's pixels are floats, since it has grey images of 16 bits.
+        skip_bad: Leave out the files that cannot be used instead of raising an error that names them.
+
+    Returns:
+        The images, (n, c, h, w), their names inside the folder or zip, and the names of their class subfolders; the
+        last is empty if the images are not all in class subfolders.
+
+    Raises:
+        InputError: If files cannot be used, or an image has another shape.
+    """
+    _check_channels(shape, str(path))
+    bad = BadFiles(str(path), skip=skip_bad)
+    with image_files(path, bad) as files:
+        total = len(files) + sum(name not in files for name in bad.reasons)
+        _warn_of_animations(_kept(files, str(path), bad, _peek), str(path))
+        good = {name: read for name, read in files.items() if name not in bad}
+        check_room(len(good) * math.prod(shape) * (4 if wide else 1), str(path))
+        values = _kept(good, str(path), bad, _decode_to(shape, resize, fit, wide=wide))
+    bad.settle(total)
+    return np.stack(list(values.values())), list(values), _item_classes(list(values), str(path))
+
+
+def _item_classes(names: list[str], where: str) -> list[str]:
+    """The class subfolder of each file; empty if there are none, or files next to them."""
+    strays = BadFiles(where)
+    try:
+        number, classes = class_labels(names, strays)
+    except InputError:  # folders that are splits
+        return []
+    return [classes[number[name]] for name in names] if classes and not strays else []
+
+
+def _check_channels(shape: tuple[int, int, int], where: str) -> None:
+    if shape[0] not in (1, 3):
+        raise InputError(f"{where}: expected a data set of 1 or 3 channels to read an image file for, got {shape[0]}")
+
+
+def _decode_to(
+    shape: tuple[int, int, int], resize: tuple[int, int] | None, fit: Fit | None, *, wide: bool
+) -> Callable[[Read, str], np.ndarray]:
+    """A function that decodes an image file to this shape, or raises an error."""
+    c, h, w = shape
+    fitted = _fit_to(resize) if fit is None and resize is not None else fit
+
+    def decode_one(read: Read, where: str) -> np.ndarray:
+        values = _decode(read, where, c == 1, fitted, resize, wide=wide)
+        if values.shape != (c, h, w):
+            raise InputError(
+                f"{where}: expected an image of {h}x{w}, got {values.shape[1]}x{values.shape[2]}; --resize crops it at "
+                "the centre and scales it"
+            )
+        return values
+
+    return decode_one
 
 
 def _refuse_mixed(where: str, a: str, size_a: Sequence[int], b: str, size_b: Sequence[int]) -> None:
@@ -460,11 +526,6 @@ def _work(read: Read, where: str, work: Callable[[Image.Image], T]) -> T:
         with Image.open(stream, formats=DECODERS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(f"{where}: expected at most {MAX_PIXELS} pixels, got {image.width}x{image.height}")
-            if image.mode not in MODES:
-                raise InputError(
-                    f"{where}: expected 8 bits a channel, or grey of 16 bits, got the mode {image.mode}; use a .npy "
-                    "for floats"
-                )
             return work(image)
 
 
@@ -488,6 +549,7 @@ class _Head:
 
 def _peek(read: Read, where: str) -> _Head:
     def head(image: Image.Image) -> _Head:
+        _check_mode(image, where)
         moving = image.format in ("PNG", "WEBP") and getattr(image, "is_animated", False)
         return _Head(image.mode, image.size, moving)
 
@@ -502,21 +564,47 @@ def _decode(
     def values(image: Image.Image) -> np.ndarray:
         if resize is not None:  # a much larger JPEG is decoded at a half, a quarter or an eighth of its size
             image.draft(None, (2 * max(resize), 2 * max(resize)))
-        upright = image if image.getexif().get(ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
-        if upright.mode in WIDE:
-            floats = _wide_values(upright, fit, where)
-            stored = floats if wide else (255 * floats).round().astype(np.uint8)
-            return np.repeat(stored[None], 1 if grey else 3, 0)
-        if "transparency" in upright.info or upright.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
-            upright = upright.convert("RGBA")
-            upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-        upright = upright.convert("L" if grey else "RGB")
-        stored = np.asarray(upright if fit is None else fit(upright, where))
-        if wide:
-            stored = stored.astype(np.float32) / 255
-        return stored[None] if grey else stored.transpose(2, 0, 1)
+        return image_pixels(image, where, grey=grey, fit=fit, wide=wide)
 
     return _opened(read, where, values)
+
+
+def image_pixels(
+    image: Image.Image, where: str, *, grey: bool, fit: Fit | None = None, wide: bool = False
+) -> np.ndarray:
+    """The pixels of an opened image, upright, without transparency, (c, h, w): uint8, or float32 if `wide`.
+
+    Args:
+        image: The image.
+        where: Its name, for errors.
+        grey: One channel instead of three.
+        fit: A function that resizes it.
+        wide: Floats v/255, or v/65535 of grey images of 16 bits.
+
+    Raises:
+        InputError: If its mode is not supported.
+    """
+    _check_mode(image, where)
+    upright = image if image.getexif().get(ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
+    if upright.mode in WIDE:
+        floats = _wide_values(upright, fit, where)
+        stored = floats if wide else (255 * floats).round().astype(np.uint8)
+        return np.repeat(stored[None], 1 if grey else 3, 0)
+    if "transparency" in upright.info or upright.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+        upright = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+    upright = upright.convert("L" if grey else "RGB")
+    stored = np.asarray(upright if fit is None else fit(upright, where))
+    if wide:
+        stored = stored.astype(np.float32) / 255
+    return stored[None] if grey else stored.transpose(2, 0, 1)
+
+
+def _check_mode(image: Image.Image, where: str) -> None:
+    if image.mode not in MODES:
+        raise InputError(
+            f"{where}: expected 8 bits a channel, or grey of 16 bits, got the mode {image.mode}; use a .npy for floats"
+        )
 
 
 def _wide_values(image: Image.Image, fit: Fit | None, where: str) -> np.ndarray:

@@ -166,7 +166,8 @@ def from_file_arrays(
         targets, names = check_labels(labels, len(pixels), name)
         classes = classes or names
     low, high = check_values(pixels, name, 256)
-    _check_not_constant(low, high, name)
+    if len(pixels) > 1:
+        _check_not_constant(low, high, name)
     if not files:
         warn_of_likely_mistakes(pixels, high, 256, name)
     return split(pixels, targets, name, 256, mapped=mapped, files=files, classes=classes, skipped=skipped)

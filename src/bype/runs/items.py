@@ -1,0 +1,44 @@
+"""Items for the model of a run, as commands take them."""
+
+from collections.abc import Sequence
+
+from bype.data.items import ItemReader, Items, named_items
+from bype.runs.run import LoadedRun
+
+
+def read_items(loaded: LoadedRun, items: Sequence[str], *, resize: bool = False, split: str | None = None) -> Items:
+    """Reads items as the images that a run's model takes, checked to fit it (`bype.data.items.ItemReader.read`).
+
+    The run's data are read only for an index or a split of them. Image files are resized if those of the run were.
+
+    Args:
+        loaded: The run.
+        items: Test indices, names of published sets, and paths of image files, folders, zips, .npy and .npz files.
+        resize: Crop image files at the centre and scale them to the model's size.
+        split: Of sets and files of arrays only this split: `train`, `validation`, `test` or `all`.
+
+    Raises:
+        InputError: If an item is not found, cannot be used, or does not fit the model.
+    """
+    config, spec = loaded.run.config, loaded.model.input_spec
+    reader = ItemReader(
+        spec.shape,
+        spec.levels,
+        own=lambda: loaded.data,
+        device=loaded.device,
+        set_=config.set,
+        reading=config.reading,
+        data_dir=config.data_dir,
+    )
+    found = reader.read(items, resize=resize, split=split)
+    loaded.model.check_images(found.images)
+    return found
+
+
+def own_items(loaded: LoadedRun, split: str) -> Items:
+    """The images of a split of the run's own data, with their names.
+
+    Raises:
+        InputError: If there is no such split, or the data are not found.
+    """
+    return named_items(loaded.data, loaded.run.config.set, split, slice(None))
