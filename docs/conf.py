@@ -1,0 +1,57 @@
+"""The documentation site: `make docs` writes it to docs/_build/html."""
+
+import re
+
+from bype.core.version import __version__
+
+project, author, copyright, release = "bype", "The bype developers", "the bype developers", __version__
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+]
+myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_heading_anchors = 3
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"bype {release}"
+html_baseurl = ""
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+autodoc_default_options = {
+    "members": True,
+    "show-inheritance": True,
+    # scikit-learn's, in its own documentation
+    "exclude-members": "set_score_request, set_fit_request, set_transform_request, set_predict_request, set_inverse_transform_request, set_output, get_metadata_routing",
+}
+suppress_warnings = ["myst.header", "ref.term", "ref.ref"]  # the terms of the glossary are headings of the third level
+autosummary_generate = True
+napoleon_google_docstring, napoleon_numpy_docstring, napoleon_use_ivar = True, False, True
+toc_object_entries = False
+nitpicky = False
+
+#: Pages outside this folder that other pages link to.
+ELSEWHERE = {"../results/README.md": "results.md", "../README.md": "index.md"}
+
+
+def _links(app, page, source):
+    """Points links that work in the repository to the pages of the site."""
+    text = source[0]
+    for there, here in ELSEWHERE.items():
+        text = text.replace(f"]({there}", f"]({here}")
+    # Folders of the repository are not part of the site.
+    source[0] = re.sub(r"\[([^\]]*)\]\(\.\./results/ledger\)", r"\1", text)
+
+
+def _included(app, path, parent, source):
+    """The same for the page of results, which is made for the repository."""
+    source[0] = re.sub(r"\[([^\]]*)\]\(ledger\)", r"\1", source[0]).replace("](../docs/", "](")
+
+
+def setup(app):
+    """Connects the rewriting of links."""
+    app.connect("source-read", _links)
+    app.connect("include-read", _included)
