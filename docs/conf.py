@@ -25,7 +25,7 @@ autodoc_default_options = {
     "members": True,
     "show-inheritance": True,
     # scikit-learn's, in its own documentation
-    "exclude-members": "set_score_request, set_fit_request, set_transform_request, set_predict_request, set_inverse_transform_request, set_output, get_metadata_routing",
+    "exclude-members": "set_score_request, set_inverse_transform_request, set_output, get_metadata_routing",
 }
 suppress_warnings = ["myst.header", "ref.term", "ref.ref"]  # the terms of the glossary are headings of the third level
 autosummary_generate = True
