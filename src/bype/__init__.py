@@ -16,6 +16,7 @@ _PLACES = {
     "data.torch_sets": ("from_torch",),
     "evaluation.likelihood": ("log_likelihood",),
     "evaluation.metrics": ("evaluate",),
+    "evaluation.quality": ("sample_quality",),
     "experiments.comparison": ("compare",),
     "experiments.catalog.registry": ("register_experiment",),
     "models.build": ("build_model",),

@@ -1,5 +1,6 @@
 """`evaluate` and `refit`."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ from bype.core import console
 from bype.core.errors import InputError, notes_kept
 from bype.core.numbers import MAX_INT, parse_int
 from bype.data.catalog import PUBLISHED
-from bype.evaluation import metrics
+from bype.evaluation import metrics, quality
 from bype.runs.evaluations import Evaluations
 from bype.runs.run import Run
 from bype.training import refitting
@@ -41,12 +42,34 @@ def evaluate(
         str | None,
         typer.Option("--k", metavar="K,K,...", help="Numbers of neighbours [default: 3,5,...,15, as the data allow]."),
     ] = None,
+    sample_quality: Annotated[
+        bool,
+        typer.Option("--quality", help="Compare samples with test items instead: kernel distance, precision, recall."),
+    ] = False,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            "--features",
+            metavar="pca,classifier,inception",
+            help="The features of --quality [default: pca, and classifier where there are labels].",
+        ),
+    ] = None,
     seed: Seed = 0,
     moved: DataPath = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Evaluate a run: log-likelihood, its bound, active units and kNN accuracy, recorded in RUN/evaluation.json."""
+    """Evaluate a run: log-likelihood, its bound, active units and kNN accuracy, recorded in RUN/evaluation.json.
+
+    With --quality, only the quality of its samples is evaluated and recorded there. --items is then the number of
+    samples, of test items and of training items.
+    """
+    if sample_quality:
+        given = {"--k": k is not None, "--split": split not in (None, "test"), "SET": set_ is not None}
+        _quality(run, features, items, with_, seed, moved, device, given, as_json=as_json)
+        return
+    if features is not None:
+        raise InputError("--features: needs --quality")
     try:
         ks = None if k is None else [int(part) for part in k.split(",")]
     except ValueError:
@@ -83,6 +106,49 @@ def evaluate(
                 console.report(f"{run}: kept the existing metrics, computed from more examples or samples")
             if scoring is not None:
                 scoring.remove()
+
+
+def _quality(
+    run: Path, features: str | None, items: int | None, with_: str | None, seed: int, moved: str | None, device: str,
+    unusable: Mapping[str, bool], *, as_json: bool,
+) -> None:  # fmt: skip
+    """Evaluates the quality of samples, and records it."""
+    if unfit := [name for name, used in unusable.items() if used]:
+        raise InputError(f"{unfit[0]}: cannot be combined with --quality, which compares with the run's own test items")
+    loaded = Run.open(run).load(device, data=moved)
+    evaluations = Evaluations(loaded)
+    evaluations.read()  # a damaged record is rejected before the evaluation starts
+    prior = None if with_ is None else evaluations.refits.load(with_).to(loaded.device)
+    values = quality.sample_quality(
+        loaded.model, loaded.data, features=None if features is None else features.split(","), prior=prior,
+        n_items=items, seed=seed, report=lambda name: console.report(f"{run}: samples in features {name}"),
+    )  # fmt: skip
+    values = {name if with_ is None else f"{name}@{with_}": value for name, value in values.items()}
+    what: dict[str, Any] = {"set": loaded.data.name, "split": "test", "seed": seed}
+    try:
+        if as_json:
+            print_json({"run": str(run), **what, **values})
+        else:
+            _show_quality(run, values)
+    finally:  # recorded even if printing fails
+        evaluations.add({**what, **values})
+
+
+def _show_quality(run: Path, values: Mapping[str, float]) -> None:
+    """A row for each figure, that of samples beside that of training items."""
+    rows: list[dict[str, object]] = []
+    for name, value in values.items():
+        plain, at, refit_name = name.partition("@")
+        if plain.endswith("_training"):
+            continue
+        yardstick = values.get(f"{plain}_training{at}{refit_name}")
+        row: dict[str, object] = {"metric": name, "samples": _digits(value)}
+        rows.append(row if yardstick is None else row | {"training items": _digits(yardstick)})
+    console.table(rows, f"{run}: samples, and as many training items, against test items")
+
+
+def _digits(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
 def _show(run: Path, what: dict[str, Any], values: dict[str, Any], *, as_json: bool) -> None:

@@ -113,6 +113,11 @@ class Classifier(nn.Module):
         logits: Tensor = self.layers(x)
         return logits
 
+    def features(self, x: Tensor) -> Tensor:
+        """The last hidden layer, (B, hidden_dim), of images (B, c, h, w)."""
+        hidden: Tensor = self.layers[:-1](x)
+        return hidden
+
     @fixed_torch_state(grad=False)
     def predict(self, images: Tensor) -> Tensor:
         """The most probable label of each image, (B,)."""

@@ -99,7 +99,8 @@ class Evaluations:
                     own = entry
                 else:
                     rest.append(entry)
-            keep = _counts(own, new) > _counts(new, new)
+            counted = any(key.startswith("samples") for key in new)  # unlike those of `sample_quality`
+            keep = counted and _counts(own, new) > _counts(new, new)
             merged = new | own if keep else own | new
             before, now = own.get("knn"), new.get("knn")
             if isinstance(before, dict) and isinstance(now, dict):
