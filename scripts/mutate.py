@@ -1,30 +1,28 @@
 #!/usr/bin/env python3
 """Mutation testing: plants small faults, one at a time, and counts those that the tests of their room notice.
 
-    python scripts/mutate.py [--mutants 160] [--seed 0] [--room NAME ...]
-
-Each mutant changes one operator, number, condition or statement of one file. The tests of the file's room run in a copy
-of the checkout, in a process forked from one that has imported torch, and stop at the first failure. A mutant that no
-test fails under is a survivor: either a test is missing, or the change has no effect on behaviour.
+Each mutant changes one operator, number, condition or statement. The tests of its room run in a copy of the checkout
+and stop at the first failure. Where none fails, either a test is missing or the change has no effect on behaviour. The
+file of results lets an interrupted run go on; remove it after changing code or tests.
 """
 
 import argparse
 import ast
+import contextlib
 import copy
+import json
 import os
 import random
+import re
 import shutil
-import signal
+import subprocess
 import sys
 import tempfile
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import torch
-
 ROOT = Path(__file__).resolve().parents[1]
-#: The files that are mutated, by room, and the tests that must notice.
-ROOMS = {
+ROOMS = {  # the files that are mutated, and the tests that must notice
     "distributions": ("distributions/*.py", "tests/distributions", "tests/networks", "tests/training/test_refit.py"),
     "priors": ("priors/*.py", "tests/priors", "tests/models/test_objectives.py"),
     "pseudocoreset": ("pseudocoreset/*.py", "tests/pseudocoreset"),
@@ -41,21 +39,32 @@ SWAPS = {
     ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult, ast.Pow: ast.Mult,
     ast.And: ast.Or, ast.Or: ast.And,
 }  # fmt: skip
-#: Parts of the syntax that hold types or messages, not behaviour.
-SKIPPED = ("decorator_list", "annotation", "returns", "bases")
+# Names that only say how much is held or done at once: results agree for all of their values.
+SIZES = re.compile(r"(HELD_\w+|PAIR_ELEMENTS|NOISE_ELEMENTS|IWAE_\w+|TILE|TILES|CHUNK|BLOCK|chunk|per_pass)")
+
+
+def no_behaviour(node):
+    """Whether a node is a message, an overload, or sets or is a size of a tile."""
+    if isinstance(node, ast.Expr | ast.FunctionDef):
+        calls = [node.value] if isinstance(node, ast.Expr) else node.decorator_list
+        return any(getattr(getattr(c, "func", c), "id", "") in ("report", "overload") for c in calls)
+    if isinstance(node, ast.Assign | ast.Compare | ast.BinOp):
+        nodes = [*getattr(node, "targets", []), *(n for n in ast.walk(node) if getattr(n, "id", "").isupper())]
+        return any(SIZES.fullmatch(getattr(n, "id", "")) for n in nodes)
+    return isinstance(node, ast.JoinedStr | ast.Raise | ast.Assert)
 
 
 def places(node, path=()):
     """The paths from a node to those below it that have a mutant, in order."""
-    if isinstance(node, ast.JoinedStr | ast.Raise | ast.Assert):  # messages, and what never happens
+    if no_behaviour(node):
         return
-    if not isinstance(node, ast.Module) and mutate(copy.deepcopy(node)) is not None:
+    if path and mutate(copy.deepcopy(node)):
         yield path
     for name, value in ast.iter_fields(node):
         many = isinstance(value, list)
         for i, below in enumerate(value if many else [value]):
-            inside = not isinstance(node, ast.Module) or isinstance(below, ast.FunctionDef | ast.ClassDef)
-            if isinstance(below, ast.AST) and inside and name not in SKIPPED:
+            inside = isinstance(below, ast.AST if path else ast.FunctionDef | ast.ClassDef)
+            if inside and name not in ("decorator_list", "annotation", "returns", "bases"):
                 yield from places(below, (*path, (name, i if many else None)))
 
 
@@ -66,8 +75,7 @@ def mutate(node):
     elif isinstance(node, ast.BinOp | ast.BoolOp) and type(node.op) in SWAPS:
         node.op = SWAPS[type(node.op)]()
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub):
-        # -1 mostly is an axis, which 1 is as well.
-        return None if isinstance(node.operand, ast.Constant) else node.operand
+        return None if isinstance(node.operand, ast.Constant) else node.operand  # -1 mostly is an axis, as is 1
     elif isinstance(node, ast.Constant) and type(node.value) in (bool, int, float):
         node.value = not node.value if isinstance(node.value, bool) else node.value + 1
     elif isinstance(node, ast.If | ast.IfExp) and not isinstance(node.test, ast.Compare | ast.BoolOp | ast.UnaryOp):
@@ -79,69 +87,63 @@ def mutate(node):
     return node
 
 
-def mutant(source, path):
-    """The source with the node at `path` changed; its line; the node before and after."""
-    tree = node = ast.parse(source)
+def mutant(file, path):
+    """The file's text with the node at `path` changed, and a line that says where and how."""
+    tree = node = ast.parse(file.read_text())
     for name, i in path:
         parent, node = node, getattr(node, name) if i is None else getattr(node, name)[i]
-    before, changed = ast.unparse(node), mutate(copy.deepcopy(node))
+    changed = mutate(copy.deepcopy(node))
     setattr(parent, name, changed) if i is None else getattr(parent, name).__setitem__(i, changed)
-    text = ast.unparse(ast.fix_missing_locations(tree))
-    return text, node.lineno, *(part.split("\n")[0][:60] for part in (before, ast.unparse(changed)))
+    line = f"{file.relative_to(ROOT)}:{node.lineno}:{node.col_offset}  {ast.unparse(node)}  ->  {ast.unparse(changed)}"
+    return ast.unparse(tree), " ".join(line.split())
 
 
-def run_tests(folder, tests, limit):
-    """Runs tests in a forked process; returns the outcome and the seconds."""
-    start = time.monotonic()
-    if (pid := os.fork()) == 0:
-        os.setsid()
-        os.chdir(folder)
-        os.environ["PYTHONPATH"] = str(folder / "src")
-        sys.path.insert(0, str(folder / "src"))
-        sink = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(sink, 1), os.dup2(sink, 2)
-        import pytest
+def run_tests(folder, room, source, limit=900):
+    """Runs the tests of a room, those that mention most of what the source defines first; returns the outcome."""
+    names = {node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    files = [f for t in ROOMS[room][1:] for f in (sorted((folder / t).glob("test_*.py")) or [folder / t])]
+    files.sort(key=lambda f: -sum(word in names for word in re.findall(r"\w+", f.read_text())))
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *files]
+    env = os.environ | {"PYTHONPATH": str(folder / "src"), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    with subprocess.Popen(command, cwd=folder, env=env, start_new_session=True, stdout=subprocess.DEVNULL) as process:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return "killed" if process.wait(limit) else "survived"
+        return os.killpg(process.pid, 9) or "timeout"
 
-        os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *tests])))
-    while time.monotonic() - start < limit:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return ("killed" if os.waitstatus_to_exitcode(status) else "survived"), time.monotonic() - start
-        time.sleep(0.05)
-    os.killpg(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return "timeout", time.monotonic() - start
+
+def work(todo, results):
+    """Runs mutants in a copy of the checkout, and appends their outcomes to the file of results."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "bype"
+        shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".git", ".venv", ".data", "__pycache__"))
+        for key, (room, file, path) in todo:
+            target = folder / file.relative_to(ROOT)
+            target.write_text(mutant(file, path)[0])
+            outcome = run_tests(folder, room, source := file.read_text())
+            target.write_text(source)
+            with results.open("a") as f:
+                print(json.dumps([key, outcome]), file=f)
+            print(f"{outcome:8}  {key}", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mutants", type=int, default=160)
-    parser.add_argument("--seed", type=int, default=0)
+    for name, default in {"mutants": 160, "seed": 0, "jobs": 1}.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--room", action="append", choices=ROOMS)
+    parser.add_argument("--results", type=Path, default=ROOT / ".mutants.jsonl")
     given = parser.parse_args()
     rooms = {room: sorted((ROOT / "src/bype").glob(ROOMS[room][0])) for room in given.room or ROOMS}
     every = [(r, f, path) for r, files in rooms.items() for f in files for path in places(ast.parse(f.read_text()))]
-    chosen = random.Random(given.seed).sample(every, min(given.mutants, len(every)))
-    torch.set_num_threads(1)
-    survivors, limits = [], {}
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "bype"
-        shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".git", ".venv", ".data", "__pycache__"))
-        for room in dict.fromkeys(room for room, *_ in chosen):
-            outcome, seconds = run_tests(folder, ROOMS[room][1:], 3600)
-            if outcome != "survived":
-                sys.exit(f"{room}: its tests fail without a mutant")
-            limits[room] = 60 + 3 * seconds
-        for n, (room, file, path) in enumerate(chosen, 1):
-            text, line, before, after = mutant(file.read_text(), path)
-            target = folder / file.relative_to(ROOT)
-            target.write_text(text)
-            outcome, seconds = run_tests(folder, ROOMS[room][1:], limits[room])
-            target.write_text(file.read_text())
-            where = f"{file.relative_to(ROOT)}:{line}"
-            survivors += [where] if outcome == "survived" else []
-            print(f"{n}/{len(chosen)} {outcome:8} {seconds:4.0f} s  {where}  {before}  ->  {after}", flush=True)
-    print(f"{len(chosen) - len(survivors)} of {len(chosen)} noticed")
+    chosen = {mutant(*c[1:])[1]: c for c in random.Random(given.seed).sample(every, min(given.mutants, len(every)))}
+    known = dict(map(json.loads, given.results.read_text().splitlines())) if given.results.exists() else {}
+    if not known and any(run_tests(ROOT, r, "", 3600) != "survived" for r in {c[0] for c in chosen.values()}):
+        sys.exit("the tests fail without a mutant")
+    todo = [item for item in chosen.items() if item[0] not in known]
+    with ThreadPoolExecutor(given.jobs) as jobs:
+        list(jobs.map(lambda n: work(todo[n :: given.jobs], given.results), range(given.jobs)))
+    known = dict(map(json.loads, given.results.read_text().splitlines()))
+    print(f"{sum(known[key] != 'survived' for key in chosen)} of {len(chosen)} noticed")
 
 
 if __name__ == "__main__":
