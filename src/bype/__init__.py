@@ -18,6 +18,7 @@ _PLACES = {
     "evaluation.metrics": ("evaluate",),
     "evaluation.quality": ("sample_quality",),
     "experiments.comparison": ("compare",),
+    "evaluation.scores": ("score",),
     "experiments.catalog.registry": ("register_experiment",),
     "models.build": ("build_model",),
     "models.generation": ("interpolate", "plates"),

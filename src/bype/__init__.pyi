@@ -20,6 +20,7 @@ from bype.estimator import ByPEVAE as ByPEVAE
 from bype.evaluation.likelihood import log_likelihood as log_likelihood
 from bype.evaluation.metrics import evaluate as evaluate
 from bype.evaluation.quality import sample_quality as sample_quality
+from bype.evaluation.scores import score as score
 from bype.experiments.catalog.registry import register_experiment as register_experiment
 from bype.experiments.comparison import compare as compare
 from bype.models.build import build_model as build_model

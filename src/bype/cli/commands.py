@@ -29,6 +29,7 @@ COMMANDS = {
     "demo": Command("demo:demo", "Train the four priors on 8x8 digits and plot the results."),
     "evaluate": Command("evaluate:evaluate", "Compute a run's log-likelihood, active units, kNN accuracy."),
     "compare": Command("compare:compare", "Compare runs: paired differences with 95 % intervals."),
+    "score": Command("score:score", "Score each of your files: log-likelihood, how unusual it is."),
     "refit": Command("evaluate:refit", "Fit a second prior to a trained run."),
     "sample": Command("generate:sample", "Generate images."),
     "reconstruct": Command("generate:reconstruct", "Plot test images and their reconstructions."),

@@ -20,10 +20,12 @@ from bype.cli.options import (
     expand_user,
     print_written,
 )
+from bype.core import console
 from bype.core.errors import InputError
 from bype.core.numbers import MAX_INT, parse_int
 from bype.data.items import Items
 from bype.export.samples import save_samples
+from bype.export.sources import component_sources, components_of_label
 from bype.models import generation
 from bype.models.observing import model_inputs
 from bype.runs.items import own_items, read_items
@@ -37,10 +39,17 @@ def sample(
         Path, typer.Option("--out", metavar="FILE.png|FILE.npz", callback=expand_user, help="The output file.")
     ],
     n: Annotated[
-        int | None, typer.Option("--n", min=1, max=MAX_INT, help="Number of images [default: 64; 16 per plate].")
+        int | None,
+        typer.Option(
+            "--n", min=1, max=MAX_INT, help="Number of images [default: 64; 16 per plate and per --component]."
+        ),
     ] = None,
     component: Annotated[
-        int | None, typer.Option("--component", min=0, max=MAX_INT, help="Sample this component only.")
+        str | None, typer.Option("--component", metavar="M,...", help="Sample these components only, n of each.")
+    ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option("--label", metavar="CLASS", help="Only components whose (nearest) training item is of CLASS."),
     ] = None,
     like: Annotated[
         str | None, typer.Option("--like", metavar="IMAGE", help="Sample around an image: a file or a test index.")
@@ -48,6 +57,7 @@ def sample(
     plates: Annotated[
         bool, typer.Option("--plates", help="Components' points with samples of each (Figure 1).")
     ] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Keep values outside [0, 1] in a .npz.")] = False,
     with_: Annotated[
         str | None, typer.Option("--with", metavar="NAME", help="Sample from this refit of the prior.")
     ] = None,
@@ -57,38 +67,74 @@ def sample(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Generate images: from the prior, from one of its components, around an image, or as plates."""
-    if sum([component is not None, like is not None, plates]) > 1:
-        raise InputError("sample: expected at most one of --component, --like and --plates, got more")
+    """Generate images: from the prior, from some of its components, around an image, or as plates."""
+    if sum([component is not None, like is not None, plates or label is not None]) > 1:
+        raise InputError("sample: expected at most one of --component, --like and --plates or --label, got more")
     if out.suffix not in (".png", ".npz"):
         raise InputError(f"--out: expected a name that ends in .png or .npz, got {out}")
+    chosen = None if component is None else _component_list(component)
 
     loaded = Run.open(run).load(device, with_, data=moved)
-    model = loaded.model
+    model, columns = loaded.model, None
+    components: Tensor | None
     generator = _generator(seed, loaded.device)
-    if plates:
+    if label is not None or plates:
         loaded.attach_items()
-        try:
-            plate = generation.plates(model, n or 16, generator=generator)
-        except ValueError as e:
-            raise InputError(f"--plates: {e}") from None
-        if out.suffix == ".png":
-            images.save_png(charts.plates(plate), out)
+    among = None
+    if label is not None:
+        among, exact = components_of_label(model, loaded.data, label)
+        if not exact:
+            console.report(f"--label {label}: of the training item nearest to each point, by pixels")
+    try:
+        if plates:
+            plate = generation.plates(model, n or 16, generator=generator, among=among)
+            if out.suffix == ".png":
+                images.save_png(charts.plates(plate), out)
+                print_written(out, plate.images.shape[:2].numel(), as_json, components=plate.components.tolist())
+                return
+            drawn, components = plate.images.flatten(0, 1), plate.components.repeat_interleave(plate.images.shape[1])
+        elif chosen is not None:
+            columns = n or (16 if len(chosen) > 1 else 64)
+            parts = [model.sample(columns, component=m, generator=generator).images for m in chosen]
+            drawn, components = torch.cat(parts), torch.tensor(chosen).repeat_interleave(columns)
+            columns = columns if len(chosen) > 1 else None
+        elif among is not None:
+            drawn, components = generation.sample_among(model, n or 64, among, generator=generator)
         else:
-            save_samples(out, plate.images.flatten(0, 1), plate.components.repeat_interleave(plate.images.shape[1]))
-        count = plate.images.shape[:2].numel()
+            image = None if like is None else _one_item(loaded, like, "--like", resize=resize).images.scaled()[0]
+            sampled = model.sample(n or 64, like=image, generator=generator)
+            drawn, components = sampled.images, sampled.components
+    except ValueError as e:
+        raise InputError(f"sample {run}: {e}") from None
+    if out.suffix == ".png":
+        images.save_png(images.grid(drawn, columns), out)
     else:
-        image = None if like is None else _one_item(loaded, like, "--like", resize=resize).images.scaled()[0]
-        try:
-            drawn = model.sample(n or 64, component=component, like=image, generator=generator)
-        except ValueError as e:
-            raise InputError(f"sample {run}: {e}") from None
-        if out.suffix == ".png":
-            images.save_png(images.grid(drawn.images), out)
-        else:
-            save_samples(out, drawn.images, drawn.components)
-        count = len(drawn.images)
-    print_written(out, count, as_json)
+        sources, labels = _behind(loaded, components)
+        save_samples(out, drawn, components, sources=sources, labels=labels, raw=raw)
+    print_written(out, len(drawn), as_json)
+
+
+def _component_list(text: str) -> list[int]:
+    """`3,17` as a list."""
+    chosen = [parse_int(part) for part in text.split(",")]
+    if not all(m is not None for m in chosen):
+        raise InputError(f"--component: expected whole numbers separated by commas, got {text!r:.60}")
+    return [m for m in chosen if m is not None]
+
+
+def _behind(loaded: LoadedRun, components: Tensor | None) -> tuple[list[str] | None, Tensor | None]:
+    """The training file or row behind each sample's component, and its label; None if the data cannot be had."""
+    if components is None or not loaded.has_data:
+        if components is not None:
+            console.report(f"{loaded.run.path}: without its data; sources and labels are left out")
+        return None, None
+    loaded.attach_items()
+    unique, index = components.to(loaded.device).unique(return_inverse=True)
+    found = component_sources(loaded.model, loaded.data, unique)
+    if found is None:
+        return None, None
+    names, labels = found.names(loaded.data), found.labels(loaded.data)
+    return [names[i] for i in index.tolist()], None if labels is None else labels[index]
 
 
 def _generator(seed: int, device: torch.device) -> torch.Generator:

@@ -59,12 +59,21 @@ def likelihood_metrics(model: VAE, log_p: Tensor, data: Dataset, suffix: str = "
         metrics[f"nll_paper{suffix}"] = -mean
     nll = -in_nats(model, mean, n_pixels)
     metrics[f"nll_nats{suffix}"] = nll
+    if (bits := bits_per_dimension(model, nll, n_pixels, data.levels)) is not None:
+        metrics[f"bpd{suffix}"] = bits
+    return metrics
+
+
+def bits_per_dimension(model: VAE, nll: T, n_pixels: int, levels: int | None) -> T | None:
+    """Bits per dimension of negative log-likelihoods in nats.
+
+    NLL/(d ln 2) of probabilities; of densities that + log2(levels), a density per bin. None for densities of data
+    without levels.
+    """
     bits = nll / (n_pixels * math.log(2))
     if model.decoder.likelihood.discrete:
-        metrics[f"bpd{suffix}"] = bits
-    elif data.levels is not None:
-        metrics[f"bpd{suffix}"] = bits + math.log2(data.levels)
-    return metrics
+        return bits
+    return None if levels is None else bits + math.log2(levels)
 
 
 @fixed_torch_state(grad=False)

@@ -8,7 +8,7 @@ from torch import Tensor
 from bype.core.errors import InputError
 from bype.core.numbers import whole
 from bype.core.torch_state import fixed_torch_state
-from bype.distributions.mixtures import NormalMixture
+from bype.distributions.mixtures import NormalMixture, categorical_sample
 from bype.models.inputs import ImagesLike
 from bype.models.vae import VAE
 
@@ -23,7 +23,14 @@ class Plates(NamedTuple):
 
 
 @fixed_torch_state(grad=False)
-def plates(model: VAE, n: int, n_points: int = 9, *, generator: torch.Generator | None = None) -> Plates:
+def plates(
+    model: VAE,
+    n: int,
+    n_points: int = 9,
+    *,
+    generator: torch.Generator | None = None,
+    among: Tensor | None = None,
+) -> Plates:
     """Chooses components by their mixing weights, without replacement, and draws n samples from each (Figure 1).
 
     Args:
@@ -31,6 +38,7 @@ def plates(model: VAE, n: int, n_points: int = 9, *, generator: torch.Generator 
         n: The number of samples per component.
         n_points: The number of components k; fewer if fewer have a positive mixing weight.
         generator: The generator of all samples.
+        among: Choose among these components only, (k,); by default among all.
 
     Raises:
         ValueError: If the prior's components are not made from images.
@@ -40,12 +48,54 @@ def plates(model: VAE, n: int, n_points: int = 9, *, generator: torch.Generator 
     first = torch.zeros(1, dtype=torch.long, device=next(model.parameters()).device)
     if not isinstance(p, NormalMixture) or model.prior.points_at(first) is None:
         raise ValueError(f"Expected a prior made of points, but got {type(model.prior).__name__}.")
-    weights = p.log_weights.exp()
+    weights = _restricted(p.log_weights.exp(), among)
     chosen = torch.multinomial(weights, min(n_points, int((weights > 0).sum())), generator=generator)
     points = model.prior.points_at(chosen)
     assert points is not None
     latents = torch.stack([p.component(m).sample((n,), generator=generator) for m in chosen.tolist()])
-    return Plates(points, model.generate(latents, generator=generator), chosen, weights[chosen])
+    return Plates(points, model.generate(latents, generator=generator), chosen, p.log_weights.exp()[chosen])
+
+
+def _restricted(weights: Tensor, among: Tensor | None) -> Tensor:
+    """Mixing weights that are zero outside of some components."""
+    if among is None:
+        return weights
+    kept = torch.zeros_like(weights)
+    kept[among] = weights[among]
+    return kept
+
+
+@fixed_torch_state(grad=False)
+def sample_among(
+    model: VAE, n: int, among: Tensor, *, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Draws n samples from some components of the prior, by their mixing weights.
+
+    Args:
+        model: The model.
+        n: The number of samples.
+        among: The components, (k,).
+        generator: The generator of all samples.
+
+    Returns:
+        The images (n, c, h, w), ordered by component, and the component of each, (n,).
+
+    Raises:
+        ValueError: If the prior is not a mixture, or none of the components has a positive weight.
+    """
+    p = model.prior(model.encoder)
+    if not isinstance(p, NormalMixture):
+        raise ValueError(f"Expected a mixture prior, but got {type(model.prior).__name__}.")
+    weights = _restricted(p.log_weights.exp(), among)
+    if not weights.sum() > 0:
+        raise ValueError("Expected a component with a positive weight, but all have weight 0.")
+    components = categorical_sample(weights / weights.sum(), n, generator).sort().values
+    unique, counts = components.unique(return_counts=True)
+    drawn = [
+        model.sample(count, component=m, generator=generator).images
+        for m, count in zip(unique.tolist(), counts.tolist(), strict=True)
+    ]
+    return torch.cat(drawn), components
 
 
 @fixed_torch_state(grad=False)

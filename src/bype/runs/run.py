@@ -23,7 +23,7 @@ from bype.runs.refits import Refits
 
 #: The files that bype writes into a run folder.
 RUN_FILES = re.compile(
-    r"(config|evaluation)\.json|metrics\.jsonl|last\.(safetensors|json)|best\.safetensors|(refit|scoring)-.*\.(safetensors|json)|lock"
+    r"(config|evaluation)\.json|metrics\.jsonl|last\.(safetensors|json)|best\.safetensors|(refit|scoring|reference)-.*\.(safetensors|json)|lock"
 )
 
 

@@ -1,0 +1,84 @@
+"""`score`."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bype.cli.options import DataPath, Device, Files, Json, Resize, RunPath, Seed, Split, expand_user, print_json
+from bype.core import console
+from bype.core.errors import InputError
+from bype.core.files import write_text
+from bype.core.numbers import MAX_INT
+from bype.evaluation.scores import Scores
+from bype.evaluation.scores import score as score_items
+from bype.runs.items import own_items, read_items
+from bype.runs.reference import reference_scores
+from bype.runs.run import Run
+
+
+def score(
+    run: RunPath,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.csv", callback=expand_user, help="The output file.")],
+    files: Files = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, max=MAX_INT, help="Importance samples S per item.")] = 500,
+    with_: Annotated[
+        str | None, typer.Option("--with", metavar="NAME", help="Score under this refit of the prior.")
+    ] = None,
+    split: Split = None,
+    resize: Resize = False,
+    seed: Seed = 0,
+    moved: DataPath = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Score each of FILES, or of the test images: log-likelihood, bits per dimension, how unusual it is."""
+    if out.suffix != ".csv":
+        raise InputError(f"--out: expected a name that ends in .csv, got {out}")
+    loaded = Run.open(run).load(device, with_, data=moved)
+    found = read_items(loaded, files, resize=resize, split=split) if files else own_items(loaded, split or "test")
+    with console.items(str(run)) as progress:
+        reference = None
+        if loaded.has_data:
+            reference = reference_scores(loaded, samples, seed=seed, name=with_, progress=progress)
+        else:
+            console.report(f"{run}: without its data; the column more_unusual_than is left out")
+        scores = score_items(loaded.model, found.images, samples, reference=reference, seed=seed, progress=progress)
+    rows = _rows(found.names, found.labels, scores)
+    write_text(out, _csv(rows))
+    least = min(rows, key=lambda row: row["log_likelihood"])
+    if as_json:
+        print_json({"run": str(run), "out": str(out), "samples": samples, "items": rows})
+        return
+    unusual = f", more unusual than {least['more_unusual_than']} % of test items" if reference is not None else ""
+    print(f"{out}: {len(rows)} items; least likely: {least['name']} ({least['log_likelihood']:.2f} nats{unusual})")
+
+
+Row = dict[str, "str | float"]
+
+
+def _rows(names: tuple[str, ...], labels: tuple[str, ...], scores: Scores) -> list[Row]:
+    """A row per item: its name, its label if any is known, and its figures; columns that do not apply are left out."""
+    columns = {
+        "log_likelihood": scores.log_likelihood, "bpd": scores.bpd, "elbo": scores.elbo,
+        "more_unusual_than": scores.more_unusual_than,
+    }  # fmt: skip
+    figures = {name: column.tolist() for name, column in columns.items() if column is not None}
+    rows: list[Row] = []
+    for i, name in enumerate(names):
+        own: Row = {"name": name}
+        if labels:
+            own["label"] = labels[i]
+        own.update({column: round(values[i], 6) for column, values in figures.items()})
+        rows.append(own)
+    return rows
+
+
+def _csv(rows: list[Row]) -> str:
+    lines = io.StringIO()
+    table = csv.DictWriter(lines, list(rows[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return lines.getvalue()

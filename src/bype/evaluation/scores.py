@@ -1,0 +1,108 @@
+"""The log-likelihood of each item by itself, and how unusual it is among reference items."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from bype.core.errors import InputError
+from bype.core.numbers import whole
+from bype.core.precision import flush_denormals
+from bype.core.seeds import Stream
+from bype.core.torch_state import fixed_torch_state
+from bype.data.images import Images
+from bype.evaluation.likelihood import Progress
+from bype.evaluation.metrics import bits_per_dimension, in_nats
+from bype.models.inputs import ImagesLike
+from bype.models.vae import VAE
+
+#: Latents decoded at once.
+ROWS = 1024
+
+
+class Scores(NamedTuple):
+    """Scores of items, (n,) each."""
+
+    log_likelihood: Tensor  # importance-weighted, nats
+    elbo: Tensor  # the evidence lower bound, nats
+    bpd: Tensor | None  # bits per dimension; None for data without levels
+    more_unusual_than: Tensor | None  # percent of the reference items with a higher log-likelihood; None without them
+
+
+@fixed_torch_state(grad=False)
+def score(
+    model: VAE,
+    items: ImagesLike,
+    n_samples: int = 500,
+    *,
+    reference: Tensor | None = None,
+    prior: Distribution | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Scores:
+    r"""Scores each item by itself: its log-likelihood, its bound, bits per dimension, and how unusual it is.
+
+    .. math:: \log \frac{1}{S} \sum_{s=1}^S w_s, \quad \frac{1}{S} \sum_{s=1}^S \log w_s, \qquad
+        w_s = \frac{p(x|z_s) p(z_s)}{q(z_s|x)}, \quad z_s \sim q(z|x)
+
+    Every item is scored alone and with the same noise, so that its figures do not depend on the other items or their
+    order. (`bype.log_likelihood` draws new noise for each image and scores batches, which is faster.)
+
+    Args:
+        model: The model.
+        items: Images in any form that `bype.iwae` takes.
+        n_samples: Importance samples S.
+        reference: Log-likelihoods of reference items in nats, such as `score(model, data.test).log_likelihood`.
+        prior: p(z); by default the model's.
+        seed: Seed of the noise, and under a binary likelihood of the binarisation.
+        progress: Called with the number of scored items and the total.
+
+    Raises:
+        InputError: If the items do not fit the model, or `n_samples` is less than 1.
+    """
+    n_samples, seed = whole("samples", n_samples, 1), whole("seed", seed)
+    if not isinstance(items, Images):
+        items = Images(model.as_images(items).detach(), levels=None, checked=True)
+    model.check_images(items, "items")
+    if not len(items):
+        raise InputError("items: expected at least one image, got none")
+    if reference is not None and not len(reference):
+        raise InputError("reference: expected at least one log-likelihood, got none")
+    model.eval()
+    p = model.prior(model.encoder) if prior is None else prior
+    rows = []
+    with flush_denormals():
+        for x in items.batches(1, dtype=model.dtype):
+            rows.append(_bounds(model, x, p, n_samples, seed))
+            if progress is not None:
+                progress(len(rows), len(items))
+    d = math.prod(items.shape)
+    both = in_nats(model, torch.stack(rows).double(), d)
+    log_p, elbo = both.unbind(1)
+    levels = model.levels if items.levels is None else items.levels
+    unusual = None
+    if reference is not None:
+        ordered = reference.to(log_p).sort().values
+        higher = len(ordered) - torch.searchsorted(ordered, log_p.contiguous(), right=True)
+        unusual = 100 * higher.double() / len(ordered)
+    return Scores(log_p, elbo, bits_per_dimension(model, -log_p, d, levels), unusual)
+
+
+def _bounds(model: VAE, x: Tensor, p: Distribution, n_samples: int, seed: int) -> Tensor:
+    """The importance-weighted bound and the ELBO of one item, (2,), in the unit of the likelihood."""
+    generator = torch.Generator(x.device).manual_seed(seed + Stream.ITEMS)
+    x = model.binarise(x, generator)
+    q = model.encoder(x)
+    widths = (q.loc.shape[1], model.lower_dim)
+    noise, lower = (
+        torch.randn(n_samples, 1, w, generator=generator, dtype=q.loc.dtype, device=x.device) for w in widths
+    )
+    log_w = []
+    for s in range(0, n_samples, ROWS):
+        z, log_q = q.rsample_and_log_prob(noise[s : s + ROWS])
+        terms = model.likelihood_terms(x, z, lower[s : s + ROWS] if model.lower_dim else None)
+        log_w.append((terms.log_weight + p.log_prob(z) - log_q)[:, 0])
+    weights = torch.cat(log_w).double()
+    return torch.stack([weights.logsumexp(0) - math.log(n_samples), weights.mean()])
