@@ -16,4 +16,4 @@ class Stream(IntEnum):
     NETWORKS = 7_000_003  # what the networks themselves draw in training, such as dropout of the user's own
     TRACKING = 8_000_009  # samples shown while a run is trained
     QUALITY = 9_000_011  # samples and real items whose features are compared
-    ITEMS = 9_000_011  # of items that are scored by themselves
+    ITEMS = 10_000_019  # of items that are scored by themselves
