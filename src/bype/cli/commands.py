@@ -30,6 +30,7 @@ COMMANDS = {
     "evaluate": Command("evaluate:evaluate", "Compute a run's log-likelihood, active units, kNN accuracy."),
     "compare": Command("compare:compare", "Compare runs: paired differences with 95 % intervals."),
     "score": Command("score:score", "Score each of your files: log-likelihood, how unusual it is."),
+    "report": Command("report:report", "Write one HTML page on runs: metrics, curves, images."),
     "refit": Command("evaluate:refit", "Fit a second prior to a trained run."),
     "sample": Command("generate:sample", "Generate images."),
     "reconstruct": Command("generate:reconstruct", "Plot test images and their reconstructions."),

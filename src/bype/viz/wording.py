@@ -1,0 +1,75 @@
+"""Metrics in words: title, unit and meaning; and the one format of numbers in pages."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from bype.core.numbers import plain
+
+
+class Metric(NamedTuple):
+    """A metric of a run as a page shows it."""
+
+    name: str
+    value: str
+    unit: str
+    meaning: str
+
+
+LOWER, HIGHER = "Lower is better.", "Higher is better."
+
+#: Unit and meaning of each metric, in the order of a page.
+MEANINGS = {
+    "nll_paper": (
+        "the paper's unit",
+        "Importance-weighted negative log-likelihood per example with the unnormalised squared error of the paper. "
+        + LOWER,
+    ),
+    "nll_nats": (
+        "nats per example",
+        "Importance-weighted bound on the negative log-likelihood, as a normalised density or probability. " + LOWER,
+    ),
+    "bpd": ("bits per dimension", "The same, per pixel value and in bits. " + LOWER),
+    "elbo_nats": ("nats per example", "Evidence lower bound on the log-likelihood. " + HIGHER),
+    "elbo_paper": ("the paper's unit", "The same bound with the unnormalised squared error. " + HIGHER),
+    "reconstruction": ("unit of the loss", "Reconstruction term: -log p(x|z) at z from q(z|x)."),
+    "kl": ("unit of the loss", "KL term: how far the posteriors q(z|x) are from the prior."),
+    "kl_z1": ("unit of the loss", "KL term of the lower latents z1."),
+    "kl_z2": ("unit of the loss", "KL term of the upper latents z2."),
+    "active_units": ("dimensions", "Latent dimensions whose posterior mean varies over the examples (above 0.01)."),
+    "kl_prior": ("nats", "KL divergence from the aggregate posterior to the prior. " + LOWER),
+    "kl_prior_reverse": ("nats", "KL divergence from the prior to the aggregate posterior. " + LOWER),
+    "samples": ("", "Importance samples per example behind the log-likelihood."),
+    "items": ("", "Examples that the log-likelihood is a mean over."),
+    "seed": ("", "Seed of the evaluation's noise."),
+}
+
+
+def number(value: float) -> str:
+    """A number for a reader: whole as it is, otherwise two decimals, or three digits below 1.
+
+    >>> number(12), number(-123.456), number(0.012345), number(1.0)
+    ('12', '-123.46', '0.0123', '1.00')
+    """
+    if isinstance(plain(value, whole=False), int):
+        return str(value)
+    if value != 0 and abs(value) < 1:
+        text = f"{value:.3g}"
+        return text if "e" not in text else f"{value:.1e}"
+    return f"{value:.2f}"
+
+
+def metrics_in_words(metrics: Mapping[str, object]) -> Sequence[Metric]:
+    """The numbers of an evaluation, with their units and meanings; `METRIC@NAME` is the metric under a refit.
+
+    Args:
+        metrics: Values by name; what is no number is left out.
+    """
+    order = {name: i for i, name in enumerate(MEANINGS)}
+    rows = []
+    for name in sorted(metrics, key=lambda n: (n.partition("@")[2], order.get(n.partition("@")[0], len(order)), n)):
+        value, (base, _, refit) = metrics[name], name.partition("@")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        unit, meaning = MEANINGS.get(base, ("", ""))
+        rows.append(Metric(name, number(value), unit, meaning + (f" Under the refit prior {refit}." if refit else "")))
+    return rows
