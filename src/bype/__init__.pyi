@@ -17,8 +17,10 @@ from bype.data.images import Images as Images
 from bype.data.splits import from_arrays as from_arrays
 from bype.data.torch_sets import from_torch as from_torch
 from bype.estimator import ByPEVAE as ByPEVAE
+from bype.evaluation.latents import embed as embed
 from bype.evaluation.likelihood import log_likelihood as log_likelihood
 from bype.evaluation.metrics import evaluate as evaluate
+from bype.evaluation.neighbours import neighbours as neighbours
 from bype.evaluation.quality import sample_quality as sample_quality
 from bype.evaluation.scores import score as score
 from bype.experiments.catalog.registry import register_experiment as register_experiment

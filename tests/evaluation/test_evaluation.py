@@ -67,7 +67,7 @@ def test_evaluate_returns_every_metric_that_applies(tiny):
     metrics = evaluate(model_for(tiny), tiny, n_samples=20, ks=[1, 3])
     assert set(metrics) == {
         "nll_paper", "nll_nats", "bpd", "samples", "items", "elbo_paper", "elbo_nats", "reconstruction", "kl",
-        "active_units", "knn", "kl_prior", "kl_prior_reverse",
+        "active_units", "silhouette", "knn", "kl_prior", "kl_prior_reverse",
     }  # fmt: skip
     assert metrics["elbo_paper"] == pytest.approx(-metrics["reconstruction"] - metrics["kl"])
     assert -metrics["nll_paper"] > metrics["elbo_paper"], "more samples, a tighter bound"

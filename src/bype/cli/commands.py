@@ -37,6 +37,8 @@ COMMANDS = {
     "interpolate": Command("generate:interpolate", "Plot images along a straight line in z (Figure 2)."),
     "coreset": Command("export:coreset", "Export a run's pseudocoreset as plain files."),
     "recipes": Command("recipes:recipes", "List the recipes, named sets of options for training."),
+    "embed": Command("embed:embed", "Write the latents of images, and a map of them by t-SNE."),
+    "neighbours": Command("embed:neighbours", "Plot the training images nearest to an image."),
     "augment": Command("augment:augment", "Train a classifier with a model's samples (Table 3)."),
     "reproduce": Command("reproduce:reproduce", "Run the missing cells of an experiment."),
     "data list": Command("data:data_list", "List the published data sets, and where each was found."),

@@ -1,13 +1,21 @@
-"""Posterior means and active units."""
+"""Posterior means: of images, active units, how well they separate classes, a map of them."""
 
+from collections.abc import Iterator
+
+import torch
 from torch import Tensor
 
+from bype.core.errors import InputError
+from bype.core.sampling import random_subset
 from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Images
+from bype.models.inputs import ImagesLike
 from bype.models.observing import model_inputs
 from bype.models.vae import VAE
 
 ACTIVE_VARIANCE = 0.01
+#: Examples that the silhouette is computed on, at most: its cost grows with their square.
+SILHOUETTE_ITEMS = 10_000
 
 
 @fixed_torch_state(grad=False)
@@ -23,6 +31,40 @@ def latents(model: VAE, images: Images, seed: int = 0) -> Tensor:
     return model.encoder.means(model_inputs(model, images, seed))
 
 
+def latent_batches(model: VAE, images: Images, batch_size: int, seed: int = 0) -> Iterator[Tensor]:
+    """The same as `latents`, a batch (B, D) at a time, so that they need not fit into memory."""
+    model.eval()
+    for x in model_inputs(model, images, seed, batch_size):
+        yield _means(model, x)
+
+
+@fixed_torch_state(grad=False)
+def _means(model: VAE, x: Tensor) -> Tensor:
+    return model.encoder.means([x])
+
+
+def embed(model: VAE, images: ImagesLike, *, seed: int = 0) -> Tensor:
+    """The latents of images: the means of q(z|x), (n, D), with two levels those of q(z2|x).
+
+    Args:
+        model: The model.
+        images: An `Images`, such as `data.test`, or a tensor or numpy array (n, c, h, w), (n, c*h*w) or, with one
+            channel, (n, h, w): uint8, or floats in [0, 1].
+        seed: Seed of the binarisation, under a binary likelihood.
+
+    Raises:
+        InputError: If the images do not fit the model.
+    """
+    return latents(model, _fitting(model, images), seed)
+
+
+def _fitting(model: VAE, images: ImagesLike) -> Images:
+    if isinstance(images, Images):
+        model.check_images(images)
+        return images
+    return Images(model.as_images(images), levels=None, checked=True)
+
+
 def active_units(means: Tensor) -> int:
     """The number of active units: latent dimensions whose posterior mean has a variance above 0.01 over the examples.
 
@@ -32,3 +74,51 @@ def active_units(means: Tensor) -> int:
         means: The posterior means, (n, D).
     """
     return int((means.var(0) > ACTIVE_VARIANCE).sum())
+
+
+def silhouette(means: Tensor, labels: Tensor, seed: int = 0) -> float | None:
+    """The mean silhouette, from -1 to 1: how much nearer examples are to their own class than to the next.
+
+    For each example (b - a) / max(a, b), with a the mean Euclidean distance to the others of its class and b the
+    smallest mean distance to another class (Rousseeuw, 1987). Of more than 10,000 examples, 10,000 are chosen at
+    random.
+
+    Args:
+        means: The posterior means, (n, D).
+        labels: Their labels, (n,).
+        seed: Seed of the choice.
+
+    Returns:
+        The silhouette; None if there are fewer than two classes, or as many as examples.
+    """
+    from sklearn.metrics import silhouette_score
+
+    if len(means) > SILHOUETTE_ITEMS:
+        generator = torch.Generator().manual_seed(seed)
+        rows = random_subset(len(means), SILHOUETTE_ITEMS, generator).to(means.device)
+        means, labels = means[rows], labels[rows]
+    if not 2 <= len(labels.unique()) < len(labels):
+        return None
+    return float(silhouette_score(means.double().cpu().numpy(), labels.cpu().numpy()))
+
+
+def tsne(means: Tensor, seed: int = 0) -> Tensor:
+    """A map of latents by t-SNE, (n, 2), by scikit-learn.
+
+    Perplexity 30, or a third of n - 1 where that is less; started from the first two principal components. Distances
+    between clusters, their sizes and densities on the map have no meaning.
+
+    Args:
+        means: The posterior means, (n, D).
+        seed: Seed of the optimisation.
+
+    Raises:
+        InputError: If there are fewer than four latents.
+    """
+    from sklearn.manifold import TSNE
+
+    if len(means) < 4:
+        raise InputError(f"map: expected at least four images, got {len(means)}")
+    start = "pca" if means.shape[1] > 1 else "random"
+    method = TSNE(perplexity=min(30.0, (len(means) - 1) / 3), init=start, random_state=seed, n_jobs=1)
+    return torch.from_numpy(method.fit_transform(means.float().cpu().numpy()))

@@ -13,7 +13,7 @@ from bype.core.seeds import Stream
 from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Dataset, Images
 from bype.evaluation.divergences import prior_divergences
-from bype.evaluation.latents import active_units, latents
+from bype.evaluation.latents import active_units, latents, silhouette
 from bype.evaluation.likelihood import PartialScores, Progress, log_likelihood
 from bype.evaluation.neighbours import KNN, check_ks, knn_accuracy
 from bype.models.objectives import elbo, kl_by_level
@@ -107,8 +107,8 @@ def evaluate(
 
     Returns:
         `nll_nats`, `nll_paper` and `bpd` (`likelihood_metrics`); `samples` and `items`, their numbers; `elbo_nats` and
-        its parts (`bound_metrics`); `active_units`; `kl_prior` and `kl_prior_reverse` in nats; `knn`, accuracies in
-        percent by K.
+        its parts (`bound_metrics`); `active_units`; `silhouette` of the classes, from -1 to 1; `kl_prior` and
+        `kl_prior_reverse` in nats; `knn`, accuracies in percent by K.
 
     Raises:
         InputError: If the data do not fit the model (`VAE.check_data`), or an option is out of range.
@@ -126,6 +126,9 @@ def evaluate(
     means = latents(model, images, seed)
     if len(means) > 1:  # the variance needs two examples
         metrics["active_units"] = active_units(means)
+    separation = None if images.labels is None else silhouette(means, images.labels, seed)
+    if separation is not None:
+        metrics["silhouette"] = separation
     if trained_on and model.prior.pseudocoreset is not None:
         metrics |= prior_divergences(model, data.train, seed)
     if (ks is None or len(ks)) and images.labels is not None and rest and all(r.labels is not None for r in rest):

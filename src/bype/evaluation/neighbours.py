@@ -1,13 +1,23 @@
-"""k-nearest-neighbour accuracy."""
+"""Nearest neighbours: accuracy of their vote, and the nearest training examples of images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from bype.core.errors import InputError
+from bype.core.numbers import whole
+from bype.core.torch_state import fixed_torch_state
+from bype.data.images import Dataset
+from bype.evaluation.latents import embed, latent_batches
+from bype.models.inputs import ImagesLike
+from bype.models.vae import VAE
 
 KNN = (3, 5, 7, 9, 11, 13, 15)
+#: Training examples that are compared with all queries at once.
+BATCH = 1000
 
 
 def knn_accuracy(
@@ -51,3 +61,61 @@ def check_ks(ks: Sequence[int], n: int) -> None:
     """Raises an InputError unless there is at least one K and each is between 1 and n."""
     if not ks or not all(1 <= k <= n for k in ks):
         raise InputError(f"k: expected numbers from 1 to {n}, the number of reference examples, got {list(ks)}")
+
+
+class Nearest(NamedTuple):
+    """The nearest training examples of each image, the nearest first."""
+
+    rows: Tensor  # (n, k), int64, rows of the training split
+    distances: Tensor  # (n, k), Euclidean
+
+
+class Neighbours(NamedTuple):
+    """The nearest training examples of images, in latent space and in pixel space."""
+
+    latent: Nearest  # by the means of q(z|x)
+    pixel: Nearest  # by the pixels in [0, 1]
+
+
+@fixed_torch_state(grad=False)
+def neighbours(model: VAE, data: Dataset, images: ImagesLike, k: int = 8, *, seed: int = 0) -> Neighbours:
+    """The k training examples nearest to each image, in latent space and in pixel space.
+
+    Memory does not grow with the size of the training split.
+
+    Args:
+        model: The model.
+        data: The data; the neighbours are of its training split.
+        images: The images, in any form that `embed` takes.
+        k: The number of neighbours.
+        seed: Seed of the binarisation, under a binary likelihood.
+
+    Raises:
+        InputError: If the data or images do not fit the model, or k is not between 1 and the number of training
+            examples.
+    """
+    model.check_data(data)
+    k = whole("k", k, 1)
+    check_ks([k], len(data.train))
+    pixels = model.as_images(images)
+    means = embed(model, images, seed=seed)
+    return Neighbours(
+        _nearest(latent_batches(model, data.train, BATCH, seed), means, k),
+        _nearest((x.flatten(1) for x in data.train.batches(BATCH)), pixels.flatten(1), k),
+    )
+
+
+def _nearest(base: Iterable[Tensor], query: Tensor, k: int) -> Nearest:
+    """The k nearest among batches of vectors (B, D) to each query (n, D); of equally near ones the first."""
+    query = query.double()
+    best = query.new_full((len(query), 0), torch.inf)
+    rows = torch.zeros(len(query), 0, dtype=torch.long, device=query.device)
+    first = 0
+    for batch in base:
+        distances = torch.cdist(query, batch.double(), compute_mode="donot_use_mm_for_euclid_dist")
+        here = torch.arange(first, first + len(batch), device=query.device).expand(len(query), -1)
+        both, ids = torch.cat([best, distances], 1), torch.cat([rows, here], 1)
+        order = both.sort(dim=1, stable=True).indices[:, :k]
+        best, rows = both.gather(1, order), ids.gather(1, order)
+        first += len(batch)
+    return Nearest(rows, best.float())

@@ -36,7 +36,7 @@ def plates(samples: Plates) -> Image.Image:
     columns = min(3, len(samples.points))
     rows = -(-len(samples.points) // columns)
     size = (4.2 * columns, 3.1 * rows)
-    figure, axes = _subplots(rows, 2 * columns, size, width_ratios=[1, 2.4] * columns)
+    figure, axes = subplots(rows, 2 * columns, size, width_ratios=[1, 2.4] * columns)
     for axis in axes.flat:
         axis.axis("off")
     for i, (point, images, m, weight) in enumerate(zip(*samples, strict=True)):
@@ -44,7 +44,7 @@ def plates(samples: Plates) -> Image.Image:
         left.imshow(to_uint8(point[None])[0], interpolation="nearest")
         left.set_title(f"point {m}\n{100 * weight:.3g} %", fontsize=8)
         right.imshow(np.asarray(grid(images)), interpolation="nearest")
-    return _figure_image(figure)
+    return figure_image(figure)
 
 
 @library_defaults()
@@ -55,7 +55,7 @@ def curves(metrics: Mapping[str, Sequence[Mapping[str, Any]]], unit: str) -> Ima
         metrics: For each run, the lines of its `metrics.jsonl`.
         unit: The unit of the losses, for the axis label.
     """
-    figure, axes = _subplots(1, 3, (12, 3.6))
+    figure, axes = subplots(1, 3, (12, 3.6))
     for axis, (key, title) in zip(
         axes.flat,
         [("val_loss", "validation loss (beta = 1)"), ("reconstruction", "reconstruction"), ("kl", "KL term")],
@@ -67,7 +67,7 @@ def curves(metrics: Mapping[str, Sequence[Mapping[str, Any]]], unit: str) -> Ima
         _epochs_axis(axis, [m[key] for lines in metrics.values() for m in lines])
     axes.flat[0].set_ylabel(f"per example ({unit})")
     axes.flat[0].legend(fontsize=8)
-    return _figure_image(figure)
+    return figure_image(figure)
 
 
 def _epochs_axis(axis: "Axes", values: Sequence[float]) -> None:
@@ -82,14 +82,14 @@ def _epochs_axis(axis: "Axes", values: Sequence[float]) -> None:
 @library_defaults()
 def loss_curves(losses: Mapping[str, Sequence[float]], title: str) -> Image.Image:
     """Losses by epoch, one line per run; the values are those of epochs 1, 2, ..."""
-    figure, axes = _subplots(1, 1, (7, 4.2))
+    figure, axes = subplots(1, 1, (7, 4.2))
     axis = axes[0, 0]
     for name, values in losses.items():
         axis.plot(range(1, len(values) + 1), values, label=name, linewidth=1.3)
     axis.set_title(title, fontsize=10)
     _epochs_axis(axis, [v for values in losses.values() for v in values])
     axis.legend(fontsize=8)
-    return _figure_image(figure)
+    return figure_image(figure)
 
 
 @library_defaults()
@@ -102,7 +102,7 @@ def dots(names: Sequence[str], ours: Sequence[Sequence[float]], theirs: Sequence
         theirs: For each row, the paper's value.
         label: The name of the metric, for the axis label.
     """
-    figure, axes = _subplots(1, 1, (7, 0.9 + 0.28 * len(names)))
+    figure, axes = subplots(1, 1, (7, 0.9 + 0.28 * len(names)))
     axis = axes[0, 0]
     for row, (values, reference) in enumerate(zip(ours, theirs, strict=True)):
         axis.plot([v - reference for v in values], [row] * len(values), "o", markersize=4, color="C0")
@@ -115,7 +115,7 @@ def dots(names: Sequence[str], ours: Sequence[Sequence[float]], theirs: Sequence
     axis.set_xlabel(f"{label}: ours minus the paper's", fontsize=9)
     axis.grid(alpha=0.3, axis="x")
     axis.legend(fontsize=8)
-    return _figure_image(figure)
+    return figure_image(figure)
 
 
 @library_defaults()
@@ -127,7 +127,7 @@ def points_by_size(values: Mapping[str, Mapping[int, Sequence[float]]], x_label:
         x_label: The name of the size.
         y_label: The name of the metric.
     """
-    figure, axes = _subplots(1, 1, (6, 4))
+    figure, axes = subplots(1, 1, (6, 4))
     axis, sizes = axes[0, 0], sorted({size for by_size in values.values() for size in by_size})
     for (name, by_size), marker in zip(values.items(), "os^Dv", strict=False):
         means = [float(np.mean(seeds)) for seeds in by_size.values()]
@@ -141,10 +141,10 @@ def points_by_size(values: Mapping[str, Mapping[int, Sequence[float]]], x_label:
     axis.set_ylabel(y_label)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
-    return _figure_image(figure)
+    return figure_image(figure)
 
 
-def _subplots(
+def subplots(
     rows: int, columns: int, size: tuple[float, float], width_ratios: Sequence[float] | None = None
 ) -> tuple["Figure", np.ndarray]:
     """A figure outside pyplot's global state, and its axes, (rows, columns)."""
@@ -154,7 +154,8 @@ def _subplots(
     return figure, figure.subplots(rows, columns, squeeze=False, width_ratios=width_ratios)
 
 
-def _figure_image(figure: "Figure") -> Image.Image:
+def figure_image(figure: "Figure") -> Image.Image:
+    """A figure as an image."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)

@@ -1,0 +1,148 @@
+"""`embed`, `neighbours`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from bype.cli.options import (
+    DataPath,
+    Device,
+    Files,
+    Json,
+    PngOut,
+    Resize,
+    RunPath,
+    Seed,
+    Split,
+    expand_user,
+    print_json,
+)
+from bype.core.errors import InputError
+from bype.core.sampling import random_subset
+from bype.data.images import Dataset
+from bype.evaluation import neighbours as search
+from bype.evaluation.latents import tsne
+from bype.evaluation.neighbours import Nearest
+from bype.export.latents import Chosen, Source, save_latents, source_of_items, source_of_split
+from bype.runs.items import read_items
+from bype.runs.run import LoadedRun, Run
+from bype.viz.images import save_png
+from bype.viz.latents import Row, captioned_rows, class_map
+
+#: Images on a map, at most: t-SNE takes about a minute for these.
+MAP_ITEMS = 3000
+
+
+def embed(
+    run: RunPath,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE.npz|FILE.csv", callback=expand_user, help="The output file.")
+    ],
+    files: Files = None,
+    map_: Annotated[
+        Path | None,
+        typer.Option(
+            "--map",
+            metavar="FILE.png",
+            callback=expand_user,
+            help=f"Also plot the latents by t-SNE, of at most {MAP_ITEMS} images chosen at random.",
+        ),
+    ] = None,
+    split: Split = None,
+    resize: Resize = False,
+    seed: Seed = 0,
+    moved: DataPath = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Write the latents of images, their posterior means, with names and labels: of files, or test images."""
+    if out.suffix not in (".npz", ".csv"):
+        raise InputError(f"--out: expected a name that ends in .npz or .csv, got {out}")
+    if map_ is not None and map_.suffix != ".png":
+        raise InputError(f"--map: expected a name that ends in .png, got {map_}")
+    loaded = Run.open(run).load(device, data=moved)
+    loaded.model.check_finite()
+    source = _source(loaded, files, split, resize=resize)
+    if not len(source):
+        raise InputError(f"embed {run}: expected at least one image, got none")
+    if map_ is not None and len(source) < 4:
+        raise InputError(f"--map: expected at least four images, got {len(source)}")
+    generator = torch.Generator().manual_seed(seed)
+    count = min(MAP_ITEMS, len(source)) if map_ is not None else 0
+    chosen = Chosen(random_subset(len(source), count, generator).sort().values)
+    save_latents(out, loaded.model, source, seed=seed, on_block=chosen)
+    if map_ is not None:
+        what = f"{count} images" if count == len(source) else f"{count} of {len(source)} images"
+        title = f"Latents of {what} by t-SNE (the distance between clusters has no meaning)"
+        save_png(class_map(tsne(chosen.latents, seed), chosen.labels(source), title), map_)
+    if as_json:
+        dim = loaded.model.encoder.latent_dim
+        print_json({"out": str(out), "n": len(source), "latent_dim": dim} | ({"map": str(map_)} if map_ else {}))
+    else:
+        print(f"{out}: latents of {len(source)} images" + (f"; {map_}: {count} of them" if map_ else ""))
+
+
+def _source(loaded: LoadedRun, files: list[str] | None, split: str | None, *, resize: bool) -> Source:
+    own = loaded.run.config.set
+    if not files or files == [own]:  # a whole split, of which no names are held in memory
+        return source_of_split(loaded.data, own, split or "test")
+    return source_of_items(read_items(loaded, files, resize=resize, split=split))
+
+
+def neighbours(
+    run: RunPath,
+    image: Annotated[str, typer.Argument(metavar="IMAGE|INDEX", help="An image file, or a test index.")],
+    out: PngOut,
+    k: Annotated[int, typer.Option("--k", min=1, max=100, help="Number of neighbours.")] = 8,
+    resize: Resize = False,
+    seed: Seed = 0,
+    moved: DataPath = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Plot the training images nearest to an image, in latent space and in pixel space."""
+    loaded = Run.open(run).load(device, data=moved)
+    found = read_items(loaded, [image], resize=resize)
+    if len(found) != 1:
+        raise InputError(f"neighbours: expected one image, got {len(found)} in {image}")
+    loaded.model.check_finite()
+    data = loaded.data
+    latent, pixel = search.neighbours(loaded.model, data, found.images, k, seed=seed)
+    caption = f"{found.names[0]}\n{found.labels[0] if found.labels else ''}"
+    rows = [
+        Row("the image, and its reconstruction",
+            torch.cat([found.images.scaled(), loaded.model.reconstruct(found.images)]),
+            [caption, "reconstruction"]),
+        _row(data, "nearest training images in latent space", latent),
+        _row(data, "nearest training images in pixel space", pixel),
+    ]  # fmt: skip
+    save_png(captioned_rows(rows), out)
+    if as_json:
+        summary = {"latent": _listed(data, latent), "pixel": _listed(data, pixel)}
+        print_json({"out": str(out), "name": found.names[0], **summary})
+    else:
+        print(f"{out}: {k} nearest training images")
+
+
+def _row(data: Dataset, heading: str, nearest: Nearest) -> Row:
+    captions = [
+        f"{item['label']}\ntraining item {item['row']}\ndistance {item['distance']:.3g}"
+        for item in _listed(data, nearest)
+    ]
+    return Row(heading, data.train.scaled(nearest.rows[0]), captions)
+
+
+def _listed(data: Dataset, nearest: Nearest) -> list[dict[str, str | int | float]]:
+    """Row of the training split, label, distance, and file or row of the array of each neighbour."""
+    labels = data.train.labels
+    return [
+        {
+            "row": row,
+            "label": "" if labels is None else data.label_name(int(labels[row])),
+            "distance": distance,
+            "source": data.source("train", row),
+        }
+        for row, distance in zip(nearest.rows[0].tolist(), nearest.distances[0].tolist(), strict=True)
+    ]
