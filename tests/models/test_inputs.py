@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import bype
 
@@ -70,7 +71,10 @@ REFUSED = {
     "booleans": (lambda x: x > 0.5, r"expected uint8 or floats in \[0, 1\], got bool"),
     "numpy integers": (lambda x: (17 * x).long().numpy(), r"expected uint8 or floats in \[0, 1\], got int64"),
     "masked": (lambda x: np.ma.masked_array(x.numpy(), x.numpy() > 0.5), "masked arrays are not accepted"),
-    "a list": (lambda x: x.tolist(), "expected a tensor, a numpy array or bype.Images, got builtins.list"),
+    "lists of numbers": (lambda x: x.tolist(), r"expected images in the list, got list"),
+    "a string": (lambda x: "x.png", "expected a tensor, a numpy array, PIL images or bype.Images, got builtins.str"),
+    "an empty list": (lambda x: [], "expected at least one image, got none"),
+    "a list of sizes": (lambda x: [x[0], x[0, :, :7]], "expected images of one shape"),
     "another size": (lambda x: x[..., :7], r"expected images of shape \(n, 1, 8, 8\), \(n, 8, 8\) or \(n, 64\)"),
     "channels last": (lambda x: x.permute(0, 2, 3, 1), r"expected images of shape .*, got \(20, 8, 8, 1\)"),
     "none": (lambda x: x[:0], "expected at least one image, got none"),
@@ -144,3 +148,17 @@ def test_numpy_scalars_and_whole_floats_are_numbers(digits):
     assert len(model.sample(np.int64(2)).images) == 2
     trainer = bype.Trainer(model, digits, lr=np.float64(1e-3), seed=np.int64(1), epochs=2.0, batch_size=np.uint8(50))
     assert (trainer.epochs, trainer.batch_size) == (2, 50)
+
+
+def test_pictures_and_lists_are_the_same_as_arrays():
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8), np.uint8)
+    data = bype.from_arrays(np.tile(pixels, (10, 1, 1)))
+    model = bype.build_model(data, prior="standard", likelihood="gaussian", latent_dim=2, hidden_dim=8)
+    expected = model.as_images(pixels)
+    pictures = [Image.fromarray(p) for p in pixels]
+    for same in (pictures, tuple(pictures), list(pixels), [torch.from_numpy(p) for p in pixels]):
+        assert torch.equal(model.as_images(same), expected)
+    assert torch.equal(model.as_images(pictures[1]), expected[1:2])
+    assert torch.equal(model.as_images([p.convert("RGB") for p in pictures]), expected), "grey, as the model's images"
+    a, b = (bype.score(model, x, 5).log_likelihood for x in (pictures, pixels))
+    assert torch.equal(a, b)

@@ -150,7 +150,7 @@ class Config:
         values = {name: value for name, value in recipe.options.items() if getattr(self, name) is None}
         if self.epochs is None and not recipe.scaled:
             values["epochs"] = recipe.epochs
-        epochs = values.get("epochs", self.epochs)
+        epochs = plain(values.get("epochs", self.epochs), whole=True)  # a numpy integer is one too
         if self.warmup is None and isinstance(epochs, int):
             values["warmup"] = recipe.warmup_for(epochs)
         for name, value in values.items():

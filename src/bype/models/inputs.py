@@ -5,13 +5,17 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from bype.core.errors import InputError
+from bype.data.image_files import image_pixels
 from bype.data.images import Images, scale
 
+#: A single picture.
+Picture = Tensor | np.ndarray | Image.Image
 #: The types that public functions accept as images.
-ImagesLike = Images | Tensor | np.ndarray
+ImagesLike = Images | Tensor | np.ndarray | Image.Image | Sequence[Picture]
 
 
 class InputSpec(NamedTuple):
@@ -29,9 +33,10 @@ def as_images(values: ImagesLike, spec: InputSpec, name: str = "images") -> Tens
     """Images in any accepted form as a tensor (B, c, h, w) in [0, 1], in the model's dtype, on its device.
 
     Args:
-        values: An `Images`, or a tensor or numpy array of shape (B, c, h, w), (B, d) with d = c*h*w, or, with one
-            channel, (B, h, w). A uint8 value v becomes (v + 1/2)/levels, with the levels of the data that the model was
-            built for (256 for floats); floats must be in [0, 1].
+        values: An `Images`, a PIL image, or a tensor or numpy array of shape (B, c, h, w), (B, d) with d = c*h*w, or,
+            with one channel, (B, h, w); or a list of PIL images, or of single images as tensors or arrays. PIL images
+            become grey or colour as the model's images are. A uint8 value v becomes (v + 1/2)/levels, with the levels
+            of the data that the model was built for (256 for floats); floats must be in [0, 1].
         spec: The images that the model takes.
         name: The name of the argument in error messages.
 
@@ -43,7 +48,7 @@ def as_images(values: ImagesLike, spec: InputSpec, name: str = "images") -> Tens
         check_images(values, spec, name)
         x = values.scaled(dtype=spec.dtype)
     else:
-        x = _as_pixels(_with_channels(_as_tensor(values, name), spec.shape, name), spec, name)
+        x = _as_pixels(_with_channels(_as_tensor(_batch(values, spec, name), name), spec.shape, name), spec, name)
     if not len(x):
         raise InputError(f"{name}: expected at least one image, got none")
     low, high = (float(v) for v in x.detach().aminmax())
@@ -78,6 +83,31 @@ def check_images(images: Images, spec: InputSpec, name: str = "images") -> None:
         )
 
 
+def _batch(values: object, spec: InputSpec, name: str) -> object:
+    """Pictures, alone or in a list, as one array or tensor; anything else unchanged."""
+    if isinstance(values, Image.Image):
+        values = [values]
+    if not isinstance(values, list | tuple):
+        return values
+    if not values:
+        raise InputError(f"{name}: expected at least one image, got none")
+    grey, wide = spec.shape[0] == 1, spec.levels != 256
+    parts = [
+        image_pixels(v, f"{name}[{i}]", grey=grey, wide=wide) if isinstance(v, Image.Image) else v
+        for i, v in enumerate(values)
+    ]
+    shapes = [tuple(getattr(part, "shape", ())) for part in parts]
+    if not all(shapes):
+        raise InputError(f"{name}: expected images in the list, got {type(parts[shapes.index(())]).__name__}")
+    if different := [shape for shape in shapes if shape != shapes[0]]:
+        raise InputError(f"{name}: expected images of one shape, got {shapes[0]} and {different[0]}")
+    if all(isinstance(part, Tensor) for part in parts):
+        return torch.stack([part for part in parts if isinstance(part, Tensor)])
+    stacked = np.stack([part.detach().cpu().numpy() if isinstance(part, Tensor) else part for part in parts])
+    # On the model's device, as pictures have none.
+    return torch.from_numpy(stacked).to(spec.device) if any(isinstance(v, Image.Image) for v in values) else stacked
+
+
 def _as_tensor(values: object, name: str) -> Tensor:
     if isinstance(values, Tensor):
         return values
@@ -89,7 +119,8 @@ def _as_tensor(values: object, name: str) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values, values.dtype.newbyteorder("=")))
     kind = type(values)
     raise InputError(
-        f"{name}: expected a tensor, a numpy array or bype.Images, got {kind.__module__}.{kind.__qualname__}"
+        f"{name}: expected a tensor, a numpy array, PIL images or bype.Images, got "
+        f"{kind.__module__}.{kind.__qualname__}"
     )
 
 
