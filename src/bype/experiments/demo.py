@@ -16,8 +16,10 @@ from bype.core.files import is_partial, read_json, write_json
 from bype.core.locks import locked
 from bype.core.names import PRIORS
 from bype.evaluation.metrics import evaluate
+from bype.experiments.reporting import write_report
 from bype.models.generation import plates
 from bype.priors.pseudocoreset import PseudocoresetPrior
+from bype.runs.evaluations import Evaluations
 from bype.runs.fitting import TrainedRun, fit
 from bype.runs.run import RUN_FILES, Run
 from bype.training.trackers.terminal import epochs
@@ -27,13 +29,15 @@ from bype.viz import images as pictures
 #: A prior and its metrics, by their names in the table.
 DemoRow = dict[str, str | float]
 
-MARK = "demo.json"
-DEMO_FILES = re.compile(rf"{MARK}|{'|'.join(PRIORS)}|(samples-.*|pseudo-points|plates|reconstructions|curves)\.png")
+MARK, REPORT = "demo.json", "report.html"
+DEMO_FILES = re.compile(
+    rf"{MARK}|{'|'.join(PRIORS)}|(samples-.*|pseudo-points|plates|reconstructions|curves)\.png|report\.html"
+)
 EPOCHS, BATCH, SAMPLES = 60, 100, 500
 
 
 def run_demo(out: Path, device: str = "auto") -> list[DemoRow]:
-    """Trains and evaluates the four priors and writes pictures; returns a row of metrics for each prior.
+    """Trains and evaluates the four priors, writes pictures and a report; returns a row of metrics for each prior.
 
     An earlier demo at `out` is replaced. Foreign files are left alone, but a folder that holds files of the names of a
     demo or of a run is refused.
@@ -62,6 +66,7 @@ def _run_demo(out: Path, device: str) -> list[DemoRow]:
         with epochs(f"{prior:9}") as show:
             trained = fit(config, out / prior, on_epoch=show, on_step=show.step)
         metrics = evaluate(trained.trainer.model, trained.data, n_samples=SAMPLES)
+        Evaluations(trained.run).add({**metrics, "split": "test", "seed": 0})
         seconds = statistics.median(line["seconds"] for line in trained.run.metrics.read())
         rows.append(
             {
@@ -75,6 +80,7 @@ def _run_demo(out: Path, device: str) -> list[DemoRow]:
         )
         runs[prior] = trained
     draw(out, runs)
+    write_report([trained.run for trained in runs.values()], out / REPORT, samples=SAMPLES, device=device)
     write_json(out / MARK, {"demo": "bype", "rows": rows})
     return rows
 
