@@ -54,9 +54,11 @@ def test_numbers_have_one_format(value, text):
 
 
 def test_metrics_have_units_and_meanings_in_the_order_of_the_list():
-    rows = metrics_in_words({"kl": 2.0, "split": "test", "knn": {"3": 90.0}, "nll_nats": 10.0, "nll_nats@em": 9.0})
+    rows = metrics_in_words(
+        {"kl": 2.0, "split": "test", "knn": {"3": 90.0}, "nll_nats": 10.0, "nll_nats@em": 9.0}, "nats"
+    )
     assert [row.name for row in rows] == ["nll_nats", "kl", "nll_nats@em"]
-    assert rows[0].unit == "nats per example"
+    assert [row.unit for row in rows] == ["nats per example", "nats", "nats per example"]
     assert rows[2].meaning == MEANINGS["nll_nats"][1] + " Under the refit prior em."
 
 

@@ -109,10 +109,14 @@ def _described(run: Run) -> RunPart:
     except InputError as e:
         part.notes.append(f"Recorded metrics are not shown: {first_line(e)}")
         return part
-    part.metrics = [(str(entry.get("split")), metrics_in_words(entry)) for entry in recorded]
+    part.metrics = [(str(entry.get("split")), metrics_in_words(entry, _loss_unit(run))) for entry in recorded]
     if not recorded:
-        part.notes.append(f"No metrics are recorded; `bype evaluate {run.path}` computes and records them.")
+        part.notes.append(f"No metrics are recorded; bype evaluate {run.path} computes and records them.")
     return part
+
+
+def _loss_unit(run: Run) -> str:
+    return ("nats" if run.record["unit"] == "nats" else "the paper's unit") + " per example"
 
 
 def _said(value: object) -> str:
@@ -145,15 +149,14 @@ def _curves(runs: Sequence[Run], parts: Sequence[RunPart]) -> list[Picture]:
             part.notes.append(f"Its training is not shown: {first_line(e)}")
             continue
         if lines:
-            unit = "nats" if run.record["unit"] == "nats" else "the paper's unit"
-            by_unit.setdefault(unit, {})[run.path.name] = lines
+            by_unit.setdefault(_loss_unit(run), {})[run.path.name] = lines
     return [
         line_chart(
             {
                 name: ([m["epoch"] for m in lines], [_value(m, key) for m in lines])
                 for name, lines in of_unit.items()
             },
-            title, "epoch", f"{unit} per example", skip_start=True,
+            title, "epoch", unit, skip_start=True,
         )
         for unit, of_unit in by_unit.items()
         for key, title in (("val_loss", "Validation loss"), ("reconstruction", "Reconstruction"), ("kl", "KL term"))

@@ -114,7 +114,7 @@ class RunShower:
         shown = "all" if len(order) == len(weights) else f"the {len(order)} of largest weight of all"
         self.part.points_title = f"The components of the mixture, {shown} {len(weights)}, ordered by weight."
         self.part.points = [
-            Point(m, tile, f"{number(100 * weights[m].item())} %", drawn[i * OF_POINT : (i + 1) * OF_POINT], near[i])
+            Point(m, tile, f"{100 * weights[m].item():.2f} %", drawn[i * OF_POINT : (i + 1) * OF_POINT], near[i])
             for i, (m, tile) in enumerate(zip(order.tolist(), tiles, strict=True))
         ]
 

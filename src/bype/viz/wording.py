@@ -15,6 +15,7 @@ class Metric(NamedTuple):
     meaning: str
 
 
+LOSS = "unit of the loss"  # replaced by the run's own
 LOWER, HIGHER = "Lower is better.", "Higher is better."
 
 #: Unit and meaning of each metric, in the order of a page.
@@ -31,10 +32,10 @@ MEANINGS = {
     "bpd": ("bits per dimension", "The same, per pixel value and in bits. " + LOWER),
     "elbo_nats": ("nats per example", "Evidence lower bound on the log-likelihood. " + HIGHER),
     "elbo_paper": ("the paper's unit", "The same bound with the unnormalised squared error. " + HIGHER),
-    "reconstruction": ("unit of the loss", "Reconstruction term: -log p(x|z) at z from q(z|x)."),
-    "kl": ("unit of the loss", "KL term: how far the posteriors q(z|x) are from the prior."),
-    "kl_z1": ("unit of the loss", "KL term of the lower latents z1."),
-    "kl_z2": ("unit of the loss", "KL term of the upper latents z2."),
+    "reconstruction": (LOSS, "Reconstruction term: -log p(x|z) at z from q(z|x)."),
+    "kl": (LOSS, "KL term: how far the posteriors q(z|x) are from the prior."),
+    "kl_z1": (LOSS, "KL term of the lower latents z1."),
+    "kl_z2": (LOSS, "KL term of the upper latents z2."),
     "active_units": ("dimensions", "Latent dimensions whose posterior mean varies over the examples (above 0.01)."),
     "kl_prior": ("nats", "KL divergence from the aggregate posterior to the prior. " + LOWER),
     "kl_prior_reverse": ("nats", "KL divergence from the prior to the aggregate posterior. " + LOWER),
@@ -58,11 +59,12 @@ def number(value: float) -> str:
     return f"{value:.2f}"
 
 
-def metrics_in_words(metrics: Mapping[str, object]) -> Sequence[Metric]:
+def metrics_in_words(metrics: Mapping[str, object], loss_unit: str) -> Sequence[Metric]:
     """The numbers of an evaluation, with their units and meanings; `METRIC@NAME` is the metric under a refit.
 
     Args:
         metrics: Values by name; what is no number is left out.
+        loss_unit: The unit of the losses.
     """
     order = {name: i for i, name in enumerate(MEANINGS)}
     rows = []
@@ -71,5 +73,12 @@ def metrics_in_words(metrics: Mapping[str, object]) -> Sequence[Metric]:
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
         unit, meaning = MEANINGS.get(base, ("", ""))
-        rows.append(Metric(name, number(value), unit, meaning + (f" Under the refit prior {refit}." if refit else "")))
+        rows.append(
+            Metric(
+                name,
+                number(value),
+                loss_unit if unit == LOSS else unit,
+                meaning + (f" Under the refit prior {refit}." if refit else ""),
+            )
+        )
     return rows
