@@ -85,9 +85,9 @@ def test_an_epoch_is_the_median_of_the_sums_of_its_blocks():
     assert timing.epoch_seconds([1.0, 2.0, 10.0, 20.0, 4.0, 5.0], 3) == 9
 
 
-def test_the_budget_is_kept_between_blocks():
+def test_the_budget_is_kept_between_blocks(tmp_path):
     def stop():
         raise campaign.BudgetSpent
 
     with pytest.raises(campaign.BudgetSpent):
-        table2.measure(Cell("table2", CONFIG, "timing", samples=None), stop)
+        table2.measure(Cell("table2", CONFIG, "timing", samples=None), tmp_path, stop)

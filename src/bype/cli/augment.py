@@ -17,7 +17,6 @@ from bype.evaluation import augmentation
 from bype.evaluation.augmentation import METHODS, ClassifierInfo, ClassifierOptions
 from bype.export.augmented import save_augmented
 from bype.models.vae import VAE
-from bype.priors.base import SharedScalePrior
 from bype.runs.run import Run
 
 DEFAULT = ClassifierOptions()
@@ -85,11 +84,7 @@ def _methods(given: str | None, model: VAE) -> list[str]:
         if unknown := [name for name in names if name not in METHODS]:
             raise InputError(f"--method: expected one or more of {', '.join(METHODS)}, got {unknown[0]!r}")
         return names
-    allowed = {
-        "prior": isinstance(model.prior, SharedScalePrior),
-        "coreset": model.prior.pseudocoreset is not None,
-    }
-    return [name for name in METHODS if allowed.get(name, True)]
+    return augmentation.allowed_methods(model)
 
 
 def _export(path: Path, model: VAE, data: Dataset, methods: list[str], seed: int, *, as_json: bool) -> None:
@@ -120,6 +115,6 @@ def _train(model: VAE, data: Dataset, method: str, options: ClassifierOptions) -
     row: dict[str, object] = {"method": method}
     for split in ("test", "validation"):
         row[f"{split}_error"] = augmentation.error_rate(classifier, data.part(split), data.name)
-    if method == "baseline" and isinstance(model.prior, SharedScalePrior):
+    if method == "baseline" and "prior" in augmentation.allowed_methods(model):
         row["plate_agreement"] = augmentation.plate_agreement(model, classifier, seed=options.seed)
     return row | {"seconds": time.monotonic() - start}

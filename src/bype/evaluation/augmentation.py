@@ -31,6 +31,15 @@ METHODS = ("baseline", "posterior", "prior", "coreset")
 TILE = 2000
 
 
+def allowed_methods(model: VAE) -> list[str]:
+    """The methods of augmentation that a model's prior allows."""
+    allowed = {
+        "prior": isinstance(model.prior, SharedScalePrior),
+        "coreset": model.prior.pseudocoreset is not None,
+    }
+    return [name for name in METHODS if allowed.get(name, True)]
+
+
 class Synthetic(NamedTuple):
     """Synthetic examples."""
 

@@ -205,7 +205,10 @@ def _run_cell(
     measure = EXPERIMENTS[cell.experiment].measure if cell.experiment in EXPERIMENTS else None
     parts: list[PartialScores] = []
     with notes_kept(parts):
-        outcome = measure(cell, check) if measure is not None else _train_and_score(cell, runs_folder, check, parts)
+        if measure is None:
+            outcome = _train_and_score(cell, runs_folder, check, parts)
+        else:
+            outcome = measure(cell, runs_folder, check)
         record = cell_record(
             cell.experiment,
             cell.config,

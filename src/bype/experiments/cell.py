@@ -81,9 +81,9 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-#: Runs a cell that is not a training run with its evaluation. The second argument is to be called now and then; an
-#: exception that it raises ends the cell.
-Measure = Callable[[Cell, Callable[[], None]], Outcome]
+#: Runs a cell that is not a training run with its evaluation. The second argument is the folder of runs; the third is
+#: to be called now and then, and an exception that it raises ends the cell.
+Measure = Callable[[Cell, Path, Callable[[], None]], Outcome]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ EXPERIMENTS: Registry[Experiment] = Registry(
         "table1": "bype.experiments.catalog.table1:EXPERIMENT",
         "fast-table1": "bype.experiments.catalog.fast_table1:EXPERIMENT",
         "table2": "bype.experiments.catalog.table2:EXPERIMENT",
+        "table3": "bype.experiments.catalog.table3:EXPERIMENT",
         "fig5": "bype.experiments.catalog.fig5:EXPERIMENT",
         "step-two": "bype.experiments.catalog.step_two:EXPERIMENT",
         "step-two-settings": "bype.experiments.catalog.step_two:SETTINGS",

@@ -67,7 +67,7 @@ def table2(selection: Selection) -> list[Cell]:
     ]  # fmt: skip
 
 
-def measure(cell: Cell, check: Callable[[], None]) -> Outcome:
+def measure(cell: Cell, runs: Path, check: Callable[[], None]) -> Outcome:
     """Times the epochs of all methods in turns, and step (ii) of strategy `paper`.
 
     Figures, for each method: `seconds_per_epoch_METHOD`, the median of the epochs; `ratio_METHOD`, the mean ratio of
