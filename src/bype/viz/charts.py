@@ -16,6 +16,10 @@ if TYPE_CHECKING:  # matplotlib is imported when a chart is drawn
     from matplotlib.figure import Figure
 
 
+#: Colours that differ for colour-blind readers too: those of Okabe and Ito (2008), https://jfly.uni-koeln.de/color/
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+
+
 @contextmanager
 def library_defaults() -> Iterator[None]:
     """matplotlib with its own defaults: the user's backend, style and rc file have no effect inside."""
@@ -27,6 +31,9 @@ def library_defaults() -> Iterator[None]:
             os.environ["MPLBACKEND"] = backend
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
+        from cycler import cycler
+
+        matplotlib.rcParams["axes.prop_cycle"] = cycler(color=COLOURS)
         yield
 
 
@@ -42,7 +49,7 @@ def plates(samples: Plates) -> Image.Image:
     for i, (point, images, m, weight) in enumerate(zip(*samples, strict=True)):
         left, right = axes[i // columns, 2 * (i % columns)], axes[i // columns, 2 * (i % columns) + 1]
         left.imshow(to_uint8(point[None])[0], interpolation="nearest")
-        left.set_title(f"point {m}\n{100 * weight:.3g} %", fontsize=8)
+        left.set_title(f"point {m}\n{100 * weight:.3g} %", fontsize=9)
         right.imshow(np.asarray(grid(images)), interpolation="nearest")
     return figure_image(figure)
 
@@ -65,8 +72,8 @@ def curves(metrics: Mapping[str, Sequence[Mapping[str, Any]]], unit: str) -> Ima
             axis.plot([m["epoch"] for m in lines], [m[key] for m in lines], label=name, linewidth=1.4)
         axis.set_title(title, fontsize=10)
         _epochs_axis(axis, [m[key] for lines in metrics.values() for m in lines])
-    axes.flat[0].set_ylabel(f"per example ({unit})")
-    axes.flat[0].legend(fontsize=8)
+        axis.set_ylabel(f"{unit} per example")
+    axes.flat[0].legend(fontsize=9)
     return figure_image(figure)
 
 
@@ -80,20 +87,23 @@ def _epochs_axis(axis: "Axes", values: Sequence[float]) -> None:
 
 
 @library_defaults()
-def loss_curves(losses: Mapping[str, Sequence[float]], title: str) -> Image.Image:
-    """Losses by epoch, one line per run; the values are those of epochs 1, 2, ..."""
+def loss_curves(losses: Mapping[str, Sequence[float]], title: str, unit: str) -> Image.Image:
+    """Losses by epoch, one line per run; the values are those of epochs 1, 2, ..., in `unit` per example."""
     figure, axes = subplots(1, 1, (7, 4.2))
     axis = axes[0, 0]
     for name, values in losses.items():
         axis.plot(range(1, len(values) + 1), values, label=name, linewidth=1.3)
     axis.set_title(title, fontsize=10)
+    axis.set_ylabel(f"{unit} per example")
     _epochs_axis(axis, [v for values in losses.values() for v in values])
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=9)
     return figure_image(figure)
 
 
 @library_defaults()
-def dots(names: Sequence[str], ours: Sequence[Sequence[float]], theirs: Sequence[float], label: str) -> Image.Image:
+def dots(
+    names: Sequence[str], ours: Sequence[Sequence[float]], theirs: Sequence[float], label: str, unit: str
+) -> Image.Image:
     """Differences from the paper's values, one row per name and one dot per seed.
 
     Args:
@@ -101,31 +111,36 @@ def dots(names: Sequence[str], ours: Sequence[Sequence[float]], theirs: Sequence
         ours: For each row, our value for each seed.
         theirs: For each row, the paper's value.
         label: The name of the metric, for the axis label.
+        unit: Its unit.
     """
-    figure, axes = subplots(1, 1, (7, 0.9 + 0.28 * len(names)))
+    figure, axes = subplots(1, 1, (7, 1.2 + 0.28 * len(names)))
     axis = axes[0, 0]
     for row, (values, reference) in enumerate(zip(ours, theirs, strict=True)):
         axis.plot([v - reference for v in values], [row] * len(values), "o", markersize=4, color="C0")
+    axis.set_title(f"{label}: differences from the paper", fontsize=10)
     axis.axvline(0, color="C1", label="the paper's")
     # At least 0.2 to both sides, so that differences of 0.01 do not look large.
     differences = [v - reference for values, reference in zip(ours, theirs, strict=True) for v in values]
     axis.set_xlim(1.1 * min(-0.2, *differences), 1.1 * max(0.2, *differences))
-    axis.set_yticks(range(len(names)), names, fontsize=8)
+    axis.set_yticks(range(len(names)), names, fontsize=9)
     axis.invert_yaxis()
-    axis.set_xlabel(f"{label}: ours minus the paper's", fontsize=9)
+    axis.set_xlabel(f"ours minus the paper's ({unit}); one dot per seed", fontsize=9)
     axis.grid(alpha=0.3, axis="x")
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=9)
     return figure_image(figure)
 
 
 @library_defaults()
-def points_by_size(values: Mapping[str, Mapping[int, Sequence[float]]], x_label: str, y_label: str) -> Image.Image:
+def points_by_size(
+    values: Mapping[str, Mapping[int, Sequence[float]]], x_label: str, y_label: str, title: str
+) -> Image.Image:
     """A metric by a size on a logarithmic axis: a line per name through the means, and a dot per seed.
 
     Args:
         values: For each name, the values of the seeds by size.
         x_label: The name of the size.
         y_label: The name of the metric.
+        title: The title.
     """
     figure, axes = subplots(1, 1, (6, 4))
     axis, sizes = axes[0, 0], sorted({size for by_size in values.values() for size in by_size})
@@ -137,10 +152,11 @@ def points_by_size(values: Mapping[str, Mapping[int, Sequence[float]]], x_label:
     axis.set_xscale("log")
     axis.set_xticks(sizes, [str(size) for size in sizes])
     axis.minorticks_off()
+    axis.set_title(title, fontsize=10)
     axis.set_xlabel(x_label)
     axis.set_ylabel(y_label)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=9)
     return figure_image(figure)
 
 

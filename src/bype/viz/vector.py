@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bype.viz.charts import library_defaults
+from bype.viz.charts import COLOURS, library_defaults
 from bype.viz.report import Picture
 from bype.viz.wording import number
 
@@ -15,8 +15,7 @@ if TYPE_CHECKING:  # matplotlib is imported when a chart is drawn
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Colours that differ for colour-blind readers too (Okabe and Ito, 2008), and line styles that differ without colour.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+#: Line styles that differ without colour.
 STYLES = ("-", "--", "-.", ":")
 
 

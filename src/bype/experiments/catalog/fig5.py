@@ -74,7 +74,10 @@ def section(cells: Sequence[CellRecord], folder: Path) -> list[str]:
     points = {
         prior: {m: list(seeds.values()) for m, seeds in sorted(by_m.items())} for prior, by_m in own.items() if by_m
     }
-    save_png(points_by_size(points, "number of components M", "nll_paper_short"), folder / "fig5.png")
+    save_png(
+        points_by_size(points, "number of components M", "nll_paper_short (the paper's unit)", "Figure 5: NLL by M"),
+        folder / "fig5.png",
+    )
     return [*lines, "![Negative log-likelihood by the number of components](fig5.png)", ""]
 
 

@@ -76,7 +76,7 @@ def section(cells: Sequence[CellRecord], folder: Path) -> list[str]:
         )
     lines += ["", *_updates(strategies), *_settings(cells, strategies["paper"])]
     curves = {f"{k} s{c['seed']}": c["curve"] for k, own in strategies.items() for c in own if c["seed"] == 0}
-    save_png(loss_curves(curves, "step (ii): validation loss, paper's unit"), folder / "step-two.png")
+    save_png(loss_curves(curves, "step (ii): validation loss", "the paper's unit"), folder / "step-two.png")
     return [*lines, "![Validation loss by strategy, seed 0](step-two.png)", ""]
 
 

@@ -122,13 +122,15 @@ def _paper_section(cells: Sequence[CellRecord], folder: Path) -> list[str]:
     if compared := [(row, row.paper) for row in ran if row.paper is not None]:
         names = [f"{r.arch} {r.set} {r.prior} {r.precision}" for r, _ in compared]
         ours = [list(by_seed(r.cells, "nll_paper").values()) for r, _ in compared]
-        save_png(dots(names, ours, [paper for _, paper in compared], "nll_paper"), folder / "table1.png")
+        save_png(
+            dots(names, ours, [paper for _, paper in compared], "nll_paper", "the paper's unit"), folder / "table1.png"
+        )
         lines += ["![Our values minus the paper's](table1.png)", ""]
     for arch, name in dict.fromkeys((r.arch, r.set) for r in ran):
         column = [r for r in ran if (r.arch, r.set) == (arch, name)]
         curves = {f"{r.prior} {r.precision} s{c['seed']}": c["curve"] for r in column for c in r.cells}
         file = f"curves-{arch}-{name}.png"
-        save_png(loss_curves(curves, f"{arch}, {name}: validation loss, paper's unit"), folder / file)
+        save_png(loss_curves(curves, f"{arch}, {name}: validation loss", "the paper's unit"), folder / file)
         lines += [f"![Validation loss of {arch} on {name}]({file})", ""]
     return lines
 
