@@ -52,6 +52,7 @@ COMMANDS = (
         "--epochs 1 --warmup 0",
     ),
     Command("evaluate", "evaluate {run} --items {items} --samples {samples}"),
+    Command("embed", "embed {run} --split all --out {folder}/latents.npz --map {folder}/map.png"),
     Command("coreset", "coreset {run} --out {folder}/coreset"),
     Command("refit --em", "refit {run} --name em --em {em}"),
 )
