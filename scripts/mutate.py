@@ -29,7 +29,7 @@ ROOMS = {  # the files that are mutated, and the tests that must notice
     "objectives": ("models/objectives.py", "tests/models/test_objectives.py", "tests/models/test_two_level.py"),
     "training": ("training/*.py", "tests/training"),
     "evaluation": ("evaluation/*.py", "tests/evaluation", "tests/runs/test_scoring.py"),
-    "runs": ("runs/*.py", "tests/runs"),
+    "runs": ("runs/*.py", "tests/runs", "tests/core/test_files_order.py"),
     "files": ("core/files.py", "tests/core", "tests/runs"),
     "data": ("data/*.py", "tests/data"),
 }

@@ -11,6 +11,8 @@ import torch
 from bype.core.errors import InputError
 from bype.core.files import read_json, write_json, write_text
 from bype.core.tensors import read_checkpoint, write_tensors
+from bype.runs.metrics import Metrics
+from bype.training.epoch import EpochInfo
 
 
 @pytest.fixture
@@ -81,14 +83,25 @@ def test_a_disk_that_fails_to_flush_is_an_error(tmp_path, monkeypatch, on):
         write_text(tmp_path / "a.txt", "a")
 
 
-def test_metrics_are_written_where_nothing_can_be_flushed(tmp_path, monkeypatch):
-    from bype.runs.metrics import Metrics
-    from bype.training.epoch import EpochInfo
-
-    monkeypatch.setattr(os, "fsync", _fails(errno.EINVAL, on="files"))
+def epoch_info(epoch):
     zeros = dict.fromkeys(("beta", "loss", "reconstruction", "kl", "val_loss", "seconds", "seconds_validation"), 0.0)
-    Metrics(tmp_path).append(EpochInfo(epoch=1, best=True, skipped_steps=0, **zeros))
+    return EpochInfo(epoch=epoch, best=True, skipped_steps=0, **zeros)
+
+
+def test_metrics_are_written_where_nothing_can_be_flushed(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", _fails(errno.EINVAL, on="files"))
+    Metrics(tmp_path).append(epoch_info(1))
     assert [line["epoch"] for line in Metrics(tmp_path).read()] == [1]
+
+
+def test_a_line_of_metrics_is_whole_when_it_is_flushed(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(os.fstat(handle).st_size))
+    sizes = []
+    for epoch in (1, 2):
+        Metrics(tmp_path).append(epoch_info(epoch))
+        sizes.append(Metrics(tmp_path).path.stat().st_size)
+    assert flushed == sizes
 
 
 def test_a_mount_on_which_modes_cannot_be_changed_is_written_to(tmp_path, monkeypatch):

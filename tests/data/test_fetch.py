@@ -2,7 +2,9 @@
 
 import hashlib
 import http.server
+import os
 import signal
+import stat
 import threading
 
 import numpy as np
@@ -87,6 +89,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _broken(self, start):
         self._send(b"no", status=503)
 
+    def _refuses_ranges(self, start):
+        self._send(b"no", status=416) if start else self._good(start)
+
     def _redirects(self, start):
         self.send_response(302)
         self.send_header("Location", "/good/file.gz")
@@ -161,6 +166,20 @@ def test_a_file_arrives_whole_and_is_asked_for_from_where_it_broke_off(server, t
     assert len(server.asked) == len(ranges), "a file that is there is not fetched again"
 
 
+def test_a_download_is_flushed_whole_before_it_is_moved_into_place(server, tmp_path, monkeypatch):
+    flushed = []
+    fsync = os.fsync
+
+    def spied(handle):
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            flushed.append((os.fstat(handle).st_size, (tmp_path / "file.gz").exists()))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", spied)
+    _get(server, tmp_path, "truncates")
+    assert flushed == [(len(CONTENT), False)]
+
+
 def test_wrong_bytes_of_the_right_size_are_fetched_again(server, tmp_path):
     (tmp_path / "file.gz").write_bytes(bytes(len(CONTENT)))
     assert _get(server, tmp_path, "good").read_bytes() == CONTENT
@@ -202,6 +221,12 @@ def test_a_part_that_was_spoiled_is_begun_anew(server, tmp_path):
     (tmp_path / "file.gz").unlink()
     (tmp_path / ".file.gz.part").write_bytes(b"x" * (len(CONTENT) + 1))
     assert _get(server, tmp_path, "good").read_bytes() == CONTENT
+
+
+def test_a_part_whose_range_is_refused_is_begun_anew(server, tmp_path):
+    (tmp_path / ".file.gz.part").write_bytes(CONTENT[:1000])
+    assert _get(server, tmp_path, "refuses-ranges").read_bytes() == CONTENT
+    assert [r for _, r in server.asked] == ["bytes=1000-", None]
 
 
 def test_a_file_that_another_process_fetches_is_left_to_it(server, tmp_path):

@@ -1,6 +1,7 @@
 """Folders and zips of images: which files are read, how their names are taken, and what is said of bad ones."""
 
 import io
+import os
 import struct
 import zipfile
 import zlib
@@ -204,6 +205,14 @@ def test_a_broken_link_is_called_one(tmp_path):
         (folder / name).unlink()
     (folder / "loop.png").symlink_to("loop.png")
     with pytest.raises(InputError, match=r"loop\.png: .*(symbolic link|cannot be read)"):
+        bype.load(folder)
+
+
+def test_a_link_to_a_pipe_is_not_a_broken_one(tmp_path):
+    folder = _folder(tmp_path / "a", {f"{i:02}.png": _encoded(i) for i in range(12)})
+    os.mkfifo(tmp_path / "pipe")
+    (folder / "linked.png").symlink_to(tmp_path / "pipe")
+    with pytest.raises(InputError, match=r"linked\.png: expected a .*, got a pipe or a device"):
         bype.load(folder)
 
 

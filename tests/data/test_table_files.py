@@ -40,6 +40,12 @@ def test_a_file_without_names_has_numbered_columns(tmp_path):
     assert [c.name for c in bype.load(str(tmp_path / "t.csv")).table.columns] == ["x0", "x1"]
 
 
+def test_one_column_is_a_table(tmp_path):
+    (tmp_path / "t.csv").write_text("a\n" + "".join(f"{i / 7}\n" for i in range(30)))
+    data = bype.load(str(tmp_path / "t.csv"))
+    assert [(c.name, c.kind) for c in data.table.columns] == [("a", "normal")]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

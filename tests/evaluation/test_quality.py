@@ -10,7 +10,7 @@ import bype
 from bype.core.errors import InputError
 from bype.evaluation import features as features_of
 from bype.evaluation.features import fit_features
-from bype.evaluation.quality import kernel_distance, precision_recall, sample_quality
+from bype.evaluation.quality import PrecisionRecall, kernel_distance, precision_recall, sample_quality
 
 
 def normal(n, d, seed, scale=1.0, shift=0.0):
@@ -112,6 +112,13 @@ def test_the_same_seed_gives_the_same_figures_and_another_prior_has_its_own(mode
     assert other["kid_pca"] != first["kid_pca"]
     assert other["kid_pca_training"] == first["kid_pca_training"]
     assert model.prior is prior
+
+
+def test_precision_and_recall_are_in_percent(model, digits, monkeypatch):
+    shares = PrecisionRecall(precision=0.25, recall=1.0)
+    monkeypatch.setattr("bype.evaluation.quality.precision_recall", lambda *_, **__: shares)
+    figures = sample_quality(model, digits, n_items=40, features=["pca"])
+    assert (figures["precision_pca"], figures["recall_pca"]) == (25.0, 100.0)
 
 
 def test_without_labels_there_is_no_classifier(model):

@@ -578,3 +578,17 @@ def test_the_clamp_of_a_vamp_prior_passes_the_gradient_of_every_point():
     (images * weights).sum().backward()
     assert torch.equal(images, prior.pseudo_inputs.detach().clamp(0, 1))
     assert torch.equal(prior.pseudo_inputs.grad, weights)
+
+
+def test_training_items_are_the_same_rows_in_the_same_order_also_of_a_mapped_file(train):
+    """A mapped file's splits share their pixels, and differ in their rows."""
+    mapped = Images(train.pixels, rows=torch.arange(N))
+    prior = ExemplarPrior(mapped, 5)
+    prior.check_items(mapped)
+    prior.check_items(Images(train.pixels.clone()))
+    for rows in (torch.arange(N).flip(0), torch.arange(1, N), torch.arange(N).roll(1)):
+        with pytest.raises(ValueError, match="expected the 40 training items of the prior"):
+            prior.check_items(Images(train.pixels, rows=rows))
+    flipped = Images(train.pixels.flip(0))
+    with pytest.raises(ValueError, match="expected the 40 training items of the prior"):
+        prior.check_items(flipped)

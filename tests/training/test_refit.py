@@ -81,11 +81,12 @@ def test_a_search_without_a_top_ends():
     assert best_scale(lambda s: s, 1.0, torch.zeros((), dtype=torch.float64), print) > 2
 
 
-def test_densities_at_several_scales_are_the_mixture_s():
+@pytest.mark.parametrize("scales", [[0.2, 1.0, 3.0], [0.5], [1.0, 0.5], [2.0**-1.5, 2**-0.5, 1.0, 2**0.5]])
+def test_densities_at_several_scales_are_the_mixture_s(scales):
     g = torch.Generator().manual_seed(0)
     z, loc = torch.randn(50, 4, generator=g) + 30, torch.randn(1500, 4, generator=g) + 30
     log_weights = torch.randn(1500, generator=g).log_softmax(0)
-    scales = torch.tensor([0.2, 1.0, 3.0])
+    scales = torch.tensor(scales)
     for s, row in zip(scales, log_prob_at_scales(z, loc, log_weights, scales), strict=True):
         torch.testing.assert_close(row, IsotropicMixture(loc, s, log_weights).log_prob(z), rtol=1e-4, atol=1e-4)
 
