@@ -243,7 +243,7 @@ def test_of_a_first_run_on_a_set_of_one_s_own_the_shape_comes_from_the_tensors(t
 def test_sampling_reads_no_data(trained, run_cli, tmp_path, monkeypatch):
     monkeypatch.setattr("bype.data.images.Dataset.checksum", None)
     monkeypatch.setattr("bype.runs.dataset.load", None)
-    assert run_cli("sample", trained["bype"], "--out", tmp_path / "x.npz")[0] == 0
+    assert run_cli("sample", trained["bype"], "--out", tmp_path / "x.png")[0] == 0
 
 
 def test_a_file_that_names_other_classes_imports_nothing(tiny, tmp_path):
