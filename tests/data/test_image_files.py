@@ -1,6 +1,7 @@
 """Folders and zips of images: which files are read, how their names are taken, and what is said of bad ones."""
 
 import io
+import math
 import os
 import struct
 import zipfile
@@ -14,6 +15,7 @@ from PIL import Image
 import bype
 from bype import data
 from bype.core.errors import InputError
+from bype.data.image_files import load_item_files
 
 
 def _pixels(seed, *shape):
@@ -206,6 +208,19 @@ def test_a_broken_link_is_called_one(tmp_path):
     (folder / "loop.png").symlink_to("loop.png")
     with pytest.raises(InputError, match=r"loop\.png: .*(symbolic link|cannot be read)"):
         bype.load(folder)
+
+
+def test_a_folder_is_read_up_to_half_of_the_memory_and_no_further(tmp_path, monkeypatch):
+    folder = _folder(tmp_path / "a", {f"{i:02}.png": _encoded(i) for i in range(12)})
+    shape = bype.load(folder).shape
+    room = {"SC_PHYS_PAGES": 2}
+    monkeypatch.setattr(os, "sysconf", room.get)
+    for read in (bype.load, lambda path: load_item_files(path, shape)):
+        room["SC_PAGE_SIZE"] = 12 * math.prod(shape)  # bytes, as uint8
+        read(folder)
+        room["SC_PAGE_SIZE"] -= 1
+        with pytest.raises(InputError, match="half of this machine's memory"):
+            read(folder)
 
 
 def test_a_link_to_a_pipe_is_not_a_broken_one(tmp_path):
