@@ -1,6 +1,7 @@
 import gzip
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -118,3 +119,10 @@ def trained(tmp_path_factory):
         )  # fmt: skip
         fit(config, folder / prior)
     return {prior: folder / prior for prior in PRIORS}
+
+
+@pytest.fixture(scope="module")
+def copies(trained, tmp_path_factory):
+    """Copies of these runs, for what leaves scores in the folders."""
+    folder = tmp_path_factory.mktemp("copies")
+    return {prior: shutil.copytree(path, folder / prior) for prior, path in trained.items()}

@@ -90,7 +90,7 @@ def test_module_and_lazy_names():
         (
             ["reproduce", "trunk", "--precision", "fp64", "--list"],
             2,
-            "--precision: an option of table1, fast-table1, table2 only, got 'fp64' with trunk",
+            "--precision: an option of table1, fast-table1, table2, table3 only, got 'fp64' with trunk",
         ),
         (
             ["reproduce", "step-two", "--protocol", "paper", "--list"],

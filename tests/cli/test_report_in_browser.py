@@ -21,12 +21,12 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def file(trained, tmp_path_factory):
+def file(copies, tmp_path_factory):
     """A report on two runs."""
     from bype.experiments.reporting import write_report
 
     out = tmp_path_factory.mktemp("report") / "r.html"
-    write_report([trained["bype"], trained["standard"]], out, samples=2, items=40, device="cpu")
+    write_report([copies["bype"], copies["standard"]], out, samples=2, items=40, device="cpu")
     return out
 
 

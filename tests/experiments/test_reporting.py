@@ -19,9 +19,9 @@ def written(runs, out, **options):
 
 
 @pytest.fixture(scope="module")
-def page(trained, tmp_path_factory):
+def page(copies, tmp_path_factory):
     """The page on the run of the prior bype."""
-    return written([trained["bype"]], tmp_path_factory.mktemp("page") / "r.html")[0]
+    return written([copies["bype"]], tmp_path_factory.mktemp("page") / "r.html")[0]
 
 
 def test_the_nearest_items_are_those_of_all_distances():
@@ -54,20 +54,20 @@ def test_points_are_in_the_order_of_their_weights(page):
     assert sum(weights) == pytest.approx(100, abs=0.5)
 
 
-def test_the_ranked_items_have_the_lowest_and_highest_likelihood(trained, page):
-    loaded = bype.Run.open(trained["bype"]).load("cpu")
+def test_the_ranked_items_have_the_lowest_and_highest_likelihood(copies, page):
+    loaded = bype.Run.open(copies["bype"]).load("cpu")
     nll = -bype.log_likelihood(loaded.model, loaded.data.test.first(60), 5)
     shown = [int(i) for i in re.findall(r"</span>digits:test\[(\d+)\]", page)]
     assert shown[:10] == nll.argsort(descending=True)[:10].tolist()
     assert shown[10:] == nll.argsort()[:10].tolist()
 
 
-def test_the_same_runs_give_the_same_page(trained, tmp_path, page):
-    assert written([trained["bype"]], tmp_path / "again.html")[0] == page
+def test_the_same_runs_give_the_same_page(copies, tmp_path, page):
+    assert written([copies["bype"]], tmp_path / "again.html")[0] == page
 
 
-def test_several_runs_are_compared_with_paired_intervals(trained, tmp_path):
-    runs = [trained[prior] for prior in ("standard", "vamp", "exemplar")]
+def test_several_runs_are_compared_with_paired_intervals(copies, tmp_path):
+    runs = [copies[prior] for prior in ("standard", "vamp", "exemplar")]
     page, result = written(runs, tmp_path / "r.html")
     from bype.experiments.comparison import compare
 
@@ -79,7 +79,7 @@ def test_several_runs_are_compared_with_paired_intervals(trained, tmp_path):
 
 
 @pytest.mark.parametrize("prior", ["bype", "exemplar"])
-def test_a_run_without_its_data_is_shown_as_far_as_it_can_be(trained, tmp_path, monkeypatch, prior):
+def test_a_run_without_its_data_is_shown_as_far_as_it_can_be(copies, tmp_path, monkeypatch, prior):
     """Only the exemplar prior is made of the items, so that its model cannot be loaded either."""
 
     def gone(self):
@@ -88,7 +88,7 @@ def test_a_run_without_its_data_is_shown_as_far_as_it_can_be(trained, tmp_path, 
     from bype.runs.dataset import RunDataset
 
     monkeypatch.setattr(RunDataset, "load", lambda *a, **k: gone(None))
-    page, result = written([trained[prior]], tmp_path / "r.html")
+    page, result = written([copies[prior]], tmp_path / "r.html")
     assert any("digits: not found" in note for note in result["notes"])
     assert "digits: not found" in page
     assert ">Training</h2>" in page
@@ -109,8 +109,8 @@ def test_rows_of_a_table_have_no_pictures(tmp_path):
     assert 'class="tile' not in page
 
 
-def test_bad_input_is_refused_by_name(trained, tmp_path):
-    run = trained["standard"]
+def test_bad_input_is_refused_by_name(copies, tmp_path):
+    run = copies["standard"]
     with pytest.raises(InputError, match="expected one or more different runs, got none"):
         write_report([], tmp_path / "r.html")
     with pytest.raises(InputError, match="different runs"):
