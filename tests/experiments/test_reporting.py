@@ -9,8 +9,9 @@ import torch
 import bype
 from bype.core.errors import InputError
 from bype.data.images import Images
+from bype.evaluation.neighbours import nearest_by_pixels
 from bype.experiments.reporting import write_report
-from bype.experiments.showing import flattened, nearest_rows
+from bype.experiments.showing import flattened
 
 
 def written(runs, out, **options):
@@ -28,8 +29,8 @@ def test_the_nearest_items_are_those_of_all_distances():
     generator = torch.Generator().manual_seed(0)
     items, points = (torch.rand(n, 1, 3, 3, generator=generator) for n in (5200, 4))
     expected = torch.cdist(points.flatten(1), items.flatten(1)).topk(3, largest=False).indices
-    assert torch.equal(nearest_rows(points, Images(items), 3), expected)
-    assert nearest_rows(items[[5100, 7]], Images(items), 1).flatten().tolist() == [5100, 7]
+    assert torch.equal(nearest_by_pixels(points, Images(items), 3).rows, expected)
+    assert nearest_by_pixels(items[[5100, 7]], Images(items), 1).rows.flatten().tolist() == [5100, 7]
 
 
 def test_latents_of_two_dimensions_are_shown_as_they_are():

@@ -115,9 +115,8 @@ def evaluate(
     """
     images = _checked_part(model, data, split, n_samples, n_items)
     scored = images.first(n_items)
-    rest = [data.splits[name] for name in ("train", "validation") if split not in (name, "all")]
     if ks:  # fail before the long evaluation
-        check_ks(ks, sum(map(len, rest)))
+        check_ks(ks, sum(map(len, _reference(data, split))))
     p = model.eval().prior(model.encoder)
     log_p = log_likelihood(model, scored, n_samples, prior=p, seed=seed, scoring=scoring, progress=progress)
     metrics: Metrics = likelihood_metrics(model, log_p, data)
@@ -131,13 +130,43 @@ def evaluate(
         metrics["silhouette"] = separation
     if trained_on and model.prior.pseudocoreset is not None:
         metrics |= prior_divergences(model, data.train, seed)
-    if (ks is None or len(ks)) and images.labels is not None and rest and all(r.labels is not None for r in rest):
-        base = torch.cat([latents(model, r, seed) for r in rest])
-        labels = torch.cat([r.labels for r in rest if r.labels is not None])
-        ks = [k for k in KNN if k <= len(base)] if ks is None else ks
-        if ks:
-            metrics["knn"] = knn_accuracy(base, labels, means, images.labels, ks)
+    if knn := knn_of_split(model, data, split, ks, seed=seed, means=means):
+        metrics["knn"] = knn
     return metrics
+
+
+def _reference(data: Dataset, split: str) -> list[Images]:
+    """The splits that the neighbours of a split's examples are of."""
+    return [data.splits[name] for name in ("train", "validation") if split not in (name, "all")]
+
+
+def knn_of_split(
+    model: VAE,
+    data: Dataset,
+    split: str,
+    ks: Sequence[int] | None = None,
+    *,
+    seed: int = 0,
+    means: Tensor | None = None,
+) -> dict[int, float]:
+    """kNN accuracies of a split by K, in percent, as `evaluate` computes them; none without labels.
+
+    Args:
+        model: The model.
+        data: The data. The reference points are its training and validation examples, except those of `split`.
+        split: `train`, `validation`, `test`, or `all`, which has no reference points.
+        ks: Numbers of neighbours K; by default those of 3, 5, ..., 15 that are at most the number of reference points.
+        seed: Seed of the binarisation, under a binary likelihood.
+        means: The latents of the split, if the caller has them.
+    """
+    images, rest = data.part(split), _reference(data, split)
+    labels = [r.labels for r in rest if r.labels is not None]
+    ks = [k for k in KNN if k <= sum(map(len, rest))] if ks is None else ks
+    if not ks or images.labels is None or len(labels) < len(rest):
+        return {}
+    base = torch.cat([latents(model, r, seed) for r in rest])
+    query = latents(model, images, seed) if means is None else means
+    return knn_accuracy(base, torch.cat(labels), query, images.labels, ks)
 
 
 @fixed_torch_state(grad=False)

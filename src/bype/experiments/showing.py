@@ -9,13 +9,12 @@ from torch import Tensor
 
 from bype.core.errors import InputError, first_line
 from bype.core.torch_state import fixed_torch_state
-from bype.data.images import Images
 from bype.data.items import Items
 from bype.distributions.mixtures import NormalMixture
-from bype.evaluation.latents import latents
+from bype.evaluation.latents import latents, tsne
 from bype.evaluation.likelihood import log_likelihood
-from bype.evaluation.metrics import in_nats
-from bype.evaluation.neighbours import KNN, knn_accuracy
+from bype.evaluation.metrics import in_nats, knn_of_split
+from bype.evaluation.neighbours import nearest_by_pixels
 from bype.models.generation import decode_line
 from bype.models.observing import model_inputs
 from bype.runs.evaluations import Evaluations
@@ -121,7 +120,7 @@ class RunShower:
     def _nearest(self, points: Tensor) -> list[list[tuple[Tile, str]]]:
         """For each point the nearest training items by Euclidean distance over the pixels."""
         data = self.loaded.data
-        rows = nearest_rows(points, data.train, min(NEAREST, len(data.train))).cpu()
+        rows = nearest_by_pixels(points.float(), data.train, min(NEAREST, len(data.train))).rows.cpu()
         used, places = rows.unique(return_inverse=True)
         train = data.train[used.to(data.train.pixels.device)]
         tiles = self.drawn.add(train.scaled())
@@ -192,17 +191,9 @@ class RunShower:
             )
 
     def _knn(self) -> Picture | None:
-        data = self.loaded.data
-        base = [data.train, data.validation]
-        if data.test.labels is None or any(part.labels is None for part in base):
+        accuracy = knn_of_split(self.model, self.loaded.data, "test", seed=self.limits.seed)
+        if not accuracy:
             return None
-        ks = [k for k in KNN if k <= sum(map(len, base))]
-        if not ks:
-            return None
-        means = torch.cat([latents(self.model, part, self.limits.seed) for part in base])
-        labels = torch.cat([part.labels for part in base if part.labels is not None])
-        query = latents(self.model, data.test, self.limits.seed)
-        accuracy = knn_accuracy(means, labels, query, data.test.labels, ks)
         lines = {"accuracy": (list(accuracy), list(accuracy.values()))}
         return line_chart(lines, "kNN accuracy on test items", "neighbours K", "accuracy (%)", markers=True)
 
@@ -211,29 +202,10 @@ def _named(name: str, label: str) -> str:
     return f"{name}, label {label}" if label else name
 
 
-def nearest_rows(points: Tensor, images: Images, k: int) -> Tensor:
-    """The rows of the k images nearest to each point by Euclidean distance over the pixels, nearest first, (M, k)."""
-    u = points.flatten(1).float()
-    best = u.new_full((len(u), 0), 0.0)
-    rows = torch.empty(len(u), 0, dtype=torch.long, device=u.device)
-    first = 0
-    for batch in images.batches(5000):
-        distances = torch.cdist(u, batch.flatten(1))
-        here = torch.arange(first, first + len(batch), device=u.device).expand(len(u), -1)
-        best, chosen = torch.cat([best, distances], 1).topk(min(k, best.shape[1] + len(batch)), largest=False)
-        rows = torch.cat([rows, here], 1).gather(1, chosen)
-        first += len(batch)
-    return rows
-
-
 def flattened(means: Tensor, seed: int) -> tuple[Tensor, str]:
     """Latents (n, D) in two dimensions, and how: themselves, or by t-SNE."""
     if means.shape[1] == 2:
         return means, "as they are"
     if means.shape[1] == 1:
         return torch.cat([means, torch.zeros_like(means)], 1), "in one dimension"
-    from sklearn.manifold import TSNE
-
-    perplexity = min(30.0, (len(means) - 1) / 3)
-    flat = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(means.cpu().double().numpy())
-    return torch.from_numpy(flat), "in two dimensions by t-SNE, which keeps neighbours together but no distances"
+    return tsne(means, seed), "in two dimensions by t-SNE, which keeps neighbours together but no distances"
