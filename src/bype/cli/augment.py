@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bype.cli.options import DataPath, Device, Json, RunPath, Seed, expand_user, print_json
+from bype.cli.options import DataPath, Device, Json, RunPath, Seed, ends_in, expand_user, print_json
 from bype.core import console
 from bype.core.errors import InputError
 from bype.core.files import write_json
@@ -46,7 +46,7 @@ def augment(
         typer.Option(
             "--export",
             metavar="FILE.npz",
-            callback=expand_user,
+            callback=ends_in("--export", ".npz"),
             help="Only write the training set with as many synthetic examples, by one --method.",
         ),
     ] = None,
@@ -57,9 +57,7 @@ def augment(
 ) -> None:
     """Train a classifier with a model's samples beside the training examples (section 5.4, Table 3)."""
     loaded = Run.open(run).load(device, data=moved)
-    own = set_ is None or loaded.run.dataset.is_own(set_)
-    data = loaded.data if set_ is None or own else loaded.run.dataset.load(loaded.device, set_)
-    model = loaded.model
+    data, model = loaded.dataset(set_), loaded.model
     model.check_data(data)
     for part in data.splits.values():
         augmentation.labels_of(part, data.name)
@@ -90,8 +88,6 @@ def _methods(given: str | None, model: VAE) -> list[str]:
 def _export(path: Path, model: VAE, data: Dataset, methods: list[str], seed: int, *, as_json: bool) -> None:
     if len(methods) != 1 or methods == ["baseline"]:
         raise InputError(f"--export: expected one --method that makes images, got {','.join(methods)}")
-    if path.suffix != ".npz":
-        raise InputError(f"--export: expected a name that ends in .npz, got {path}")
     source = augmentation.synthetic_source(model, data, methods[0])
     assert source is not None
     n = save_augmented(path, data, source, seed)

@@ -16,7 +16,7 @@ from bype.cli.options import (
     RunPath,
     Seed,
     Split,
-    expand_user,
+    ends_in,
     print_json,
 )
 from bype.core.errors import InputError
@@ -38,7 +38,10 @@ MAP_ITEMS = 3000
 def embed(
     run: RunPath,
     out: Annotated[
-        Path, typer.Option("--out", metavar="FILE.npz|FILE.csv", callback=expand_user, help="The output file.")
+        Path,
+        typer.Option(
+            "--out", metavar="FILE.npz|FILE.csv", callback=ends_in("--out", ".npz", ".csv"), help="The output file."
+        ),
     ],
     files: Files = None,
     map_: Annotated[
@@ -46,7 +49,7 @@ def embed(
         typer.Option(
             "--map",
             metavar="FILE.png",
-            callback=expand_user,
+            callback=ends_in("--map", ".png"),
             help=f"Also plot the latents by t-SNE, of at most {MAP_ITEMS} images chosen at random.",
         ),
     ] = None,
@@ -58,10 +61,6 @@ def embed(
     as_json: Json = False,
 ) -> None:
     """Write the latents of images, their posterior means, with names and labels: of files, or test images."""
-    if out.suffix not in (".npz", ".csv"):
-        raise InputError(f"--out: expected a name that ends in .npz or .csv, got {out}")
-    if map_ is not None and map_.suffix != ".png":
-        raise InputError(f"--map: expected a name that ends in .png, got {map_}")
     loaded = Run.open(run).load(device, data=moved)
     loaded.model.check_finite()
     source = _source(loaded, files, split, resize=resize)

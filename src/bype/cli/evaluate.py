@@ -78,11 +78,10 @@ def evaluate(
         raise InputError("--k: cannot be combined with --with; the neighbours do not depend on the prior")
 
     loaded = Run.open(run).load(device, data=moved)
-    model, dataset = loaded.model, loaded.run.dataset
     evaluations = Evaluations(loaded)
     evaluations.read()  # a damaged record is rejected before the evaluation starts
-    own = set_ is None or dataset.is_own(set_)
-    data = loaded.data if set_ is None or own else dataset.load(loaded.device, set_)
+    own = set_ is None or loaded.run.dataset.is_own(set_)
+    data = loaded.dataset(set_)
     if split is None:  # of another set, only a published one has a test split that others use too
         copied = own or data.checksum() == loaded.run.record["data_sum"]
         split = "test" if copied or set_ in PUBLISHED else "all"
@@ -97,7 +96,7 @@ def evaluate(
     options: dict[str, Any] = {"split": split, "n_samples": samples, "n_items": items, "seed": seed, "scoring": scoring}
     with notes_kept([] if scoring is None else [scoring]):
         with console.items(str(run)) as progress:
-            values = score(model, data, **options, progress=progress)
+            values = score(loaded.model, data, **options, progress=progress)
         what: dict[str, Any] = {"set": data.name, "split": split, "seed": seed}
         try:
             _show(run, what, values, as_json=as_json)

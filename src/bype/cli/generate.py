@@ -17,7 +17,7 @@ from bype.cli.options import (
     RunPath,
     Seed,
     Split,
-    expand_user,
+    ends_in,
     print_written,
 )
 from bype.core import console
@@ -28,7 +28,7 @@ from bype.export.samples import save_samples
 from bype.export.sources import component_sources, components_of_label
 from bype.models import generation
 from bype.models.observing import model_inputs
-from bype.runs.items import own_items, read_items
+from bype.runs.items import chosen_items, own_items, read_items
 from bype.runs.run import LoadedRun, Run
 from bype.viz import charts, images
 
@@ -36,7 +36,10 @@ from bype.viz import charts, images
 def sample(
     run: RunPath,
     out: Annotated[
-        Path, typer.Option("--out", metavar="FILE.png|FILE.npz", callback=expand_user, help="The output file.")
+        Path,
+        typer.Option(
+            "--out", metavar="FILE.png|FILE.npz", callback=ends_in("--out", ".png", ".npz"), help="The output file."
+        ),
     ],
     n: Annotated[
         int | None,
@@ -70,8 +73,6 @@ def sample(
     """Generate images: from the prior, from some of its components, around an image, or as plates."""
     if sum([component is not None, like is not None, plates or label is not None]) > 1:
         raise InputError("sample: expected at most one of --component, --like and --plates or --label, got more")
-    if out.suffix not in (".png", ".npz"):
-        raise InputError(f"--out: expected a name that ends in .png or .npz, got {out}")
     chosen = None if component is None else _component_list(component)
 
     loaded = Run.open(run).load(device, with_, data=moved)
@@ -169,7 +170,7 @@ def reconstruct(
     """Plot images, each with its reconstruction below: of files, or test images."""
     loaded = Run.open(run).load(device, data=moved)
     model = loaded.model
-    found = read_items(loaded, files, resize=resize, split=split) if files else own_items(loaded, split or "test")
+    found = chosen_items(loaded, files, resize=resize, split=split)
     shown = n or (None if files else 32)
     x = torch.cat(list(model_inputs(model, found.images.first(shown), seed=0)))
     images.save_png(images.pairs(x, model.reconstruct(x)), out)

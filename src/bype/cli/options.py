@@ -1,6 +1,7 @@
 """Shared by the commands: common options, parsing of values, printing of results."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -67,14 +68,21 @@ def expand_user(path: Path | None) -> Path | None:
     return None if path is None else expand_path(path)
 
 
-def _png(out: Path) -> Path:
-    out = expand_path(out)
-    if out.suffix != ".png":
-        raise InputError(f"--out: expected a name that ends in .png, got {out}")
-    return out
+def ends_in(option: str, *suffixes: str) -> Callable[[Path | None], Path | None]:
+    """A callback of an option that is a file: expands a leading `~`, and checks how the name ends."""
+
+    def check(path: Path | None) -> Path | None:
+        path = expand_user(path)
+        if path is not None and path.suffix not in suffixes:
+            raise InputError(f"{option}: expected a name that ends in {' or '.join(suffixes)}, got {path}")
+        return path
+
+    return check
 
 
-PngOut = Annotated[Path, typer.Option("--out", metavar="FILE.png", callback=_png, help="The output file.")]
+PngOut = Annotated[
+    Path, typer.Option("--out", metavar="FILE.png", callback=ends_in("--out", ".png"), help="The output file.")
+]
 
 
 def print_json(value: object) -> None:

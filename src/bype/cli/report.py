@@ -5,24 +5,17 @@ from typing import Annotated
 
 import typer
 
-from bype.cli.options import Device, Json, Seed, expand_user, print_json
+from bype.cli.options import Device, Json, Seed, ends_in, print_json
 from bype.core import console
-from bype.core.errors import InputError
 from bype.core.numbers import MAX_INT
 from bype.experiments.reporting import write_report
 
 
-def _html(out: Path) -> Path:
-    expanded = expand_user(out)
-    assert expanded is not None
-    if expanded.suffix != ".html":
-        raise InputError(f"--out: expected a name that ends in .html, got {expanded}")
-    return expanded
-
-
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN ...", help="Run folders; the first is the reference.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE.html", callback=_html, help="The output file.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE.html", callback=ends_in("--out", ".html"), help="The output file.")
+    ],
     samples: Annotated[
         int, typer.Option("--samples", min=1, max=MAX_INT, help="Importance samples S per example.")
     ] = 500,

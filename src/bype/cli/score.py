@@ -7,21 +7,22 @@ from typing import Annotated
 
 import typer
 
-from bype.cli.options import DataPath, Device, Files, Json, Resize, RunPath, Seed, Split, expand_user, print_json
+from bype.cli.options import DataPath, Device, Files, Json, Resize, RunPath, Seed, Split, ends_in, print_json
 from bype.core import console
-from bype.core.errors import InputError
 from bype.core.files import write_text
 from bype.core.numbers import MAX_INT
 from bype.evaluation.scores import Scores
 from bype.evaluation.scores import score as score_items
-from bype.runs.items import own_items, read_items
+from bype.runs.items import chosen_items
 from bype.runs.reference import reference_scores
 from bype.runs.run import Run
 
 
 def score(
     run: RunPath,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE.csv", callback=expand_user, help="The output file.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE.csv", callback=ends_in("--out", ".csv"), help="The output file.")
+    ],
     files: Files = None,
     samples: Annotated[int, typer.Option("--samples", min=1, max=MAX_INT, help="Importance samples S per item.")] = 500,
     with_: Annotated[
@@ -35,10 +36,8 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Score each of FILES, or of the test images: log-likelihood, bits per dimension, how unusual it is."""
-    if out.suffix != ".csv":
-        raise InputError(f"--out: expected a name that ends in .csv, got {out}")
     loaded = Run.open(run).load(device, with_, data=moved)
-    found = read_items(loaded, files, resize=resize, split=split) if files else own_items(loaded, split or "test")
+    found = chosen_items(loaded, files, resize=resize, split=split)
     with console.items(str(run)) as progress:
         reference = None
         if loaded.has_data:

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from bype.core.files import write
 from bype.core.seeds import Stream
 from bype.data.images import Dataset
 from bype.evaluation.augmentation import Source, labels_of
+from bype.export.npz import write_npz
 
 AT_ONCE = 1000
 
@@ -41,10 +40,5 @@ def save_augmented(path: Path, data: Dataset, source: Source, seed: int = 0) -> 
         "synthetic": torch.arange(2 * n) >= n,
         "sources": torch.cat([rows, *(part.sources for part in drawn)]),
     }
-
-    def fill(temporary: Path) -> None:
-        with temporary.open("wb") as f:  # an open file: np.savez appends .npz to names
-            np.savez(f, **{name: a.detach().cpu().numpy() for name, a in arrays.items()})  # type: ignore[arg-type]
-
-    write(path, fill)
+    write_npz(path, {name: a.detach().cpu().numpy() for name, a in arrays.items()})
     return 2 * n

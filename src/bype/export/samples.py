@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from bype.core.files import write
+from bype.export.npz import write_npz
 
 
 def save_samples(
@@ -41,9 +41,4 @@ def save_samples(
         arrays["sources"] = np.array(sources, str)
     if labels is not None:
         arrays["labels"] = labels.cpu().numpy()
-
-    def fill(temporary: Path) -> None:
-        with temporary.open("wb") as f:  # an open file: np.savez appends .npz to names
-            np.savez(f, **arrays)  # type: ignore[arg-type]
-
-    write(path, fill)
+    write_npz(path, arrays)

@@ -35,6 +35,15 @@ def read_items(loaded: LoadedRun, items: Sequence[str], *, resize: bool = False,
     return found
 
 
+def chosen_items(loaded: LoadedRun, items: Sequence[str] | None, *, resize: bool, split: str | None) -> Items:
+    """The items that are named, or else the images of a split of the run's own data, by default the test images.
+
+    Raises:
+        InputError: As `read_items`.
+    """
+    return read_items(loaded, items, resize=resize, split=split) if items else own_items(loaded, split or "test")
+
+
 def own_items(loaded: LoadedRun, split: str) -> Items:
     """The images of a split of the run's own data, with their names.
 

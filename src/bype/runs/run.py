@@ -149,6 +149,16 @@ class LoadedRun:
         """
         return self._data.value
 
+    def dataset(self, name: str | None) -> Dataset:
+        """The run's own data, if no other set is named; otherwise that set, by its name or path.
+
+        Raises:
+            InputError: If it is not found or cannot be read.
+        """
+        if name is None or self.run.dataset.is_own(name):
+            return self.data
+        return self.run.dataset.load(self.device, name)
+
     @property
     def has_data(self) -> bool:
         """Whether the data are found and have the values that the run was trained on; this reads them."""
