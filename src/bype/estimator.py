@@ -15,7 +15,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
-from torch.distributions import Distribution
 
 from bype.core.devices import resolve_device
 from bype.core.errors import InputError
@@ -30,6 +29,7 @@ from bype.data.images import Dataset, Images
 from bype.data.tables import TableSpec, find_columns
 from bype.distributions.mixtures import NormalMixture
 from bype.evaluation.metrics import in_nats
+from bype.evaluation.scores import bounds_with, shared_noise
 from bype.models.build import build_model
 from bype.models.saved import rebuilt
 from bype.models.vae import VAE
@@ -341,17 +341,11 @@ class ByPEVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
         """
         rows, model = self._rows(X), self.model_
         generator = torch.Generator(rows.device).manual_seed(Stream.EVALUATION)
-        s, width = self.n_importance_samples, model.encoder.latent_dim
-        noise, lower = (
-            torch.randn(s, 1, w, generator=generator, dtype=rows.dtype, device=rows.device)
-            for w in (width, model.lower_dim)
-        )
+        noise = shared_noise(model, self.n_importance_samples, generator)
         with flush_denormals():
             p = model.prior(model.encoder)
-            scores = [
-                _log_likelihood(model, x, p, noise, lower if model.lower_dim else None)
-                for x in rows.split(max(1, AT_ONCE // s))
-            ]
+            step = max(1, AT_ONCE // self.n_importance_samples)
+            scores = [bounds_with(model, x, p, noise)[:, 0] for x in rows.split(step)]
         d = math.prod(rows.shape[1:])
         log_p = in_nats(model, torch.cat(scores), d)
         if self.uint8_ and not model.decoder.likelihood.discrete:
@@ -463,31 +457,20 @@ class ByPEVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
             raise InputError(f"{path}: expected a file written by ByPEVAE.save, got another checkpoint")
         estimator = cls(**cast(dict[str, object], about["params"]))  # type: ignore[arg-type]
         items, place = tensors.pop(ITEMS, None), resolve_device(device)
+        columns = cast(dict[str, object], stored.get("build", {})).get("table")
+        table = None if columns is None else TableSpec.from_json(columns, str(path))
 
         def training() -> Dataset:
             if items is None:
                 raise InputError(f"{path}: expected the training rows of an exemplar prior, got none")
             images = Images(items.float().to(place), checked=True, levels=None)
-            table = cast(dict[str, object], stored.get("build", {})).get("table")
-            spec = None if table is None else TableSpec.from_json(table, str(path))
-            return Dataset("X", images, images, images, table=spec)
+            return Dataset("X", images, images, images, table=table)
 
         estimator.model_ = rebuilt(tensors, stored, str(path), place, data=training)
-        build = cast(dict[str, object], stored.get("build", {}))
-        estimator.table_ = TableSpec.from_json(build["table"], str(path)) if "table" in build else None
+        estimator.table_ = table
         estimator.uint8_, estimator.n_features_in_ = bool(about["uint8"]), int(about["n_features_in"])
         if about["feature_names_in"] is not None:
             estimator.feature_names_in_ = np.array(about["feature_names_in"], object)
         estimator.history_ = cast(dict[str, list[float]], about["history"])
         estimator.n_iter_ = len(estimator.history_["epoch"])
         return estimator
-
-
-def _log_likelihood(model: VAE, x: Tensor, p: Distribution, noise: Tensor, lower: Tensor | None) -> Tensor:
-    """The importance-weighted log-likelihood of each row, (B,), with noise (S, 1, D) that all rows share."""
-    q = model.encoder(x)
-    z = q.loc + q.scale * noise
-    log_q = -0.5 * noise.square().sum(-1) - q.scale.log().sum(-1) - 0.5 * noise.shape[-1] * math.log(2 * math.pi)
-    lower = None if lower is None else lower.expand(-1, len(x), -1)
-    log_w = model.likelihood_terms(x, z, lower).log_weight + p.log_prob(z) - log_q
-    return log_w.logsumexp(0) - math.log(len(noise))

@@ -39,6 +39,7 @@ def option(
     choices: Collection[str] = (),
     low: float | None = None,
     above: float | None = None,
+    below: float | None = None,
 ) -> T:
     """Defines a field of `Config`.
 
@@ -50,8 +51,9 @@ def option(
         choices: The allowed values; empty if there is no list.
         low: The smallest allowed value.
         above: The exclusive lower bound.
+        below: The exclusive upper bound.
     """
-    rules = {"help": help, "group": group, "flag": flag, "choices": choices, "low": low, "above": above}
+    rules = {"help": help, "group": group, "flag": flag, "choices": choices, "low": low, "above": above, "below": below}
     return field(default=default, metadata=rules)
 
 
@@ -103,7 +105,10 @@ class Config:
     )
     lr_warmup: int = training(by_recipe(int), "Epochs over which the learning rate rises from 0.", low=0)
     averaging: float = training(
-        by_recipe(float), "Decay of a moving average of the weights, which is validated and kept; 0 for none.", low=0.0
+        by_recipe(float),
+        "Decay of a moving average of the weights, which is validated and kept; 0 for none.",
+        low=0.0,
+        below=1,
     )
     coreset: str = model("paper", "Strategy of step (ii), which updates the pseudocoreset.", choices=STRATEGIES)
     coreset_interval: int = training(10, "Epochs k between updates of the pseudocoreset.", low=1)
@@ -324,7 +329,7 @@ def _check(f: "dataclasses.Field[object]", value: object) -> None:
         raise InputError(f"{flag}: expected at least {rules['low']}, got {value}")
     if rules["above"] is not None and value <= rules["above"]:
         raise InputError(f"{flag}: expected above {rules['above']}, got {value}")
-    if f.name == "averaging" and value >= 1:
-        raise InputError(f"{flag}: expected below 1, got {value}")
+    if rules["below"] is not None and value >= rules["below"]:
+        raise InputError(f"{flag}: expected below {rules['below']}, got {value}")
     if isinstance(value, int) and value > MAX_INT:
         raise InputError(f"{flag}: expected at most 2^31, got {value}")

@@ -94,15 +94,42 @@ def _bounds(model: VAE, x: Tensor, p: Distribution, n_samples: int, seed: int) -
     """The importance-weighted bound and the ELBO of one item, (2,), in the unit of the likelihood."""
     generator = torch.Generator(x.device).manual_seed(seed + Stream.ITEMS)
     x = model.binarise(x, generator)
-    q = model.encoder(x)
-    widths = (q.loc.shape[1], model.lower_dim)
-    noise, lower = (
-        torch.randn(n_samples, 1, w, generator=generator, dtype=q.loc.dtype, device=x.device) for w in widths
+    noise = shared_noise(model, n_samples, generator)
+    return bounds_with(model, x, p, noise)[0]
+
+
+class SharedNoise(NamedTuple):
+    """Noise of S importance samples that all items share."""
+
+    top: Tensor  # (S, 1, D)
+    lower: Tensor | None  # with two levels (S, 1, lower_dim)
+
+
+def shared_noise(model: VAE, n_samples: int, generator: torch.Generator) -> SharedNoise:
+    """Draws noise for `bounds_with`."""
+    parameter = next(model.parameters())
+    top, lower = (
+        torch.randn(n_samples, 1, w, generator=generator, dtype=parameter.dtype, device=parameter.device)
+        for w in (model.encoder.latent_dim, model.lower_dim)
     )
-    log_w = []
-    for s in range(0, n_samples, ROWS):
-        z, log_q = q.rsample_and_log_prob(noise[s : s + ROWS])
-        terms = model.likelihood_terms(x, z, lower[s : s + ROWS] if model.lower_dim else None)
-        log_w.append((terms.log_weight + p.log_prob(z) - log_q)[:, 0])
+    return SharedNoise(top, lower if model.lower_dim else None)
+
+
+def bounds_with(model: VAE, x: Tensor, p: Distribution, noise: SharedNoise) -> Tensor:
+    """The importance-weighted bound and the ELBO of each item with the same noise, (B, 2), in the unit of the
+    likelihood.
+
+    Args:
+        model: The model.
+        x: The items as the model takes them, (B, c, h, w).
+        p: The prior p(z).
+        noise: The noise.
+    """
+    q, log_w = model.encoder(x), []
+    n_samples, step = len(noise.top), max(1, ROWS // len(x))
+    for s in range(0, n_samples, step):
+        z, log_q = q.rsample_and_log_prob(noise.top[s : s + step].expand(-1, len(x), -1))
+        lower = None if noise.lower is None else noise.lower[s : s + step].expand(-1, len(x), -1)
+        log_w.append(model.likelihood_terms(x, z, lower).log_weight + p.log_prob(z) - log_q)
     weights = torch.cat(log_w).double()
-    return torch.stack([weights.logsumexp(0) - math.log(n_samples), weights.mean()])
+    return torch.stack([weights.logsumexp(0) - math.log(n_samples), weights.mean(0)], 1)

@@ -52,20 +52,17 @@ def components_of_label(model: VAE, data: Dataset, label: str) -> tuple[Tensor, 
     Raises:
         InputError: If the prior has no points, the data have no labels, there is no such label, or no component has it.
     """
-    count = getattr(model.prior(model.encoder), "n_components", 0)
-    every = torch.arange(count, device=data.train.pixels.device)
-    sources = component_sources(model, data, every) if count else None
-    if sources is None:
-        raise InputError(f"--label: expected a prior made of points, got {type(model.prior).__name__}")
-    labels = sources.labels(data)
-    if labels is None:
+    known = data.train.labels
+    if known is None:
         raise InputError(f"--label: expected data with labels, but {data.name} has none")
-    names = (
-        {data.label_name(c): c for c in data.train.labels.unique().tolist()} if data.train.labels is not None else {}
-    )
+    names = {data.label_name(c): c for c in known.unique().tolist()}
     if label not in names:
         raise InputError(f"--label: expected one of {', '.join(list(names)[:20])}, got {label!r}")
-    chosen = (labels == names[label]).nonzero()[:, 0]
+    count = getattr(model.prior(model.encoder), "n_components", 0)
+    sources = component_sources(model, data, torch.arange(count, device=known.device)) if count else None
+    if sources is None:
+        raise InputError(f"--label: expected a prior made of points, got {type(model.prior).__name__}")
+    chosen = (known[sources.rows] == names[label]).nonzero()[:, 0]
     if not len(chosen):
         raise InputError(f"--label: expected a component with the label {label}, but none of {count} has it")
     return chosen, sources.exact

@@ -41,12 +41,13 @@ class Likelihood(nn.Module, ABC):
 SCALE_GAIN = 10.0
 
 
-def _scale(raw: Tensor, floor: float) -> Tensor:
+def scale_of(raw: Tensor, floor: float) -> Tensor:
+    """The scale of a parameter, above `floor`."""
     return floor + F.softplus(SCALE_GAIN * raw)
 
 
-def _raw_scale(scale: Tensor, floor: float) -> Tensor:
-    """The inverse of `_scale`."""
+def raw_scale_of(scale: Tensor, floor: float) -> Tensor:
+    """The inverse of `scale_of`."""
     return (scale - floor).expm1().log() / SCALE_GAIN
 
 
@@ -86,7 +87,7 @@ class Gaussian(Likelihood):
         super().__init__()
         if not scale > self.floor:
             raise ValueError(f"scale: expected a value above 1/512, got {scale}")
-        start = _raw_scale(torch.full(shape or (), scale), self.floor)
+        start = raw_scale_of(torch.full(shape or (), scale), self.floor)
         self.raw_scale: Tensor
         if learned:
             self.raw_scale = nn.Parameter(start)
@@ -96,7 +97,7 @@ class Gaussian(Likelihood):
     @property
     def scale(self) -> Tensor:
         """The standard deviation, a scalar or (c, h, w)."""
-        return _scale(self.raw_scale, self.floor)
+        return scale_of(self.raw_scale, self.floor)
 
     def forward(self, image: Tensor) -> PixelNormal:
         """p(x|z); `image` is the mean."""
@@ -132,7 +133,7 @@ class Logistic(Likelihood):
     def __init__(self, shape: tuple[int, int, int], scale: float = 0.1, levels: int = 256) -> None:
         super().__init__()
         self.levels = levels
-        self.raw_scale = nn.Parameter(_raw_scale(torch.full(shape, scale), self.floor))
+        self.raw_scale = nn.Parameter(raw_scale_of(torch.full(shape, scale), self.floor))
 
     @classmethod
     def build(cls, shape: tuple[int, int, int]) -> Self:
@@ -142,7 +143,7 @@ class Logistic(Likelihood):
     @property
     def scale(self) -> Tensor:
         """The logistic scale, (c, h, w)."""
-        return _scale(self.raw_scale, self.floor)
+        return scale_of(self.raw_scale, self.floor)
 
     def forward(self, image: Tensor) -> DiscretizedLogistic:
         """p(x|z); `image` is the location."""

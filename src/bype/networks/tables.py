@@ -3,18 +3,14 @@
 from typing import NamedTuple, NoReturn
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bype.core.errors import InputError
 from bype.data.tables import TableSpec
 from bype.distributions.columns import ColumnLayout, MixedColumns, log_sum
 from bype.networks.architecture import Networks
-from bype.networks.likelihoods import Likelihood
+from bype.networks.likelihoods import Likelihood, raw_scale_of, scale_of
 from bype.networks.mlp import MLPDecoder, MLPEncoder
-
-# As for the scales of `bype.networks.likelihoods`.
-SCALE_GAIN = 10.0
 
 
 class _Places(NamedTuple):
@@ -51,13 +47,12 @@ class Mixed(Likelihood):
         self.span: Tensor
         self.register_buffer("span", torch.tensor([c.span for c in normal]), persistent=False)
         self._log_jacobian = log_sum([c.sd for c in normal])
-        start = torch.full((len(normal),), 0.5)
-        self.raw_scale = nn.Parameter((start - self.floor).expm1().log() / SCALE_GAIN)
+        self.raw_scale = nn.Parameter(raw_scale_of(torch.full((len(normal),), 0.5), self.floor))
 
     @property
     def scale(self) -> Tensor:
         """The standard deviations of the standardised real columns, (n_normal,)."""
-        return self.floor + F.softplus(SCALE_GAIN * self.raw_scale)
+        return scale_of(self.raw_scale, self.floor)
 
     def forward(self, image: Tensor) -> MixedColumns:
         """p(x|z), for an output (\\*batch, 1, 1, D) of standardised means, log-odds and log-probabilities."""

@@ -147,12 +147,11 @@ def section(cells: Sequence[CellRecord], folder: Path) -> list[str]:
 
 def _nll(cells: Sequence[CellRecord], name: str, method: str) -> str:
     """`nll_paper` of the same prior in Table 1, protocol `paper`; blank for methods that are not in that table."""
-    priors = {"standard": "standard", "bype": "bype", "vamp": "vamp", "exemplar": "exemplar"}
     own = [
         c
         for c in cells
         if (c["experiment"], c["protocol"], c["arch"], c["set"]) == ("table1", "paper", "vae", name)
-        and c["prior"] == priors.get(method)
+        and c["prior"] == method
         and c["coreset"] in (None, "paper")
     ]
     return mean(own, "nll_paper")
