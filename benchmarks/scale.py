@@ -8,7 +8,7 @@ FOLDER, which must be empty, holds the data (3.9 GB), the run and the exports. A
 --keep is given; then --only adds single commands later. The data are the images of a set, repeated, in one .npy, which
 bype maps into memory.
 
-Each command runs in a process of its own. `peak_mb` is its largest resident set (ru_maxrss). This includes the pages of
+Each command runs in a separate process. `peak_mb` is its largest resident set (ru_maxrss). This includes the pages of
 the mapped file that are in memory, which the system may drop at any time; `peak_own_mb` is the largest sum without them
 (RssAnon, read from /proc every 50 ms; Linux only).
 
@@ -81,7 +81,7 @@ def own_memory(pid):
 
 
 def measure(arguments, log):
-    """Runs bype in a process of its own; its exit status, seconds, peaks of memory and the JSON it printed."""
+    """Runs bype in a separate process; its exit status, seconds, peaks of memory and the JSON it printed."""
     start, own = time.perf_counter(), 0
     output = log.with_suffix(".out")
     with log.open("wb") as err, output.open("wb") as out:

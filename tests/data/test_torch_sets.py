@@ -1,5 +1,6 @@
 """Torch data sets, Hugging Face data sets and loaders as data."""
 
+import io
 import random
 
 import numpy as np
@@ -225,3 +226,17 @@ def test_train_and_fit_take_torch_data_as_they_are(tmp_path):
     run = bype.fit(same, source, tmp_path / "run", epochs=1, warmup=0, device="cpu").run
     loaded = run.load("cpu", data=data)
     assert loaded.model.prior.n_data == 48
+
+
+def test_pictures_are_read_as_image_files_are():
+    """Transparency on white, and upright by the EXIF orientation."""
+    clear = Image.new("RGBA", (4, 3), (0, 0, 0, 0))
+    turned = Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4))
+    exif = turned.getexif()
+    exif[0x0112] = 3
+    stored = io.BytesIO()
+    turned.save(stored, "PNG", exif=exif)
+    turned = Image.open(stored)
+    assert (bype.from_torch([(clear, 0)] * 12).train.stored() == 255).all()
+    expected = torch.arange(11, -1, -1, dtype=torch.uint8).view(3, 4)
+    assert torch.equal(bype.from_torch([(turned, 0)] * 12).train.stored()[0, 0], expected)

@@ -408,7 +408,7 @@ def test_what_is_measured_is_scaled_to_the_whole(monkeypatch):
     """With a clock that says a second whatever is done."""
     n_train, n_test = (len(part) for part in (bype.load("digits").train, bype.load("digits").test))
     seconds = iter(range(10**6))
-    monkeypatch.setattr("bype.training.trainer.Trainer._now", lambda self: float(next(seconds)))
+    monkeypatch.setattr("bype.training.trainer.seconds_now", lambda device: float(next(seconds)))
     monkeypatch.setattr(estimates, "_seconds", lambda work, device: float(work() is not None))
     options = {"batch_size": 20, "coreset_interval": 10}
     for coreset, update in (("none", 0.0), ("paper", 1.0)):

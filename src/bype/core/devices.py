@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+import time
 from pathlib import Path
 
 import torch
@@ -21,6 +22,13 @@ def resolve_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: no CUDA device is available; use --device cpu")
     return torch.device(name)
+
+
+def seconds_now(device: torch.device) -> float:
+    """The time in seconds, after the work that the device has been given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def check_device(device: torch.device | str) -> torch.device:

@@ -12,7 +12,7 @@ DEFAULT_RECIPE = "paper"
 
 @dataclass(frozen=True)
 class Recipe:
-    """A named set of options; each can be overridden by an option of its own.
+    """A named set of options; single options override it.
 
     Args:
         summary: One sentence.
@@ -42,7 +42,7 @@ class Recipe:
         return min(self.most, max(self.least, round(self.epochs * 50_000 / n))) if self.scaled else self.epochs
 
     def warmup_for(self, epochs: int) -> int:
-        """The epochs of the warm-up in a run of so many epochs."""
+        """The epochs of the warm-up in a run of this many epochs."""
         return round(self.warmup * epochs) if isinstance(self.warmup, float) else self.warmup
 
     def lines(self) -> dict[str, str]:

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from bype.core.errors import InputError
 from bype.data.checks import as_float32
+from bype.data.image_files import image_pixels
 
 #: Usual keys of images and labels in items that are dictionaries, in the order of preference.
 IMAGE_KEYS = ("image", "images", "img", "pixel_values", "pixels", "x", "data")
@@ -80,9 +82,8 @@ class Reader:
             array = value.numpy()
         elif isinstance(value, np.ndarray):
             array = value
-        elif hasattr(value, "convert") and hasattr(value, "mode"):  # a PIL image
-            grey = value.mode in ("1", "L")
-            array = np.asarray(value.convert("L" if grey else "RGB"))
+        elif isinstance(value, Image.Image):
+            return image_pixels(value, self.name, grey=value.mode in ("1", "L"))
         else:
             raise InputError(f"{self.name}: expected a tensor, an array or a PIL image, got {_kind(value)}")
         if array.ndim == 2:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from bype.core.console import duration
-from bype.core.devices import device_model, resolve_device
+from bype.core.devices import device_model, resolve_device, seconds_now
 from bype.core.errors import InputError
 from bype.core.precision import flush_denormals
 from bype.data.catalog import load
@@ -155,13 +155,9 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
     """Seconds of the shortest of three calls, after one that includes one-off costs."""
     elapsed = []
     for _ in range(4):
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        start = time.perf_counter()
+        start = seconds_now(device)
         work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        elapsed.append(time.perf_counter() - start)
+        elapsed.append(seconds_now(device) - start)
     return min(elapsed[1:])
 
 

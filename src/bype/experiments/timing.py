@@ -1,11 +1,11 @@
 """Epoch times of several priors, measured in turns in one process."""
 
 import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
+from bype.core.devices import seconds_now
 from bype.core.precision import flush_denormals
 from bype.core.torch_state import fixed_torch_state
 from bype.training.trainer import Trainer
@@ -38,12 +38,12 @@ def block_seconds(
             blocks: dict[str, Iterator[torch.Tensor]] = {}
             for i in range(BLOCKS):
                 for name, trainer in trainers.items():
-                    start = _now(trainer)
+                    start = seconds_now(trainer.device)
                     if i == 0:
                         blocks[name] = _begin_epoch(trainer)
                     if (rows := next(blocks[name], None)) is not None:
                         trainer.steps.run(rows, 1.0)
-                        seconds[name].append(_now(trainer) - start)
+                        seconds[name].append(seconds_now(trainer.device) - start)
                     check()
     return seconds
 
@@ -56,9 +56,9 @@ def update_seconds(trainer: Trainer) -> float:
     with flush_denormals():
         trainer.model.eval()
         for _ in range(2):
-            start = _now(trainer)
+            start = seconds_now(trainer.device)
             trainer.strategy.update(trainer.model, trainer.data.train, trainer.generator)
-            elapsed.append(_now(trainer) - start)
+            elapsed.append(seconds_now(trainer.device) - start)
     return min(elapsed)
 
 
@@ -75,9 +75,3 @@ def _begin_epoch(trainer: Trainer) -> Iterator[torch.Tensor]:
     order = torch.randperm(len(trainer.data.train), generator=trainer.generator, device=trainer.device)
     steps = -(-len(order) // trainer.batch_size)
     return iter(order.split(-(-steps // BLOCKS) * trainer.batch_size))
-
-
-def _now(trainer: Trainer) -> float:
-    if trainer.device.type == "cuda":
-        torch.cuda.synchronize(trainer.device)
-    return time.perf_counter()

@@ -75,7 +75,7 @@ class Prior(nn.Module, ABC):
     keeps_points = False
     #: Whether p(z) depends on training items, which are not saved: a model is then loaded together with its data.
     needs_items = False
-    #: Whether a training step must be told the rows of its batch in the training set.
+    #: Whether a training step needs the rows of its batch in the training set.
     needs_rows = False
     #: Entries of `metadata()` that are restored on load; all others must match.
     restored_metadata: tuple[str, ...] = ()

@@ -52,7 +52,7 @@ class FittedMixture(DataPrior):
 
     @property
     def lacks_items(self) -> bool:
-        """Whether the components are training examples that are not at hand."""
+        """Whether the components are training examples that are missing."""
         return self.items is not None and self.pixels is None
 
     def attach_items(self, images: Images) -> None:

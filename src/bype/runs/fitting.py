@@ -113,7 +113,7 @@ def fit(
             that had the new `epochs` and `patience` from the start, on the same machine and device.
         on_epoch: Called after each epoch; however this function ends, that epoch is saved.
         on_step: Called after each network step with the trainer, the step and the number of steps of the epoch.
-        trackers: Names (`tensorboard`, `mlflow`, `trackio`) or objects that are told of each epoch, with pictures.
+        trackers: Names (`tensorboard`, `mlflow`, `trackio`) or objects that receive each epoch, with pictures.
         data: The data, if they are not read by the config's `set`; with `resume`, those of the run.
         model: The model, if it is not built from the config; its best epoch is loaded into it.
 
@@ -122,7 +122,7 @@ def fit(
         InputError: If an option or the data cannot be used, or an option is not the run's own.
         TrainingError: If values stop being finite.
     """
-    run, told = path if isinstance(path, Run) else Run(path), make_trackers(trackers)
+    run, made = path if isinstance(path, Run) else Run(path), make_trackers(trackers)
     existed = run.exists
     if existed and not resume:
         raise RunExistsError(f"{run.path}: already contains a run; use --resume to continue it, or another --out")
@@ -162,7 +162,7 @@ def fit(
             run.metrics.cut(0)
         was_finished = trainer.finished
         writer = Writer(run, in_thread=device.type in SAVES_IN_THREAD)
-        with notes_kept([writer]), writer, tracking(told, run.path, config.to_dict(), trainer.epoch) as tracked:
+        with notes_kept([writer]), writer, tracking(made, run.path, config.to_dict(), trainer.epoch) as tracked:
             for info in trainer:
                 writer.write(info, trainer.snapshot())
                 tracked.epoch(info, trainer)

@@ -65,7 +65,7 @@ def fit(what: Config | VAE, /, *places: Any, **options: Any) -> TrainedRun:
             takes, or a name or path, and `path`.
         options: `resume`, to continue from the folder's last checkpoint, if it has one; `on_epoch`, called after each
             epoch with its measurements and the trainer; `on_step`, called after each step; `trackers`, names or
-            objects that are told of each epoch (`tensorboard`, `mlflow`, `trackio`). For a config also `data`, if
+            objects that receive each epoch (`tensorboard`, `mlflow`, `trackio`). For a config also `data`, if
             they are not read by its `set`. For a model the options of training by their names in `Config`: `epochs`,
             `warmup`, `patience`, `batch_size`, `lr`, `coreset_interval` and the others of step (ii), `precision`,
             `deterministic`, `seed`, `device`; and for data by path those of reading.

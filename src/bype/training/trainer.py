@@ -2,7 +2,6 @@
 
 import logging
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
@@ -10,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from bype.core.devices import seconds_now
 from bype.core.errors import InputError
 from bype.core.numbers import real, whole
 from bype.core.precision import bf16_is_fast, deterministic_algorithms, flush_denormals, resolve_precision
@@ -201,13 +201,13 @@ class Trainer:
     def _run_epoch(self) -> EpochInfo:
         epoch = self.epoch + 1
         beta = self.beta(epoch)
-        start = self._now()
+        start = seconds_now(self.device)
         sums = self._network_steps(epoch, beta)  # step (i)
-        seconds = self._now() - start
+        seconds = seconds_now(self.device) - start
         coreset = self._update_coreset(epoch)  # step (ii)
-        start = self._now()
+        start = seconds_now(self.device)
         val_loss = self.validate()
-        seconds_validation = self._now() - start
+        seconds_validation = seconds_now(self.device) - start
         if not math.isfinite(val_loss):
             raise diagnosis.no_validation(epoch, val_loss, "after the last step")
         best = val_loss < self.best_val_loss
@@ -258,7 +258,7 @@ class Trainer:
             metrics["val_loss_before_update"] = before_update = self.validate()
             if not math.isfinite(before_update):  # the gradients of step (ii) would be meaningless
                 raise diagnosis.no_validation(epoch, before_update, "before step (ii)")
-            start = self._now()
+            start = seconds_now(self.device)
             self.model.eval()
             try:
                 metrics |= self.strategy.update(self.model, self.data.train, self.generator)
@@ -268,7 +268,7 @@ class Trainer:
             diagnosis.check_coreset(points, epoch, self.strategy.remedy)
             if self.strategy.invalidated_graphs:
                 self.steps.reset()
-            metrics["seconds_coreset"] = self._now() - start
+            metrics["seconds_coreset"] = seconds_now(self.device) - start
         if self._data_mean is None:
             self._data_mean = self.data.train.mean()
         return metrics | coreset_metrics(points, self.data.train, self._data_mean)
@@ -336,11 +336,6 @@ class Trainer:
             self.best_state = self._evaluated_state()
         else:
             self.best_state = {k: v.to(self.device, copy=True) for k, v in best.items()}
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
 
 
 def train(

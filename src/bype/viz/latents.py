@@ -14,7 +14,7 @@ from bype.viz.images import to_uint8
 #: The eight colours of Okabe and Ito, which the common kinds of colour blindness keep apart; yellow is darkened.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#B8A800")
 MARKERS = ("o", "^", "s", "D", "v")
-#: Classes that are told apart; the others are drawn in grey.
+#: Classes with a colour and marker each; the others are drawn in grey.
 MAX_CLASSES = len(COLOURS) * len(MARKERS)
 
 

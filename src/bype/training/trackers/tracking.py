@@ -1,4 +1,4 @@
-"""Trackers are told of every epoch of a run: curves, and now and then the pseudo-points and samples."""
+"""Trackers receive the losses of each epoch, and every ten epochs the pseudo-points and samples."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ IMAGES_EVERY, N_IMAGES = 10, 16
 
 @runtime_checkable
 class Tracker(Protocol):
-    """What a tracker is told of a run. `bype.fit(..., trackers=[...])` takes any object with these methods."""
+    """The methods of a tracker. `bype.fit(..., trackers=[...])` takes any object with these methods."""
 
     def begin(self, folder: Path, options: Mapping[str, object], epoch: int) -> None:
         """The run starts, or continues after an epoch.
@@ -64,7 +64,7 @@ def make_trackers(given: Sequence[Tracker | str]) -> list[Tracker]:
 
 
 class Tracking:
-    """Tells trackers of the epochs of a run. One that fails is reported once and told no more: training goes on.
+    """Passes the epochs of a run to trackers. One that fails is reported once and left out; training continues.
 
     Args:
         trackers: The trackers.
@@ -75,22 +75,22 @@ class Tracking:
 
     def begin(self, folder: Path, options: Mapping[str, object], epoch: int) -> None:
         """The run starts, or continues after an epoch."""
-        self._tell("begin", folder, options, epoch)
+        self._call("begin", folder, options, epoch)
 
     def epoch(self, info: EpochInfo, trainer: "Trainer") -> None:
         """An epoch has ended."""
         if not self.trackers:
             return
-        self._tell("epoch", info.epoch, scalars(info))
+        self._call("epoch", info.epoch, scalars(info))
         if info.epoch == 1 or info.epoch % IMAGES_EVERY == 0 or trainer.finished:
             for name, images in pictures(trainer).items():
-                self._tell("images", info.epoch, name, images)
+                self._call("images", info.epoch, name, images)
 
     def end(self) -> None:
         """The run ends."""
-        self._tell("end")
+        self._call("end")
 
-    def _tell(self, method: str, *args: object) -> None:
+    def _call(self, method: str, *args: object) -> None:
         for tracker in list(self.trackers):
             try:
                 getattr(tracker, method)(*args)
@@ -103,13 +103,13 @@ class Tracking:
 def tracking(
     trackers: Sequence[Tracker], folder: Path, options: Mapping[str, object], epoch: int
 ) -> Iterator[Tracking]:
-    """Tells trackers that a run begins and ends; yields what tells them of its epochs."""
-    told = Tracking(trackers)
-    told.begin(folder, options, epoch)
+    """Begins and ends the tracking of a run; yields the object that takes its epochs."""
+    own = Tracking(trackers)
+    own.begin(folder, options, epoch)
     try:
-        yield told
+        yield own
     finally:
-        told.end()
+        own.end()
 
 
 def scalars(info: EpochInfo) -> dict[str, float]:
