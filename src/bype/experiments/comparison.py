@@ -17,7 +17,7 @@ from bype.core.numbers import whole
 from bype.core.seeds import Stream
 from bype.core.torch_state import fixed_torch_state
 from bype.data.checks import per_block
-from bype.data.images import Images
+from bype.data.images import Dataset, Images
 from bype.evaluation.likelihood import Progress, log_likelihood
 from bype.evaluation.metrics import in_nats
 from bype.experiments.stats import Summary, paired, summary
@@ -140,9 +140,14 @@ def _loaded(runs: Sequence[Run], device: str) -> list[LoadedRun]:
     """The runs, with data that several share read once."""
     loaded: list[LoadedRun] = []
     for run in runs:
-        same = next((other for other in loaded if other.run.record["data_sum"] == run.record["data_sum"]), None)
-        loaded.append(run.load(device, data=None if same is None else same.data))
+        loaded.append(run.load(device, data=shared_data(run, loaded)))
     return loaded
+
+
+def shared_data(run: Run, loaded: Sequence[LoadedRun]) -> Dataset | None:
+    """The data of a loaded run that was trained on the same; None if there is none, or its data are not found."""
+    same = next((other for other in loaded if other.run.record["data_sum"] == run.record["data_sum"]), None)
+    return same.data if same is not None and same.has_data else None
 
 
 def _common_rows(parts: Sequence[Images], paths: Sequence[str], items: int | None) -> list[Tensor | None]:

@@ -9,7 +9,7 @@ from bype.core.config import Config, flag_name
 from bype.core.errors import InputError, first_line
 from bype.core.files import write_text
 from bype.core.numbers import whole
-from bype.experiments.comparison import Comparison, Difference, compare
+from bype.experiments.comparison import Comparison, Difference, compare, shared_data
 from bype.experiments.showing import Limits, RunShower
 from bype.runs.evaluations import Evaluations
 from bype.runs.metrics import EpochRecord
@@ -85,9 +85,8 @@ def write_report(
 
 def _loaded(run: Run, device: str, seen: Sequence[LoadedRun], notes: list[str]) -> LoadedRun | None:
     """The run's model, with data that an earlier run shares; None if it cannot be loaded."""
-    same = next((other for other in seen if other.run.record["data_sum"] == run.record["data_sum"]), None)
     try:
-        return run.load(device, data=same.data if same is not None and same.has_data else None)
+        return run.load(device, data=shared_data(run, seen))
     except InputError as e:
         notes.append(f"The model is not shown: {first_line(e)}")
         return None
