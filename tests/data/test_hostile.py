@@ -151,12 +151,12 @@ def test_limits_hold_whatever_the_files_and_libraries_allow(tmp_path, monkeypatc
 
     refused("long.npy", "expected a .npy array, got a header of 10001 bytes")
     with monkeypatch.context() as limits:
-        limits.setattr("bype.data.image_files.MAX_FILE", 50)
+        limits.setattr("bype.data.image_folders.MAX_FILE", 50)
         for name in ("a.zip", "set"):
             refused(name, "expected an image file of at most 50 bytes, got ")
     with monkeypatch.context() as limits:
         limits.setattr("PIL.Image.MAX_IMAGE_PIXELS", None)  # as some programs set it
-        limits.setattr("bype.data.image_files.MAX_PIXELS", 15)
+        limits.setattr("bype.data.decoding.MAX_PIXELS", 15)
         refused("set", "expected at most 15 pixels, got 4x4")
     with monkeypatch.context() as limits:
         limits.setattr("os.sysconf", lambda name: 20)

@@ -11,7 +11,8 @@ from bype.core.files import expand_path
 from bype.core.numbers import parse_int
 from bype.data import published
 from bype.data.catalog import PUBLISHED, applicable, is_image_collection, load
-from bype.data.image_files import Fit, load_image_file, load_item_files
+from bype.data.decoding import Fit
+from bype.data.image_files import load_image_file, load_item_files
 from bype.data.images import Dataset, Images
 
 ARRAYS = (".npy", ".npz")

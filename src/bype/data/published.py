@@ -15,7 +15,8 @@ from torch import Tensor
 
 from bype.core.errors import InputError, first_line
 from bype.data.archives import opened
-from bype.data.image_files import BadFiles, decode, image_files
+from bype.data.image_files import decode
+from bype.data.image_folders import BadFiles, image_files
 from bype.data.images import Dataset, Images
 from bype.data.splits import from_arrays, split
 

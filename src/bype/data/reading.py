@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bype.core.errors import InputError
 from bype.data.checks import as_float32
-from bype.data.image_files import image_pixels
+from bype.data.decoding import image_pixels
 
 #: Usual keys of images and labels in items that are dictionaries, in the order of preference.
 IMAGE_KEYS = ("image", "images", "img", "pixel_values", "pixels", "x", "data")

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from bype.core.errors import InputError
-from bype.data.image_files import image_pixels
+from bype.data.decoding import image_pixels
 from bype.data.images import Images, scale
 
 #: A single picture.
