@@ -152,9 +152,9 @@ def test_module_and_lazy_names():
         (
             ["reproduce", "trunk", "--seeds", "3-1"],
             2,
-            "--seeds: expected a number or a range like 0-4 of at most 1000, got '3-1'",
+            "--seeds: expected at most 1000 seeds, such as 0-4 or 0,2,5, got '3-1'",
         ),
-        (["reproduce", "trunk", "--seeds", "0-99999999999"], 2, "a range like 0-4 of at most 1000, got"),
+        (["reproduce", "trunk", "--seeds", "0-99999999999"], 2, "at most 1000 seeds, such as 0-4 or 0,2,5, got"),
         (["reproduce", "trunk", "--seeds", "²"], 2, "got '²'"),
         (["reproduce", "trunk", "--shard", "1/²"], 2, "--shard: expected I/N with I from 1 to N, got '1/²'"),
         (["refit", "STANDARD", "--name", "a", "--points", "²"], 2, "--points: expected all or a number, got '²'"),

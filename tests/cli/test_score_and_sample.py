@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import bype
+from bype.evaluation import scores
 
 OPTIONS = {"latent_dim": 3, "hidden_dim": 16, "epochs": 2, "warmup": 0, "likelihood": "gaussian", "n_components": 20}
 
@@ -44,6 +45,21 @@ def test_the_test_images_are_scored_without_files(folder, cli_json, run_cli, tmp
     code, out, err = run_cli("score", folder / "bype", "--samples", 5, "--out", tmp_path / "s.csv")
     assert code == 0, err
     assert "least likely" in out
+
+
+def test_test_images_are_scored_once_and_kept_as_the_yardstick(folder, cli_json, tmp_path, monkeypatch):
+    run = shutil.copytree(folder / "bype", tmp_path / "run")
+    counted = []
+    bounds = scores._bounds
+    monkeypatch.setattr(scores, "_bounds", lambda *args: counted.append(1) or bounds(*args))
+    own = cli_json("score", run, "--samples", 7, "--out", tmp_path / "s.csv")["items"]
+    assert len(counted) == len(own) == 30
+    same = cli_json("score", run, 3, 4, "--samples", 7, "--out", tmp_path / "s.csv")["items"]
+    assert len(counted) == 32, "the yardstick of the first call is read"
+    assert same == own[3:5]
+    path = str(folder / "own.npz")
+    assert len(cli_json("score", run, path, "--samples", 1, "--out", tmp_path / "s.csv")["items"]) == 300
+    assert cli_json("score", run, path, "--split", "test", "--samples", 7, "--out", tmp_path / "s.csv")["items"] == own
 
 
 def test_without_the_data_ranks_are_left_out(folder, cli_json, run_cli, tmp_path):

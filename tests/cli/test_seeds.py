@@ -67,3 +67,9 @@ def test_seed_and_seeds_together_are_refused(run_cli, tmp_path):
     code, _, err = run_cli("train", "digits", *SMALL, "--seeds", "0-1", "--seed", 3, "--out", tmp_path / "run")
     assert code == 2
     assert "--seeds: cannot be combined with --seed" in err
+
+
+def test_reproduce_takes_seeds_as_train_does(cli_json, tmp_path):
+    options = ("--list", "--prior", "vamp", "--ledger", tmp_path)
+    cells = cli_json("reproduce", "trunk", "--seeds", "0,2-3", *options)["outstanding"]
+    assert sorted({cell.split("-s")[-1].split("-")[0] for cell in cells}) == ["0", "2", "3"]

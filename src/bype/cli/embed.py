@@ -26,7 +26,7 @@ from bype.evaluation import neighbours as search
 from bype.evaluation.latents import tsne
 from bype.evaluation.neighbours import Nearest
 from bype.export.latents import Chosen, Source, save_latents, source_of_items, source_of_split
-from bype.runs.items import read_items
+from bype.runs.items import own_split, read_items
 from bype.runs.run import LoadedRun, Run
 from bype.viz.images import save_png
 from bype.viz.latents import Row, captioned_rows, class_map
@@ -84,10 +84,10 @@ def embed(
 
 
 def _source(loaded: LoadedRun, files: list[str] | None, split: str | None, *, resize: bool) -> Source:
-    own = loaded.run.config.set
-    if not files or files == [own]:  # a whole split, of which no names are held in memory
-        return source_of_split(loaded.data, own, split or "test")
-    return source_of_items(read_items(loaded, files, resize=resize, split=split))
+    own = own_split(loaded, files, split)
+    if own is not None:  # a whole split, of which no names are held in memory
+        return source_of_split(loaded.data, loaded.run.config.set, own)
+    return source_of_items(read_items(loaded, files or (), resize=resize, split=split))
 
 
 def neighbours(

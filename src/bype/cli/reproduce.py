@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from bype.cli.options import Device, Json, expand_user, print_json
+from bype.cli.seeds import parse_seeds
 from bype.core import console
 from bype.core.devices import resolve_device
 from bype.core.errors import InputError, TrainingError
@@ -18,9 +19,6 @@ from bype.experiments.cell import Selection
 from bype.experiments.estimates import parse_duration
 from bype.experiments.ledger import read
 from bype.experiments.page import render as write_page
-
-#: Limit per call: a mistyped range does not become an endless list.
-MAX_SEEDS = 1000
 
 
 def _text(flag: str, help: str, metavar: str | None = None) -> Any:
@@ -33,7 +31,7 @@ SELECTION = {
     "arch": _text("--arch", "Only cells with these networks.", "ARCH"),
     "prior": _text("--prior", "Only cells with this prior.", "PRIOR"),
     "coreset": _text("--coreset", "Only cells with this strategy.", "STRATEGY"),
-    "seeds": _text("--seeds", "These seeds [default: the experiment's].", "N|N-M"),
+    "seeds": _text("--seeds", "These seeds, such as 0-4 or 0,2,5 [default: the experiment's].", "N-M|N,..."),
     "protocol": _text("--protocol", "For table1 [default: paper].", "paper|short"),
     "precision": _text(
         "--precision",
@@ -56,7 +54,8 @@ def with_selection(command: Callable[..., None]) -> Callable[..., None]:
 
     def wrapped(**values: Any) -> None:
         chosen = {name: values.pop(name) for name in SELECTION}
-        command(selection=Selection(**chosen | {"seeds": _seeds(chosen["seeds"])}), **values)
+        seeds = None if chosen["seeds"] is None else parse_seeds(chosen["seeds"])
+        command(selection=Selection(**chosen | {"seeds": seeds}), **values)
 
     wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -159,14 +158,3 @@ def _shard(text: str) -> tuple[int, int]:
     if part is None or parts is None or not 1 <= part <= parts:
         raise InputError(f"--shard: expected I/N with I from 1 to N, got {text!r:.60}")
     return part, parts
-
-
-def _seeds(text: str | None) -> list[int] | None:
-    """`3` or `0-4` as a list."""
-    if text is None:
-        return None
-    from_, dash, to = text.partition("-")
-    first, last = parse_int(from_), parse_int(to if dash else from_)
-    if first is None or last is None or not 0 <= last - first < MAX_SEEDS:
-        raise InputError(f"--seeds: expected a number or a range like 0-4 of at most {MAX_SEEDS}, got {text!r:.60}")
-    return list(range(first, last + 1))

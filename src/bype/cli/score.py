@@ -13,8 +13,8 @@ from bype.core.files import write_text
 from bype.core.numbers import MAX_INT
 from bype.evaluation.scores import Scores
 from bype.evaluation.scores import score as score_items
-from bype.runs.items import chosen_items
-from bype.runs.reference import reference_scores
+from bype.runs.items import chosen_items, own_split
+from bype.runs.reference import scores_beside_tests
 from bype.runs.run import Run
 
 
@@ -38,20 +38,23 @@ def score(
     """Score each of FILES, or of the test images: log-likelihood, bits per dimension, how unusual it is."""
     loaded = Run.open(run).load(device, with_, data=moved)
     found = chosen_items(loaded, files, resize=resize, split=split)
+    tests = own_split(loaded, files, split) == "test"
     with console.items(str(run)) as progress:
-        reference = None
         if loaded.has_data:
-            reference = reference_scores(loaded, samples, seed=seed, name=with_, progress=progress)
+            scores = scores_beside_tests(
+                loaded, found.images, samples, are_tests=tests, seed=seed, name=with_, progress=progress
+            )
         else:
             console.report(f"{run}: without its data; the column more_unusual_than is left out")
-        scores = score_items(loaded.model, found.images, samples, reference=reference, seed=seed, progress=progress)
+            scores = score_items(loaded.model, found.images, samples, seed=seed, progress=progress)
     rows = _rows(found.names, found.labels, scores)
     write_text(out, _csv(rows))
     least = min(rows, key=lambda row: row["log_likelihood"])
     if as_json:
         print_json({"run": str(run), "out": str(out), "samples": samples, "items": rows})
         return
-    unusual = f", more unusual than {least['more_unusual_than']} % of test items" if reference is not None else ""
+    rank = least.get("more_unusual_than")
+    unusual = "" if rank is None else f", more unusual than {rank} % of test items"
     print(f"{out}: {len(rows)} items; least likely: {least['name']} ({least['log_likelihood']:.2f} nats{unusual})")
 
 

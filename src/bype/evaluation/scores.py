@@ -82,12 +82,20 @@ def score(
     both = in_nats(model, torch.stack(rows).double(), d)
     log_p, elbo = both.unbind(1)
     levels = model.levels if items.levels is None else items.levels
-    unusual = None
-    if reference is not None:
-        ordered = reference.to(log_p).sort().values
-        higher = len(ordered) - torch.searchsorted(ordered, log_p.contiguous(), right=True)
-        unusual = 100 * higher.double() / len(ordered)
+    unusual = None if reference is None else more_unusual_than(log_p, reference)
     return Scores(log_p, elbo, bits_per_dimension(model, -log_p, d, levels), unusual)
+
+
+def more_unusual_than(log_likelihood: Tensor, reference: Tensor) -> Tensor:
+    """The percentage of reference items with a higher log-likelihood than each item, (n,) float64.
+
+    Args:
+        log_likelihood: The log-likelihoods of the items, (n,).
+        reference: Those of the reference items, (m,).
+    """
+    ordered = reference.to(log_likelihood).sort().values
+    higher = len(ordered) - torch.searchsorted(ordered, log_likelihood.contiguous(), right=True)
+    return 100 * higher.double() / len(ordered)
 
 
 def _bounds(model: VAE, x: Tensor, p: Distribution, n_samples: int, seed: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from bype.data.catalog import PUBLISHED
 from bype.data.items import ItemReader, Items, named_items
 from bype.runs.run import LoadedRun
 
@@ -41,7 +42,17 @@ def chosen_items(loaded: LoadedRun, items: Sequence[str] | None, *, resize: bool
     Raises:
         InputError: As `read_items`.
     """
-    return read_items(loaded, items, resize=resize, split=split) if items else own_items(loaded, split or "test")
+    own = own_split(loaded, items, split)
+    return own_items(loaded, own) if own else read_items(loaded, items or (), resize=resize, split=split)
+
+
+def own_split(loaded: LoadedRun, items: Sequence[str] | None, split: str | None) -> str | None:
+    """The split of the run's own data that items mean: by default the test split; None if they mean something else."""
+    if not items:
+        return split or "test"
+    if list(items) != [loaded.run.config.set]:
+        return None
+    return split or ("test" if items[0] in PUBLISHED else None)  # all of a file of the user's own, in its order
 
 
 def own_items(loaded: LoadedRun, split: str) -> Items:
