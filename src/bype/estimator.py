@@ -12,7 +12,7 @@ import torch
 from numpy.random import RandomState
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
@@ -63,6 +63,22 @@ class _TrainingOptions(TypedDict, total=False):
     warmup: int
     patience: int
     lr: float
+
+
+def _frame_columns(X: object) -> list[np.ndarray] | None:
+    """The columns of a data frame as arrays; None if X is none."""
+    if hasattr(X, "collect_schema") and not hasattr(X, "to_numpy"):
+        raise InputError("X: expected a data frame, got a polars LazyFrame; call X.collect()")
+    if not (hasattr(X, "columns") and hasattr(X, "to_numpy")):
+        return None
+    frame = cast(_Frame, X)
+    if len(set(frame.columns)) < len(frame.columns):
+        raise InputError("X: expected columns of different names, got a name twice")
+    return [np.asarray(frame[name].to_numpy()) for name in frame.columns]
+
+
+def _pixel_type(X: object) -> type:
+    return np.uint8 if getattr(X, "dtype", None) == np.uint8 else np.float64
 
 
 class Pseudocoreset(NamedTuple):
@@ -274,15 +290,18 @@ class ByPEVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
             InputError: If a value is missing, and of `ValueError` or `TypeError` as scikit-learn does.
         """
         least = 2 if reset else 1
-        if self.image_shape is not None:
-            uint8 = getattr(X, "dtype", None) == np.uint8
-            dtype = np.uint8 if uint8 else np.float64
-            rows = validate_data(self, X, reset=reset, dtype=dtype, ensure_min_samples=least)
-            return list(np.ascontiguousarray(rows.T))
-        if self.likelihood == "mixed" and hasattr(X, "columns"):
+        frame = _frame_columns(X)
+        if frame is not None:
             validate_data(self, X, reset=reset, skip_check_array=True)
-            frame = cast(_Frame, X)
-            return [np.asarray(frame[name].to_numpy()) for name in frame.columns]
+            if len(frame[0]) < least:
+                raise InputError(f"X: expected at least {least} rows, got {len(frame[0])}")
+            if self.image_shape is None:
+                return frame
+            pixels = np.stack(frame, 1)
+            return list(np.ascontiguousarray(check_array(pixels, dtype=_pixel_type(pixels)).T))
+        if self.image_shape is not None:
+            rows = validate_data(self, X, reset=reset, dtype=_pixel_type(X), ensure_min_samples=least)
+            return list(np.ascontiguousarray(rows.T))
         options = {"dtype": None} if self.likelihood == "mixed" else {"dtype": np.float64}
         rows = validate_data(self, X, reset=reset, ensure_min_samples=least, ensure_all_finite=False, **options)
         return list(rows.T)

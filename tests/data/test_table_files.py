@@ -67,9 +67,10 @@ def test_bad_tables_are_refused_in_one_line(tmp_path, text, message):
 def test_a_table_is_trained_evaluated_and_sampled_from_the_shell(frame, tmp_path, cli_json, run_cli):
     frame.drop(columns="label").to_csv(tmp_path / "t.csv", index=False)
     run = tmp_path / "run"
-    options = ["--likelihood", "mixed", "--components", 10, "--latent-dim", 2, "--hidden-dim", 8]
+    options = ["--components", 10, "--latent-dim", 2, "--hidden-dim", 8]
     code, _, err = run_cli("train", tmp_path / "t.csv", *options, "--epochs", 2, "--warmup", 0, "--out", run)
     assert code == 0, err
+    assert bype.Run.open(run).config.likelihood == "mixed", "the likelihood of a table, if none is given"
     assert np.isfinite(cli_json("evaluate", run, "--samples", 5)["nll_nats"])
     (tmp_path / "t.csv").rename(tmp_path / "moved.csv")
     model = bype.load_model(run)

@@ -24,6 +24,8 @@ DEVICES = ("auto", "cpu", "cuda")
 # Options by name, as keyword arguments or as JSON: their types differ.
 Options = dict[str, Any]
 
+#: The suffixes of files that are tables.
+TABLES = (".csv", ".parquet")
 #: The options that define how a data set is read.
 READING = ("resize", "skip_bad", "images_key", "labels_key", "shape")
 
@@ -150,9 +152,14 @@ class Config:
             _check(f, value)
 
     def _apply_recipe(self) -> None:
-        """Sets the options that are not given to those of the recipe; the epochs only if they need no data."""
+        """Sets the options that are not given to those of the recipe; the epochs only if they need no data.
+
+        The likelihoods of the recipes are of images: a table has `mixed`.
+        """
         recipe = find_recipe(self.recipe)
         values = {name: value for name, value in recipe.options.items() if getattr(self, name) is None}
+        if "likelihood" in values and Path(self.set).suffix.lower() in TABLES:
+            values["likelihood"] = "mixed"
         if self.epochs is None and not recipe.scaled:
             values["epochs"] = recipe.epochs
         epochs = plain(values.get("epochs", self.epochs), whole=True)  # a numpy integer is one too

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bype.core.config import parse_size
+from bype.core.config import TABLES, parse_size
 from bype.core.errors import InputError
 from bype.core.files import expand_path
 from bype.core.torch_state import fixed_torch_state
@@ -18,7 +18,7 @@ from bype.data.arrays import load_npy, load_npz, npz_names
 from bype.data.checks import LEAST_IMAGES
 from bype.data.image_files import load_image_file, load_image_files
 from bype.data.images import Dataset, scale
-from bype.data.table_files import TABLES, load_table
+from bype.data.table_files import load_table
 
 
 @dataclass(frozen=True)

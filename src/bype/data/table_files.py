@@ -13,8 +13,6 @@ from bype.data.images import Dataset
 from bype.data.splits import split, training_rows
 from bype.data.tables import find_columns
 
-TABLES = (".csv", ".parquet")
-
 
 def load_table(path: Path, name: str, *, labels_key: str | None = None, least: int = LEAST_IMAGES) -> Dataset:
     """A table in a seeded 80/10/10 split; its columns are real, binary or categorical (`find_columns`).

@@ -220,6 +220,9 @@ def as_floats(values: np.ndarray, name: str) -> np.ndarray:
     Raises:
         InputError: If it is not numbers, or one is not finite.
     """
+    if values.dtype.kind in "mMc":
+        kind = "complex numbers" if values.dtype.kind == "c" else "times"
+        raise InputError(f"column {name}: expected real numbers, got {kind}; convert them, for example to days")
     try:
         numbers = np.asarray(values, np.float64)
     except (TypeError, ValueError):
