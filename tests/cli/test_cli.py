@@ -90,12 +90,12 @@ def test_module_and_lazy_names():
         (
             ["reproduce", "trunk", "--precision", "fp64", "--list"],
             2,
-            "--precision: an option of table1, fast-table1, table2, table3 only, got 'fp64' with trunk",
+            "--precision: an option of table1, fast-table1, table2, table3, fig4 only, got 'fp64' with trunk",
         ),
         (
             ["reproduce", "step-two", "--protocol", "paper", "--list"],
             2,
-            "--protocol: an option of table1 only, got 'paper' with step-two",
+            "--protocol: an option of table1, fig4 only, got 'paper' with step-two",
         ),
         (["reproduce", "trunk", "--budget", "5h3"], 2, "--budget: expected a time like 90s"),
         (["evaluate", "RUN", "--with", "all", "--k", "3"], 2, "--k: cannot be combined with --with"),
@@ -165,7 +165,7 @@ def test_module_and_lazy_names():
             2,
             "reproduce trunk: no cells with --coreset elbo",
         ),
-        (["reproduce"], 2, "reencode, trunk) or --render"),
+        (["reproduce"], 2, "reencode, trunk, all) or --render"),
         (["reproduce", "trunk", "--budget", "soon"], 2, "--budget: expected a time like 90s, 9m or 1h30m, got 'soon'"),
         (["reproduce", "trunk", "--shard", "3/2"], 2, "--shard: expected I/N with I from 1 to N, got '3/2'"),
     ],

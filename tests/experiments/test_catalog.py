@@ -102,7 +102,7 @@ def test_a_function_of_a_selection_is_an_experiment_without_a_section():
     assert register_experiment("tiny")(tiny_cells) is tiny_cells
     assert EXPERIMENTS["tiny"] == Experiment("tiny", "A standard prior on the digits.", tiny_cells)
     assert [c.config.seed for c in select_cells("tiny", Selection(seeds=[3]))] == [3]
-    with pytest.raises(InputError, match="--protocol: an option of table1 only, got 'paper' with tiny"):
+    with pytest.raises(InputError, match=r"--protocol: an option of table1, fig.* only, got 'paper' with tiny"):
         select_cells("tiny", Selection(protocol="paper"))
 
 
@@ -111,6 +111,8 @@ def test_names_are_checked():
         register_experiment("trunk")(tiny_cells)
     with pytest.raises(InputError, match="experiment 'small': expected an experiment with this name, got 'tiny'"):
         register_experiment("small", TINY)
+    with pytest.raises(InputError, match="experiment 'all': the name stands for all experiments"):
+        register_experiment("all")(tiny_cells)
 
 
 def test_every_experiment_has_its_registered_name_and_a_summary():

@@ -14,7 +14,7 @@ from bype.core.devices import resolve_device
 from bype.core.errors import InputError, TrainingError
 from bype.core.numbers import parse_int
 from bype.experiments import campaign
-from bype.experiments.catalog.registry import EXPERIMENTS, select_cells
+from bype.experiments.catalog.registry import ALL, EXPERIMENTS, select_cells
 from bype.experiments.cell import Selection
 from bype.experiments.estimates import parse_duration
 from bype.experiments.ledger import read
@@ -32,7 +32,9 @@ SELECTION = {
     "prior": _text("--prior", "Only cells with this prior.", "PRIOR"),
     "coreset": _text("--coreset", "Only cells with this strategy.", "STRATEGY"),
     "seeds": _text("--seeds", "These seeds, such as 0-4 or 0,2,5 [default: the experiment's].", "N-M|N,..."),
-    "protocol": _text("--protocol", "For table1 [default: paper].", "paper|short"),
+    "protocol": _text(
+        "--protocol", "For table1 [default: paper] and figures 1 to 4 [default: fast].", "paper|short|fast"
+    ),
     "precision": _text(
         "--precision",
         "For table1 and others [default: tf32 on CUDA; on a CPU bf16 if it has instructions for it, else fp32].",
@@ -67,7 +69,7 @@ def with_selection(command: Callable[..., None]) -> Callable[..., None]:
 def reproduce(
     selection: Selection,
     what: Annotated[
-        str | None, typer.Argument(metavar="[WHAT]", help=f"An experiment: {', '.join(EXPERIMENTS)}.")
+        str | None, typer.Argument(metavar="[WHAT]", help=f"An experiment: {', '.join(EXPERIMENTS)}, or {ALL}.")
     ] = None,
     budget: Annotated[str | None, typer.Option("--budget", metavar="TIME", help="Time budget: 90s, 9m, 1h30m.")] = None,
     partial: Annotated[
@@ -94,7 +96,7 @@ def reproduce(
 ) -> None:
     """Run the missing cells of an experiment, cheapest first, and write each to the ledger as it ends."""
     if what is None and not render:
-        raise InputError(f"reproduce: expected an experiment ({', '.join(EXPERIMENTS)}) or --render")
+        raise InputError(f"reproduce: expected an experiment ({', '.join(EXPERIMENTS)}, {ALL}) or --render")
     result: dict[str, Any] = {"experiment": what}
     if what is not None:
         result |= _run_experiment(what, selection, shard, budget, partial, list_, ledger, runs)
@@ -135,7 +137,7 @@ def _run_experiment(
     resolve_device(selection.device)
     seconds = parse_duration(budget) if budget is not None else float("inf")
     cells = select_cells(what, selection)
-    if selection.precision is None and "precision" in EXPERIMENTS[what].options:
+    if selection.precision is None and (what == ALL or "precision" in EXPERIMENTS[what].options):
         used = ", ".join(sorted({c.config.precision for c in cells}))
         console.report(f"{what}: precision {used}, the default on this device; --precision selects another")
     if shard is not None:

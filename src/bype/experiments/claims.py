@@ -4,18 +4,17 @@ A claim is broken down into comparisons, each of which the claim says is below z
 above zero refutes the claim; if all of them are there and below zero, the claim holds; anything else is not decided.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from bype.experiments.catalog import fig5, step_two, table1, table2
-from bype.experiments.markdown import prior_label, table_head
+from bype.experiments.catalog.sources import FAST, PAPER, Source, columns
+from bype.experiments.markdown import table_head
 from bype.experiments.records import CellRecord, by_seed
 from bype.experiments.stats import Summary, paired, summary
 
 HOLDS, FAILS, OPEN, NOT_RUN = "holds", "does not hold", "not decided", "not run"
-
-Columns = Mapping[tuple[str, str], Mapping[str, Sequence[CellRecord]]]
 
 
 class Comparison(NamedTuple):
@@ -38,17 +37,6 @@ class Evidence(NamedTuple):
     scope: str  # the part of the claim that has been run, in words
     digits: int = 2
     scale: str = ""  # the unit of the values
-
-
-class Source(NamedTuple):
-    """The cells that a comparison of priors uses."""
-
-    experiment: str
-    protocol: str
-
-
-#: By the paper's protocol, and by the recipe `fast`: never in one table.
-PAPER, FAST = Source("table1", "paper"), Source("fast-table1", "fast")
 
 
 @dataclass(frozen=True)
@@ -139,21 +127,6 @@ def _weakest(evidence: Evidence) -> tuple[str, str, str]:
     )
     ours = f"as claimed in {better} of {total} comparisons ({evidence.scope}); least: {least.label} "
     return f"{ours}{value.mean:+.{digits}f}{evidence.scale}", str(value.n), ends
-
-
-def columns(cells: Sequence[CellRecord], source: Source) -> Columns:
-    """For each network and data set, the cells of each prior; of several precisions, the one with the most cells."""
-    grouped: dict[tuple[str, str], dict[str, dict[str, list[CellRecord]]]] = {}
-    for c in cells:
-        own = c["coreset"] in (None, "paper") and prior_label(c) == c["prior"]
-        if own and (c["experiment"], c["protocol"]) == source:
-            by_precision = grouped.setdefault((c["arch"], c["set"]), {})
-            by_precision.setdefault(c["precision"], {}).setdefault(c["prior"], []).append(c)
-
-    def size(priors: Mapping[str, Sequence[CellRecord]]) -> tuple[int, int]:
-        return len(priors), sum(map(len, priors.values()))
-
-    return {key: max(by_precision.values(), key=size) for key, by_precision in grouped.items()}
 
 
 def difference(ours: Sequence[CellRecord], theirs: Sequence[CellRecord], source: Source) -> Summary | None:

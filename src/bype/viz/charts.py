@@ -131,32 +131,37 @@ def dots(
 
 
 @library_defaults()
-def points_by_size(
-    values: Mapping[str, Mapping[int, Sequence[float]]], x_label: str, y_label: str, title: str
+def lines_by_number(
+    panels: Mapping[str, Mapping[str, Mapping[int, Sequence[float]]]], x_label: str, y_label: str, *, log: bool = False
 ) -> Image.Image:
-    """A metric by a size on a logarithmic axis: a line per name through the means, and a dot per seed.
+    """A metric by a whole number, such as a size: a line per name through the means, and a dot per seed.
 
     Args:
-        values: For each name, the values of the seeds by size.
-        x_label: The name of the size.
-        y_label: The name of the metric.
-        title: The title.
+        panels: For each panel, by its title, and each name in it, the values of the seeds by number.
+        x_label: The name of the number.
+        y_label: The name of the metric, with its unit.
+        log: Whether the axis of the number is logarithmic.
     """
-    figure, axes = subplots(1, 1, (6, 4))
-    axis, sizes = axes[0, 0], sorted({size for by_size in values.values() for size in by_size})
-    for (name, by_size), marker in zip(values.items(), "os^Dv", strict=False):
-        means = [float(np.mean(seeds)) for seeds in by_size.values()]
-        (line,) = axis.plot(list(by_size), means, label=name, marker=marker, linewidth=1.3)
-        for size, seeds in by_size.items():
-            axis.plot([size] * len(seeds), seeds, marker, markersize=4, color=line.get_color(), alpha=0.5)
-    axis.set_xscale("log")
-    axis.set_xticks(sizes, [str(size) for size in sizes])
-    axis.minorticks_off()
-    axis.set_title(title, fontsize=10)
-    axis.set_xlabel(x_label)
-    axis.set_ylabel(y_label)
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=9)
+    figure, axes = subplots(1, len(panels), (6 * len(panels), 4))
+    styles = list(dict.fromkeys(name for values in panels.values() for name in values))
+    for axis, (title, values) in zip(axes[0], panels.items(), strict=True):
+        for name, by_number in values.items():
+            place = styles.index(name)
+            marker, colour = "os^Dv"[place % 5], COLOURS[place % len(COLOURS)]
+            means = [float(np.mean(seeds)) for seeds in by_number.values()]
+            axis.plot(list(by_number), means, label=name, marker=marker, color=colour, linewidth=1.3)
+            for number, seeds in by_number.items():
+                axis.plot([number] * len(seeds), seeds, marker, markersize=4, color=colour, alpha=0.5)
+        if log:
+            axis.set_xscale("log")
+        numbers = sorted({number for by_number in values.values() for number in by_number})
+        axis.set_xticks(numbers, [str(number) for number in numbers])
+        axis.minorticks_off()
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel(x_label)
+        axis.set_ylabel(y_label)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=9)
     return figure_image(figure)
 
 

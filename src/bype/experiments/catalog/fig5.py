@@ -9,7 +9,7 @@ from bype.experiments.cell import Cell, Experiment, Selection, short_config
 from bype.experiments.markdown import UNIT, interval, number, signed_mean, table_head
 from bype.experiments.records import CellRecord, by_seed
 from bype.experiments.stats import Summary, paired, summary
-from bype.viz.charts import points_by_size
+from bype.viz.charts import lines_by_number
 from bype.viz.images import save_png
 
 NAME = "fig5"
@@ -75,7 +75,9 @@ def section(cells: Sequence[CellRecord], folder: Path) -> list[str]:
         prior: {m: list(seeds.values()) for m, seeds in sorted(by_m.items())} for prior, by_m in own.items() if by_m
     }
     save_png(
-        points_by_size(points, "number of components M", "nll_paper_short (the paper's unit)", "Figure 5: NLL by M"),
+        lines_by_number(
+            {"Figure 5: NLL by M": points}, "number of components M", "nll_paper_short (the paper's unit)", log=True
+        ),
         folder / "fig5.png",
     )
     return [*lines, "![Negative log-likelihood by the number of components](fig5.png)", ""]

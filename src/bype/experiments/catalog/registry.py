@@ -1,6 +1,7 @@
 """The experiments by name, imported on first use."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import overload
 
 from bype.core.errors import InputError
@@ -15,6 +16,7 @@ EXPERIMENTS: Registry[Experiment] = Registry(
         "fast-table1": "bype.experiments.catalog.fast_table1:EXPERIMENT",
         "table2": "bype.experiments.catalog.table2:EXPERIMENT",
         "table3": "bype.experiments.catalog.table3:EXPERIMENT",
+        "fig4": "bype.experiments.catalog.fig4:EXPERIMENT",
         "fig5": "bype.experiments.catalog.fig5:EXPERIMENT",
         "step-two": "bype.experiments.catalog.step_two:EXPERIMENT",
         "step-two-settings": "bype.experiments.catalog.step_two:SETTINGS",
@@ -22,6 +24,11 @@ EXPERIMENTS: Registry[Experiment] = Registry(
         "trunk": "bype.experiments.catalog.trunk:EXPERIMENT",
     },
 )
+
+#: The options of `Selection` that only some experiments use.
+OPTIONS = ("protocol", "precision")
+#: The name on the command line of all experiments together.
+ALL = "all"
 
 CellsOf = Callable[[Selection], list[Cell]]
 
@@ -41,6 +48,8 @@ def register_experiment(name: str, experiment: Experiment | None = None) -> Expe
     Raises:
         InputError: If the name belongs to bype, is not usable in a file name, or differs from the experiment's.
     """
+    if name == ALL:
+        raise InputError(f"experiment {name!r}: the name stands for all experiments; choose another")
     if experiment is not None:
         if experiment.name != name:
             raise InputError(f"experiment {name!r}: expected an experiment with this name, got {experiment.name!r}")
@@ -56,19 +65,29 @@ def register_experiment(name: str, experiment: Experiment | None = None) -> Expe
 
 
 def select_cells(name: str, selection: Selection) -> list[Cell]:
-    """The selected cells of an experiment.
+    """The selected cells of an experiment, or of `all`: then an option goes to the experiments that use it.
 
     Raises:
         InputError: If the experiment is unknown, does not use a given option, or has no such cell.
     """
-    experiment = EXPERIMENTS[name]
-    for option in ("protocol", "precision"):
-        if option not in experiment.options and (given := getattr(selection, option)) is not None:
-            users = [other for other in EXPERIMENTS if option in EXPERIMENTS[other].options]
-            raise InputError(f"--{option}: an option of {', '.join(users)} only, got {given!r} with {name}")
-    cells = [c for c in experiment.cells(selection) if selection.admits(c)]
+    if name == ALL:
+        cells = [c for experiment in EXPERIMENTS.values() for c in _cells_of_all(experiment, selection)]
+    else:
+        experiment = EXPERIMENTS[name]
+        for option in OPTIONS:
+            if option not in experiment.options and (given := getattr(selection, option)) is not None:
+                users = [other for other in EXPERIMENTS if option in EXPERIMENTS[other].options]
+                raise InputError(f"--{option}: an option of {', '.join(users)} only, got {given!r} with {name}")
+        cells = experiment.cells(selection)
+    cells = list({c.id: c for c in cells if selection.admits(c)}.values())  # figures share cells with tables
     if not cells:
         chosen = {k: v for k, v in vars(selection).items() if v is not None and k != "device"}
         words = " ".join(f"--{k} {v}" for k, v in chosen.items())
         raise InputError(f"reproduce {name}: no cells with {words}")
     return cells
+
+
+def _cells_of_all(experiment: Experiment, selection: Selection) -> list[Cell]:
+    protocol = selection.protocol if "protocol" in experiment.options else None
+    precision = selection.precision if "precision" in experiment.options else None
+    return experiment.cells(replace(selection, protocol=protocol, precision=precision))
