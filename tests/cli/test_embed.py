@@ -10,7 +10,9 @@ from PIL import Image
 import bype
 from bype.evaluation.latents import latents
 from bype.export.latents import Chosen
-from bype.viz.latents import COLOURS, MAX_CLASSES, class_map
+from bype.viz.axes import MAX_CLASSES
+from bype.viz.latents import class_map
+from bype.viz.palette import COLOURS
 
 
 def test_a_csv_opens_as_a_data_frame_with_labels(trained, cli_json, tmp_path):

@@ -144,7 +144,7 @@ def test_a_table_is_printed_whatever_columns_says(monkeypatch, capsys, columns):
     console.table([{"metric": "nll_paper", "value": 24.4}], "runs/first on digits (test)")
     out = capsys.readouterr().out
     assert "nll_paper" in out
-    assert "24.400" in out
+    assert "24.40" in out
 
 
 def test_a_bar_is_shown_whatever_columns_says(monkeypatch, capsys):

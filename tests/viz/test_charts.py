@@ -1,9 +1,20 @@
-"""Every chart has a title and labelled axes with units, in colours that differ for colour-blind readers."""
+"""Charts have titles, labels with units and legible captions, in one palette, whatever matplotlib is set to."""
 
+import contextlib
+import os
+
+import matplotlib as mpl
+import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image, ImageFont
 
-from bype.viz import charts
+from bype.models.generation import Plates
+from bype.viz import charts, images, latents
+from bype.viz.images import CAPTION, PAGE_WIDTH
+from bype.viz.palette import COLOURS
 
 
 @pytest.fixture
@@ -29,6 +40,17 @@ CHARTS = {
         {t: {"a": {10: [1.0]}, "b": {10: [2.0]}} for t in ("one", "two")}, "M", "NLL (nats)", log=True
     ),
 }
+IMAGES = torch.linspace(0, 1, 9 * 4 * 5).view(9, 1, 4, 5)
+PICTURES = CHARTS | {
+    "plates": lambda: charts.plates(
+        Plates(IMAGES[:2], IMAGES[:8].view(2, 4, 1, 4, 5), torch.tensor([3, 5]), torch.tensor([0.25, 0.75]))
+    ),
+    "class_map": lambda: latents.class_map(torch.arange(20.0).view(10, 2), list("0123456789"), "title"),
+    "captioned_rows": lambda: latents.captioned_rows([latents.Row("heading", IMAGES, [f"item {i}" for i in range(9)])]),
+    "gallery": lambda: images.gallery(IMAGES, torch.full((9,), 1 / 9), "title"),
+    "grid": lambda: images.grid(IMAGES),
+    "pairs": lambda: images.pairs(IMAGES, IMAGES),
+}
 
 
 @pytest.mark.parametrize("name", CHARTS)
@@ -45,7 +67,7 @@ def test_lines_have_the_palette(name, drawn):
     CHARTS[name]()
     for axis in drawn[0].axes:
         assert [line.get_color() for line in axis.get_lines() if not line.get_label().startswith("_")] == list(
-            charts.COLOURS[:2]
+            COLOURS[:2]
         )
 
 
@@ -54,3 +76,62 @@ def test_a_name_keeps_its_colour_and_marker_in_every_panel(drawn):
     one, two = ([(x.get_label(), x.get_color(), x.get_marker()) for x in axis.get_lines()] for axis in drawn[0].axes)
     assert two[0] in one
     assert len({colour for _, colour, _ in one}) == 2
+
+
+@pytest.mark.parametrize("name", [*CHARTS, "plates", "class_map"])
+def test_captions_are_legible_where_a_figure_fills_the_width_of_a_page(name, drawn):
+    PICTURES[name]()
+    (figure,) = drawn
+    scale = min(1, PAGE_WIDTH / figure.get_size_inches()[0])
+    texts = [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip()]
+    assert len(texts) > 3
+    assert min(t.get_fontsize() for t in texts) * scale >= CAPTION
+
+
+@pytest.mark.parametrize(("count", "side"), [(9, 8), (100, 28), (500, 28), (500, 64), (120, 8)])
+def test_weights_in_a_gallery_are_legible_and_fit_their_images(count, side, monkeypatch):
+    """The largest weights have five characters, such as 12.34 %, small ones 0.0123 %."""
+    sizes = []
+    load = ImageFont.load_default
+
+    def keep(size):
+        sizes.append(size)
+        return load(size)
+
+    monkeypatch.setattr(ImageFont, "load_default", keep)
+    weights = torch.full((count,), 1 / count)
+    picture = images.gallery(torch.zeros(count, 1, side, side), weights, "title")
+    assert min(sizes) * PAGE_WIDTH / picture.width * 72 >= CAPTION
+    columns = min(10 if count <= 100 else 20, count)
+    assert load(min(sizes)).getlength("0.123 %") <= picture.width / columns
+
+
+@contextlib.contextmanager
+def settings_of_a_user():
+    """An rc file in use, another style, and a backend that is not installed."""
+    before = os.environ.get("MPLBACKEND")
+    os.environ["MPLBACKEND"] = "module://not_installed"
+    rc = {
+        "text.usetex": True, "figure.facecolor": "red", "axes.facecolor": "black", "font.size": 30,
+        "font.family": "cursive", "image.cmap": "hot", "axes.grid": True, "savefig.dpi": 20, "figure.dpi": 20,
+        "lines.linewidth": 9, "axes.prop_cycle": mpl.cycler(color=["pink"]), "axes.titlesize": 40,
+    }  # fmt: skip
+    try:
+        with mpl.rc_context(rc):
+            yield
+    finally:
+        if before is None:
+            del os.environ["MPLBACKEND"]
+        else:
+            os.environ["MPLBACKEND"] = before
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_settings_of_the_user_change_no_picture(name):
+    plain = PICTURES[name]()
+    with settings_of_a_user():
+        inside = dict(mpl.rcParams)
+        styled = PICTURES[name]()
+        assert dict(mpl.rcParams) == inside
+    assert isinstance(plain, Image.Image)
+    assert np.array_equal(np.asarray(plain), np.asarray(styled))

@@ -11,10 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
+from bype.core.numbers import readable
 from bype.viz.report import Report, RunPart, render
 from bype.viz.sheets import Sheet
 from bype.viz.vector import line_chart
-from bype.viz.wording import MEANINGS, metrics_in_words, number
+from bype.viz.wording import MEANINGS, metrics_in_words
 
 
 def decoded(uri):
@@ -50,7 +51,7 @@ def test_a_sheet_keeps_colours_and_stores_large_images_with_little_loss():
     ("value", "text"), [(3, "3"), (0.5, "0.5"), (-1234.567, "-1234.57"), (1e-7, "1.0e-07"), (0.0, "0.00")]
 )
 def test_numbers_have_one_format(value, text):
-    assert number(value) == text
+    assert readable(value) == text
 
 
 def test_metrics_have_units_and_meanings_in_the_order_of_the_list():

@@ -7,7 +7,7 @@ import typer
 
 from bype.cli.options import Device, Json, Seed, print_json
 from bype.core import console
-from bype.core.numbers import MAX_INT
+from bype.core.numbers import MAX_INT, readable
 from bype.experiments.comparison import Comparison, Difference
 from bype.experiments.comparison import compare as compare_runs
 
@@ -53,5 +53,5 @@ def _row(difference: Difference) -> dict[str, object]:
     row["difference"] = difference["nll_nats"]
     if "se" in difference:
         row["se"] = difference["se"]
-        row["95 % interval"] = f"{difference['low']:.3f} to {difference['high']:.3f}"
+        row["95 % interval"] = f"{readable(difference['low'])} to {readable(difference['high'])}"
     return row | {"pairs": difference["pairs"]}

@@ -20,6 +20,7 @@ from bype.cli.options import (
     print_json,
 )
 from bype.core.errors import InputError
+from bype.core.numbers import readable
 from bype.core.sampling import random_subset
 from bype.data.images import Dataset
 from bype.evaluation import neighbours as search
@@ -127,7 +128,7 @@ def neighbours(
 
 def _row(data: Dataset, heading: str, nearest: Nearest) -> Row:
     captions = [
-        f"{item['label']}\ntraining item {item['row']}\ndistance {item['distance']:.3g}"
+        f"{item['label']}\ntraining item {item['row']}\ndistance {readable(float(item['distance']))}"
         for item in _listed(data, nearest)
     ]
     return Row(heading, data.train.scaled(nearest.rows[0]), captions)

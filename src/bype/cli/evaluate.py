@@ -141,13 +141,9 @@ def _show_quality(run: Path, values: Mapping[str, float]) -> None:
         if plain.endswith("_training"):
             continue
         yardstick = values.get(f"{plain}_training{at}{refit_name}")
-        row: dict[str, object] = {"metric": name, "samples": _digits(value)}
-        rows.append(row if yardstick is None else row | {"training items": _digits(yardstick)})
+        row: dict[str, object] = {"metric": name, "samples": value}
+        rows.append(row if yardstick is None else row | {"training items": yardstick})
     console.table(rows, f"{run}: samples, and as many training items, against test items")
-
-
-def _digits(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
 def _show(run: Path, what: dict[str, Any], values: dict[str, Any], *, as_json: bool) -> None:

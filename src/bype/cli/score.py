@@ -10,7 +10,7 @@ import typer
 from bype.cli.options import DataPath, Device, Files, Json, Resize, RunPath, Seed, Split, ends_in, print_json
 from bype.core import console
 from bype.core.files import write_text
-from bype.core.numbers import MAX_INT
+from bype.core.numbers import MAX_INT, readable
 from bype.evaluation.scores import Scores
 from bype.evaluation.scores import score as score_items
 from bype.runs.items import chosen_items, own_split
@@ -54,8 +54,9 @@ def score(
         print_json({"run": str(run), "out": str(out), "samples": samples, "items": rows})
         return
     rank = least.get("more_unusual_than")
-    unusual = "" if rank is None else f", more unusual than {rank} % of test items"
-    print(f"{out}: {len(rows)} items; least likely: {least['name']} ({least['log_likelihood']:.2f} nats{unusual})")
+    unusual = "" if rank is None else f", more unusual than {readable(float(rank))} % of test items"
+    lowest = f"{least['name']} ({readable(float(least['log_likelihood']))} nats{unusual})"
+    print(f"{out}: {len(rows)} items; least likely: {lowest}")
 
 
 Row = dict[str, "str | float"]

@@ -14,6 +14,7 @@ from bype.core import console
 from bype.core.config import Config, flag_name
 from bype.core.errors import InputError, notes_kept
 from bype.core.names import TRACKERS
+from bype.core.numbers import readable
 from bype.core.recipes import RECIPES
 from bype.core.signals import StoppedAtOnce
 
@@ -165,7 +166,7 @@ def _print(results: list[Result], as_json: object) -> None:
         print_json(as_json)
         return
     for result in results:
-        print(f"{result['run']}: best validation loss {result['val_loss']:.3f} at epoch {result['best_epoch']}")
+        print(f"{result['run']}: best validation loss {readable(result['val_loss'])} at epoch {result['best_epoch']}")
 
 
 def _was_given(ctx: typer.Context, name: str) -> bool:

@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from bype.core.numbers import readable
+
 
 def report(text: str) -> None:
     """Prints one line to stderr."""
@@ -123,4 +125,4 @@ def table(rows: Sequence[Mapping[str, object]], title: str | None = None) -> Non
 
 
 def _cell(value: object) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return readable(value) if isinstance(value, float) else str(value)

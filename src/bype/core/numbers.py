@@ -54,6 +54,20 @@ def plain(value: object, *, whole: bool) -> object:
     return int(number) if whole and number.is_integer() else number
 
 
+def readable(value: float) -> str:
+    """A number for a reader, in figures, pages and tables: whole as it is, else two decimals, or three digits below 1.
+
+    >>> readable(12), readable(-123.456), readable(0.012345), readable(1.0)
+    ('12', '-123.46', '0.0123', '1.00')
+    """
+    if isinstance(plain(value, whole=False), int):
+        return str(value)
+    if value != 0 and abs(value) < 1:
+        text = f"{value:.3g}"
+        return text if "e" not in text else f"{value:.1e}"
+    return f"{value:.2f}"
+
+
 def shown(value: object) -> str:
     """A value for an error message: its repr if that is short, its type otherwise.
 

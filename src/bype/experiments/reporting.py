@@ -8,7 +8,7 @@ from pathlib import Path
 from bype.core.config import Config, flag_name
 from bype.core.errors import InputError, first_line
 from bype.core.files import write_text
-from bype.core.numbers import whole
+from bype.core.numbers import readable, whole
 from bype.experiments.comparison import Comparison, Difference, compare, shared_data
 from bype.experiments.showing import Limits, RunShower
 from bype.runs.evaluations import Evaluations
@@ -17,7 +17,7 @@ from bype.runs.run import LoadedRun, Run
 from bype.viz.report import Picture, Report, RunPart, Table, render
 from bype.viz.sheets import Sheet
 from bype.viz.vector import line_chart
-from bype.viz.wording import metrics_in_words, number
+from bype.viz.wording import metrics_in_words
 
 
 def write_report(
@@ -172,8 +172,8 @@ def _tables(comparison: Comparison) -> list[Table]:
     runs = [
         [
             run["run"],
-            number(run["nll_nats"]) + (f" ± {number(run['nll_nats_se'])}" if "nll_nats_se" in run else ""),
-            number(run["elbo_nats"]) + (f" ± {number(run['elbo_nats_se'])}" if "elbo_nats_se" in run else ""),
+            readable(run["nll_nats"]) + (f" ± {readable(run['nll_nats_se'])}" if "nll_nats_se" in run else ""),
+            readable(run["elbo_nats"]) + (f" ± {readable(run['elbo_nats_se'])}" if "elbo_nats_se" in run else ""),
         ]
         for run in comparison["runs"]
     ]
@@ -189,5 +189,5 @@ def _tables(comparison: Comparison) -> list[Table]:
 
 
 def _row(d: Difference) -> list[str]:
-    interval = f"{number(d['low'])} to {number(d['high'])}" if "low" in d else ""
-    return [d["run"], d["minus"], number(d["nll_nats"]), interval, str(d["pairs"])]
+    interval = f"{readable(d['low'])} to {readable(d['high'])}" if "low" in d else ""
+    return [d["run"], d["minus"], readable(d["nll_nats"]), interval, str(d["pairs"])]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bype.core.errors import InputError, first_line
+from bype.core.numbers import readable
 from bype.core.torch_state import fixed_torch_state
 from bype.data.items import Items
 from bype.distributions.mixtures import NormalMixture
@@ -23,7 +24,6 @@ from bype.runs.run import LoadedRun
 from bype.viz.report import Dot, Picture, Point, Ranked, RunPart
 from bype.viz.sheets import Sheet, Tile
 from bype.viz.vector import line_chart
-from bype.viz.wording import number
 
 PAIRS, DRAWN, LINES, STEPS, RANKED, OF_POINT, NEAREST = 24, 48, 4, 9, 10, 8, 5
 #: Values of pixels on a page, for the items of a map and for points with their samples; together some 3 MB.
@@ -113,7 +113,7 @@ class RunShower:
         shown = "all" if len(order) == len(weights) else f"the {len(order)} of largest weight of all"
         self.part.points_title = f"The components of the mixture, {shown} {len(weights)}, ordered by weight."
         self.part.points = [
-            Point(m, tile, f"{100 * weights[m].item():.2f} %", drawn[i * OF_POINT : (i + 1) * OF_POINT], near[i])
+            Point(m, tile, f"{readable(100 * weights[m].item())} %", drawn[i * OF_POINT : (i + 1) * OF_POINT], near[i])
             for i, (m, tile) in enumerate(zip(order.tolist(), tiles, strict=True))
         ]
 
@@ -179,7 +179,7 @@ class RunShower:
                 tiles = self.items.add(found.images.scaled(torch.tensor(index, device=self.loaded.device)))
             labels = found.labels or [""] * len(found)
             return [
-                Ranked(tile, _named(found.names[i], labels[i]), f"{number(nll[i].item())} nats")
+                Ranked(tile, _named(found.names[i], labels[i]), f"{readable(nll[i].item())} nats")
                 for tile, i in zip(tiles, index, strict=True)
             ]
 

@@ -1,40 +1,22 @@
 """Charts: plates of Figure 1, loss curves, differences from the paper."""
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from bype.core.numbers import readable
 from bype.models.generation import Plates
+from bype.viz.axes import draw_lines, label_axes, library_defaults
 from bype.viz.images import grid, to_uint8
+from bype.viz.palette import COLOURS, MARKERS
 
 if TYPE_CHECKING:  # matplotlib is imported when a chart is drawn
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-#: Colours that differ for colour-blind readers too: those of Okabe and Ito (2008), https://jfly.uni-koeln.de/color/
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-
-
-@contextmanager
-def library_defaults() -> Iterator[None]:
-    """matplotlib with its own defaults: the user's backend, style and rc file have no effect inside."""
-    backend = os.environ.pop("MPLBACKEND", None)  # read on import, where a backend that is not installed is an error
-    try:
-        import matplotlib
-    finally:
-        if backend is not None:
-            os.environ["MPLBACKEND"] = backend
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        from cycler import cycler
-
-        matplotlib.rcParams["axes.prop_cycle"] = cycler(color=COLOURS)
-        yield
+#: The terms of the loss in `metrics.jsonl`, and their titles.
+TERMS = {"val_loss": "validation loss (beta = 1)", "reconstruction": "reconstruction term", "kl": "KL term"}
 
 
 @library_defaults()
@@ -42,14 +24,15 @@ def plates(samples: Plates) -> Image.Image:
     """Figure 1: for each point, its image and samples of its component, with the component's weight in percent."""
     columns = min(3, len(samples.points))
     rows = -(-len(samples.points) // columns)
-    size = (4.2 * columns, 3.1 * rows)
+    size = (4.2 * columns, 3.1 * rows + 0.4)
     figure, axes = subplots(rows, 2 * columns, size, width_ratios=[1, 2.4] * columns)
+    figure.suptitle("Points of the prior with their mixing weights, and samples of their components", fontsize=16)
     for axis in axes.flat:
         axis.axis("off")
     for i, (point, images, m, weight) in enumerate(zip(*samples, strict=True)):
         left, right = axes[i // columns, 2 * (i % columns)], axes[i // columns, 2 * (i % columns) + 1]
         left.imshow(to_uint8(point[None])[0], interpolation="nearest")
-        left.set_title(f"point {m}\n{100 * weight:.3g} %", fontsize=9)
+        left.set_title(f"point {m}\n{readable(100 * weight.item())} %", fontsize=13)
         right.imshow(np.asarray(grid(images)), interpolation="nearest")
     return figure_image(figure)
 
@@ -62,41 +45,19 @@ def curves(metrics: Mapping[str, Sequence[Mapping[str, Any]]], unit: str) -> Ima
         metrics: For each run, the lines of its `metrics.jsonl`.
         unit: The unit of the losses, for the axis label.
     """
-    figure, axes = subplots(1, 3, (12, 3.6))
-    for axis, (key, title) in zip(
-        axes.flat,
-        [("val_loss", "validation loss (beta = 1)"), ("reconstruction", "reconstruction"), ("kl", "KL term")],
-        strict=True,
-    ):
-        for name, lines in metrics.items():
-            axis.plot([m["epoch"] for m in lines], [m[key] for m in lines], label=name, linewidth=1.4)
-        axis.set_title(title, fontsize=10)
-        _epochs_axis(axis, [m[key] for lines in metrics.values() for m in lines])
-        axis.set_ylabel(f"{unit} per example")
-    axes.flat[0].legend(fontsize=9)
+    figure, axes = subplots(1, 3, (9.7, 3.3))
+    for axis, (key, title) in zip(axes.flat, TERMS.items(), strict=True):
+        lines = {name: ([m["epoch"] for m in own], [m[key] for m in own]) for name, own in metrics.items()}
+        draw_lines(axis, lines, title, "epoch", f"{unit} per example", skip_start=True)
     return figure_image(figure)
-
-
-def _epochs_axis(axis: "Axes", values: Sequence[float]) -> None:
-    axis.set_xlabel("epoch")
-    # The losses of the first epochs are much higher and would flatten the rest: the axis ends at the 0.9 quantile.
-    low, high = min(values), float(np.quantile(values, 0.9))
-    margin = 0.05 * (high - low) or 1.0
-    axis.set_ylim(low - margin, high + margin)
-    axis.grid(alpha=0.3)
 
 
 @library_defaults()
 def loss_curves(losses: Mapping[str, Sequence[float]], title: str, unit: str) -> Image.Image:
     """Losses by epoch, one line per run; the values are those of epochs 1, 2, ..., in `unit` per example."""
     figure, axes = subplots(1, 1, (7, 4.2))
-    axis = axes[0, 0]
-    for name, values in losses.items():
-        axis.plot(range(1, len(values) + 1), values, label=name, linewidth=1.3)
-    axis.set_title(title, fontsize=10)
-    axis.set_ylabel(f"{unit} per example")
-    _epochs_axis(axis, [v for values in losses.values() for v in values])
-    axis.legend(fontsize=9)
+    lines = {name: (range(1, len(values) + 1), values) for name, values in losses.items()}
+    draw_lines(axes[0, 0], lines, title, "epoch", f"{unit} per example", skip_start=True)
     return figure_image(figure)
 
 
@@ -116,17 +77,16 @@ def dots(
     figure, axes = subplots(1, 1, (7, 1.2 + 0.28 * len(names)))
     axis = axes[0, 0]
     for row, (values, reference) in enumerate(zip(ours, theirs, strict=True)):
-        axis.plot([v - reference for v in values], [row] * len(values), "o", markersize=4, color="C0")
-    axis.set_title(f"{label}: differences from the paper", fontsize=10)
-    axis.axvline(0, color="C1", label="the paper's")
+        axis.plot([v - reference for v in values], [row] * len(values), "o", markersize=4, color=COLOURS[0])
+    axis.axvline(0, color=COLOURS[1], label="the paper's")
     # At least 0.2 to both sides, so that differences of 0.01 do not look large.
     differences = [v - reference for values, reference in zip(ours, theirs, strict=True) for v in values]
     axis.set_xlim(1.1 * min(-0.2, *differences), 1.1 * max(0.2, *differences))
-    axis.set_yticks(range(len(names)), names, fontsize=9)
+    axis.set_yticks(range(len(names)), names)
     axis.invert_yaxis()
-    axis.set_xlabel(f"ours minus the paper's ({unit}); one dot per seed", fontsize=9)
-    axis.grid(alpha=0.3, axis="x")
-    axis.legend(fontsize=9)
+    title = f"{label}: differences from the paper"
+    label_axes(axis, title, f"ours minus the paper's ({unit}); one dot per seed", "", grid="x")
+    axis.legend()
     return figure_image(figure)
 
 
@@ -142,12 +102,12 @@ def lines_by_number(
         y_label: The name of the metric, with its unit.
         log: Whether the axis of the number is logarithmic.
     """
-    figure, axes = subplots(1, len(panels), (6 * len(panels), 4))
+    figure, axes = subplots(1, len(panels), (min(6.0, 9.7 / len(panels)) * len(panels), 4))
     styles = list(dict.fromkeys(name for values in panels.values() for name in values))
     for axis, (title, values) in zip(axes[0], panels.items(), strict=True):
         for name, by_number in values.items():
             place = styles.index(name)
-            marker, colour = "os^Dv"[place % 5], COLOURS[place % len(COLOURS)]
+            marker, colour = MARKERS[place % len(MARKERS)], COLOURS[place % len(COLOURS)]
             means = [float(np.mean(seeds)) for seeds in by_number.values()]
             axis.plot(list(by_number), means, label=name, marker=marker, color=colour, linewidth=1.3)
             for number, seeds in by_number.items():
@@ -157,11 +117,8 @@ def lines_by_number(
         numbers = sorted({number for by_number in values.values() for number in by_number})
         axis.set_xticks(numbers, [str(number) for number in numbers])
         axis.minorticks_off()
-        axis.set_title(title, fontsize=10)
-        axis.set_xlabel(x_label)
-        axis.set_ylabel(y_label)
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=9)
+        label_axes(axis, title, x_label, y_label)
+        axis.legend()
     return figure_image(figure)
 
 

@@ -8,9 +8,17 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from bype.core.files import write
+from bype.core.numbers import readable
 
 SMALL = 96  # smaller images are enlarged by an integer factor, by repeating pixels
 GAP = 2  # pixels between images
+#: The smallest size of a caption in points, and the width of a printed page's text in inches.
+CAPTION, PAGE_WIDTH = 6, 6.5
+
+
+def legible_size(width: int) -> int:
+    """The height in pixels of captions that have at least 6 points where a picture fills the width of a page."""
+    return max(11, int(np.ceil(CAPTION / 72 * width / PAGE_WIDTH)))
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
@@ -58,23 +66,27 @@ def gallery(points: Tensor, weights: Tensor | None, title: str) -> Image.Image:
         title: The title.
     """
     order = torch.arange(len(points)) if weights is None else weights.cpu().argsort(descending=True, stable=True)
-    columns = min(10 if len(points) <= 100 else 25, len(points))
+    columns = min(10 if len(points) <= 100 else 20, len(points))
     rows = -(-len(points) // columns)
     # Not drawn by matplotlib: hundreds of axes take half a minute.
     tiles = to_uint8(points)
     h, w = tiles.shape[1:3]
     factor = max(1, -(-64 // max(h, w)))
     tiles = tiles.repeat(factor, 1).repeat(factor, 2)
-    h, w, label = h * factor, w * factor, 0 if weights is None else 16
-    width, top = columns * (w + GAP) + GAP, 22
+    h, w = h * factor, w * factor
+    width = columns * (w + GAP) + GAP
+    size = legible_size(width)
+    label, top = 0 if weights is None else size + 4, 2 * size
+    font, heading = ImageFont.load_default(size), ImageFont.load_default(size + 2)
+    width = max(width, int(heading.getlength(title)) + 2 * GAP)
     canvas = Image.new("RGB", (width, top + rows * (h + label + GAP) + GAP), "white")
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(11)
-    draw.text((width / 2, top / 2), title, fill="black", font=font, anchor="mm")
+    draw = ImageDraw.Draw(canvas)
+    draw.text((width / 2, top / 2), title, fill="black", font=heading, anchor="mm")
     for i, m in enumerate(order.tolist()):
         left, upper = GAP + (i % columns) * (w + GAP), top + GAP + (i // columns) * (h + label + GAP)
         canvas.paste(Image.fromarray(tiles[m]), (left, upper + label))
         if weights is not None:
-            text = f"{100 * weights[m].item():.2f} %"
+            text = f"{readable(100 * weights[m].item())} %"
             draw.text((left + w / 2, upper + label / 2), text, fill="black", font=font, anchor="mm")
     return canvas
 

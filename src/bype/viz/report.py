@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bype.core.version import __version__
+from bype.viz.palette import style_sheet
 from bype.viz.sheets import Sheet, Tile
 from bype.viz.wording import Metric
 
@@ -99,5 +100,6 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
     )  # fmt: skip
     files: Mapping[str, str] = {name: (folder / name).read_text(encoding="utf-8") for name in ("page.css", "page.js")}
+    css = f"{style_sheet()}\n{files['page.css']}"
     page = environment.get_template("page.html.jinja")
-    return page.render(report=report, css=files["page.css"], script=files["page.js"], version=__version__) + "\n"
+    return page.render(report=report, css=css, script=files["page.js"], version=__version__) + "\n"

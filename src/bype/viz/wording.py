@@ -1,9 +1,9 @@
-"""Metrics in words: title, unit and meaning; and the one format of numbers in pages."""
+"""Metrics in words: title, unit and meaning."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from bype.core.numbers import plain
+from bype.core.numbers import readable
 
 
 class Metric(NamedTuple):
@@ -45,20 +45,6 @@ MEANINGS = {
 }
 
 
-def number(value: float) -> str:
-    """A number for a reader: whole as it is, otherwise two decimals, or three digits below 1.
-
-    >>> number(12), number(-123.456), number(0.012345), number(1.0)
-    ('12', '-123.46', '0.0123', '1.00')
-    """
-    if isinstance(plain(value, whole=False), int):
-        return str(value)
-    if value != 0 and abs(value) < 1:
-        text = f"{value:.3g}"
-        return text if "e" not in text else f"{value:.1e}"
-    return f"{value:.2f}"
-
-
 def metrics_in_words(metrics: Mapping[str, object], loss_unit: str) -> Sequence[Metric]:
     """The numbers of an evaluation, with their units and meanings; `METRIC@NAME` is the metric under a refit.
 
@@ -76,7 +62,7 @@ def metrics_in_words(metrics: Mapping[str, object], loss_unit: str) -> Sequence[
         rows.append(
             Metric(
                 name,
-                number(value),
+                readable(value),
                 loss_unit if unit == LOSS else unit,
                 meaning + (f" Under the refit prior {refit}." if refit else ""),
             )
