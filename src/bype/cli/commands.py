@@ -41,6 +41,7 @@ COMMANDS = {
     "neighbours": Command("embed:neighbours", "Plot the training images nearest to an image."),
     "augment": Command("augment:augment", "Train a classifier with a model's samples (Table 3)."),
     "reproduce": Command("reproduce:reproduce", "Run the missing cells of an experiment."),
+    "bench": Command("bench:bench", "Time training and scoring beside their matrix products alone."),
     "data list": Command("data:data_list", "List the published data sets, and where each was found."),
     "data fetch": Command("data:data_fetch", "Download published data sets."),
     "data check": Command("data:data_check", "Read data sets, and verify the checksums of published files."),

@@ -31,7 +31,7 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def items(title: str) -> Iterator[Callable[[int, int], None]]:
+def items(title: str, unit: str = "examples") -> Iterator[Callable[[int, int], None]]:
     """Shows the progress of a long evaluation; yields a function of the number of examples done and their total."""
     before = (0, -1)  # done, total
     started = last = time.monotonic()
@@ -63,7 +63,7 @@ def items(title: str) -> Iterator[Callable[[int, int], None]]:
             started, first = now, done
         elif now - last > 30 and done < total:
             last = now
-            report(f"{title}  {done}/{total} examples  {(now - started) / (done - first) * (total - done):.0f} s left")
+            report(f"{title}  {done}/{total} {unit}  {(now - started) / (done - first) * (total - done):.0f} s left")
 
     yield call
 
