@@ -5,7 +5,7 @@ import numbers
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol, Self, TypedDict, cast
+from typing import NamedTuple, Self, TypedDict, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from bype.core.precision import flush_denormals
 from bype.core.seeds import Stream
 from bype.core.tensors import read_tensors, write_tensors
 from bype.core.torch_state import fixed_torch_state
+from bype.data.frames import frame_columns
 from bype.data.images import Dataset, Images
 from bype.data.tables import TableSpec, find_columns
 from bype.distributions.mixtures import NormalMixture
@@ -44,37 +45,11 @@ STEPS, EPOCHS = 4000, (20, 400)
 ITEMS = "items"
 
 
-class _Series(Protocol):
-    """A column of a pandas or polars data frame."""
-
-    def to_numpy(self) -> np.ndarray: ...
-
-
-class _Frame(Protocol):
-    """A pandas or polars data frame."""
-
-    columns: Sequence[str]
-
-    def __getitem__(self, name: str) -> _Series: ...
-
-
 class _TrainingOptions(TypedDict, total=False):
     epochs: int
     warmup: int
     patience: int
     lr: float
-
-
-def _frame_columns(X: object) -> list[np.ndarray] | None:
-    """The columns of a data frame as arrays; None if X is none."""
-    if hasattr(X, "collect_schema") and not hasattr(X, "to_numpy"):
-        raise InputError("X: expected a data frame, got a polars LazyFrame; call X.collect()")
-    if not (hasattr(X, "columns") and hasattr(X, "to_numpy")):
-        return None
-    frame = cast(_Frame, X)
-    if len(set(frame.columns)) < len(frame.columns):
-        raise InputError("X: expected columns of different names, got a name twice")
-    return [np.asarray(frame[name].to_numpy()) for name in frame.columns]
 
 
 def _pixel_type(X: object) -> type:
@@ -290,8 +265,9 @@ class ByPEVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
             InputError: If a value is missing, and of `ValueError` or `TypeError` as scikit-learn does.
         """
         least = 2 if reset else 1
-        frame = _frame_columns(X)
-        if frame is not None:
+        named = frame_columns(X, "X")
+        if named is not None:
+            frame = list(named.values())
             validate_data(self, X, reset=reset, skip_check_array=True)
             if len(frame[0]) < least:
                 raise InputError(f"X: expected at least {least} rows, got {len(frame[0])}")

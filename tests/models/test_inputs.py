@@ -72,7 +72,10 @@ REFUSED = {
     "numpy integers": (lambda x: (17 * x).long().numpy(), r"expected uint8 or floats in \[0, 1\], got int64"),
     "masked": (lambda x: np.ma.masked_array(x.numpy(), x.numpy() > 0.5), "masked arrays are not accepted"),
     "lists of numbers": (lambda x: x.tolist(), r"expected images in the list, got list"),
-    "a string": (lambda x: "x.png", "expected a tensor, a numpy array, PIL images or bype.Images, got builtins.str"),
+    "a string": (
+        lambda x: "x.png",
+        "expected a tensor, a numpy array, PIL images, .* or bype.Images, got builtins.str",
+    ),
     "an empty list": (lambda x: [], "expected at least one image, got none"),
     "a list of sizes": (lambda x: [x[0], x[0, :, :7]], "expected images of one shape"),
     "another size": (lambda x: x[..., :7], r"expected images of shape \(n, 1, 8, 8\), \(n, 8, 8\) or \(n, 64\)"),

@@ -30,10 +30,13 @@ class Reader:
         name: The name of the set, for errors.
         image_key: The key of images in dictionaries; None finds a usual one.
         label_key: The key of labels; None finds a usual one, "" reads none.
+        grey: Whether PIL images are read as grey or in colour; None leaves each as it is.
     """
 
-    def __init__(self, name: str, image_key: str | None = None, label_key: str | None = None) -> None:
-        self.name, self.image_key, self.label_key = name, image_key, label_key
+    def __init__(
+        self, name: str, image_key: str | None = None, label_key: str | None = None, *, grey: bool | None = None
+    ) -> None:
+        self.name, self.image_key, self.label_key, self.grey = name, image_key, label_key, grey
         self.shape: tuple[int, ...] | None = None
         self.floats = False
 
@@ -83,7 +86,7 @@ class Reader:
         elif isinstance(value, np.ndarray):
             array = value
         elif isinstance(value, Image.Image):
-            return image_pixels(value, self.name, grey=value.mode in ("1", "L"))
+            return image_pixels(value, self.name, grey=value.mode in ("1", "L") if self.grey is None else self.grey)
         else:
             raise InputError(f"{self.name}: expected a tensor, an array or a PIL image, got {_kind(value)}")
         if array.ndim == 2:

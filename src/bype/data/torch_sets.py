@@ -122,6 +122,24 @@ def as_dataset(data: DataLike, device: torch.device | str = "cpu") -> Dataset:
     return data if isinstance(data, Dataset) else from_torch(data).to(device)
 
 
+def read_images(source: Source, name: str, *, grey: bool) -> np.ndarray:
+    """All images of a torch data set, a Hugging Face data set or a loader, in order, (n, c, h, w) uint8 or float32.
+
+    Each item is read once, through the set's transforms; labels are left out. A plain `DataLoader` gives the items in
+    the order of its data set.
+
+    Args:
+        source: The data set.
+        name: Its name in errors.
+        grey: Whether PIL images are read as grey, or in colour.
+
+    Raises:
+        InputError: If the length is not known or 0, or an item is not an image of the first one's shape and kind.
+    """
+    images, _ = _gathered(_opened(source, name, 0), Reader(name, label_key="", grey=grey), name)
+    return images
+
+
 class FreshItems:
     """The training items of a map-style data set, read again in each epoch; the model knows which they are.
 

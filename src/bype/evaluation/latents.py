@@ -48,21 +48,13 @@ def embed(model: VAE, images: ImagesLike, *, seed: int = 0) -> Tensor:
 
     Args:
         model: The model.
-        images: An `Images`, such as `data.test`, or a tensor or numpy array (n, c, h, w), (n, c*h*w) or, with one
-            channel, (n, h, w): uint8, or floats in [0, 1].
+        images: The images, in any form that `bype.iwae` takes.
         seed: Seed of the binarisation, under a binary likelihood.
 
     Raises:
         InputError: If the images do not fit the model.
     """
-    return latents(model, _fitting(model, images), seed)
-
-
-def _fitting(model: VAE, images: ImagesLike) -> Images:
-    if isinstance(images, Images):
-        model.check_images(images)
-        return images
-    return Images(model.as_images(images), levels=None, checked=True)
+    return latents(model, model.checked_images(images), seed)
 
 
 def active_units(means: Tensor) -> int:

@@ -7,12 +7,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from bype.core.errors import InputError
 from bype.core.numbers import whole
 from bype.core.precision import flush_denormals
 from bype.core.seeds import Stream
 from bype.core.torch_state import fixed_torch_state
-from bype.data.images import Images
 from bype.models.inputs import ImagesLike
 from bype.models.objectives import iwae
 from bype.models.observing import model_inputs
@@ -66,7 +64,8 @@ def log_likelihood(
 
     Args:
         model: The model.
-        images: The images; under a binary likelihood they are binarised once, by the seed.
+        images: The images, in any form that `bype.iwae` takes. Under a binary likelihood they are binarised once, by
+            the seed.
         n_samples: Importance samples S per example.
         prior: p(z); by default the model's.
         seed: Seed of the noise.
@@ -80,11 +79,7 @@ def log_likelihood(
         InputError: If the images do not fit the model (`VAE.check_images`), or `n_samples` is less than 1.
     """
     n_samples, seed = whole("samples", n_samples, 1), whole("seed", seed)
-    if not isinstance(images, Images):
-        images = Images(model.as_images(images).detach(), levels=None, checked=True)
-    model.check_images(images)
-    if not len(images):
-        raise InputError("images: expected at least one image, got none")
+    images = model.checked_images(images)
     model.eval()
     generator = torch.Generator(images.pixels.device).manual_seed(seed + Stream.EVALUATION)
     p = model.prior(model.encoder) if prior is None else prior

@@ -11,7 +11,7 @@ from bype.core.errors import InputError
 from bype.core.numbers import whole
 from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Dataset, Images
-from bype.evaluation.latents import embed, latent_batches
+from bype.evaluation.latents import latent_batches, latents
 from bype.models.inputs import ImagesLike
 from bype.models.vae import VAE
 
@@ -86,7 +86,7 @@ def neighbours(model: VAE, data: Dataset, images: ImagesLike, k: int = 8, *, see
     Args:
         model: The model.
         data: The data; the neighbours are of its training split.
-        images: The images, in any form that `embed` takes.
+        images: The images, in any form that `bype.iwae` takes.
         k: The number of neighbours.
         seed: Seed of the binarisation, under a binary likelihood.
 
@@ -97,8 +97,9 @@ def neighbours(model: VAE, data: Dataset, images: ImagesLike, k: int = 8, *, see
     model.check_data(data)
     k = whole("k", k, 1)
     check_ks([k], len(data.train))
-    pixels = model.as_images(images)
-    means = embed(model, images, seed=seed)
+    images = model.checked_images(images)  # once: a data set may transform its items at random
+    pixels = images.scaled(dtype=model.dtype)
+    means = latents(model, images, seed)
     return Neighbours(
         _nearest(latent_batches(model, data.train, BATCH, seed), means.double(), k),
         nearest_by_pixels(pixels.double(), data.train, k),

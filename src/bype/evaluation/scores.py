@@ -12,7 +12,6 @@ from bype.core.numbers import whole
 from bype.core.precision import flush_denormals
 from bype.core.seeds import Stream
 from bype.core.torch_state import fixed_torch_state
-from bype.data.images import Images
 from bype.evaluation.likelihood import Progress
 from bype.evaluation.metrics import bits_per_dimension, in_nats
 from bype.models.inputs import ImagesLike
@@ -63,11 +62,7 @@ def score(
         InputError: If the items do not fit the model, or `n_samples` is less than 1.
     """
     n_samples, seed = whole("samples", n_samples, 1), whole("seed", seed)
-    if not isinstance(items, Images):
-        items = Images(model.as_images(items).detach(), levels=None, checked=True)
-    model.check_images(items, "items")
-    if not len(items):
-        raise InputError("items: expected at least one image, got none")
+    items = model.checked_images(items, "items")
     if reference is not None and not len(reference):
         raise InputError("reference: expected at least one log-likelihood, got none")
     model.eval()

@@ -35,8 +35,9 @@ def elbo(
 
     Args:
         model: The model.
-        x: Images: an `Images`, or a tensor or numpy array of shape (B, c, h, w), (B, d), or with one channel (B, h, w);
-            uint8, or floats in [0, 1].
+        x: Images in any accepted form (`bype.models.inputs.as_images`): an `Images`, a tensor or numpy array of shape
+            (B, c, h, w), (B, d), or with one channel (B, h, w), PIL images, a torch or Hugging Face data set, or a
+            loader; uint8, or floats in [0, 1]. With a model of a table, a data frame or rows in its units.
         prior: p(z), if the caller has already computed it; by default the prior of a training step, whose points are
             encoded in one pass with x.
         index: The rows of x in the training set, (B,), for an exemplar prior.
@@ -66,8 +67,9 @@ def iwae(
 
     Args:
         model: The model.
-        x: Images: an `Images`, or a tensor or numpy array of shape (B, c, h, w), (B, d), or with one channel (B, h, w);
-            uint8, or floats in [0, 1].
+        x: Images in any accepted form (`bype.models.inputs.as_images`): an `Images`, a tensor or numpy array of shape
+            (B, c, h, w), (B, d), or with one channel (B, h, w), PIL images, a torch or Hugging Face data set, or a
+            loader; uint8, or floats in [0, 1]. With a model of a table, a data frame or rows in its units.
         n_samples: The number of samples S.
         prior: p(z), if the caller has already computed it; by default `model.prior(model.encoder)`.
         generator: The generator of the noise.

@@ -1,7 +1,8 @@
-"""One checked door for images: arrays, tensors and `Images` become what a model takes."""
+"""One checked door for images: arrays, tensors, pictures, data sets, data frames and `Images` become model inputs."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -9,13 +10,17 @@ from PIL import Image
 from torch import Tensor
 
 from bype.core.errors import InputError
+from bype.data.arraylike import as_array
 from bype.data.decoding import image_pixels
-from bype.data.images import Images, scale
+from bype.data.frames import Frame, encode_rows, frame_columns
+from bype.data.images import Dataset, Images, scale
+from bype.data.tables import TableSpec
+from bype.data.torch_sets import MapStyle, Source, read_images
 
 #: A single picture.
 Picture = Tensor | np.ndarray | Image.Image
 #: The types that public functions accept as images.
-ImagesLike = Images | Tensor | np.ndarray | Image.Image | Sequence[Picture]
+ImagesLike = Images | Tensor | np.ndarray | Image.Image | Sequence[Picture] | Source | Frame
 
 
 class InputSpec(NamedTuple):
@@ -27,16 +32,26 @@ class InputSpec(NamedTuple):
     levels: int | None  # of the data the model was built for; None for floats
     likelihood: str  # its class, in lower case
     likelihood_levels: int | None  # the levels that the likelihood requires, if any
+    table: TableSpec | None = None  # the columns, of a model of a table
 
 
 def as_images(values: ImagesLike, spec: InputSpec, name: str = "images") -> Tensor:
     """Images in any accepted form as a tensor (B, c, h, w) in [0, 1], in the model's dtype, on its device.
 
     Args:
-        values: An `Images`, a PIL image, or a tensor or numpy array of shape (B, c, h, w), (B, d) with d = c*h*w, or,
-            with one channel, (B, h, w); or a list of PIL images, or of single images as tensors or arrays. PIL images
-            become grey or colour as the model's images are. A uint8 value v becomes (v + 1/2)/levels, with the levels
-            of the data that the model was built for (256 for floats); floats must be in [0, 1].
+        values: One of
+
+            - an `Images`, such as `data.test`;
+            - a tensor or numpy array of shape (B, c, h, w), (B, d) with d = c*h*w, or, with one channel, (B, h, w); a
+              data frame of d columns;
+            - a PIL image, or a list of PIL images, or of single images as tensors or arrays. PIL images become grey or
+              colour as the model's images are;
+            - a torch data set, a Hugging Face data set, a list of (image, label), or a loader whose length is known.
+              Its items are read once and in order, labels are left out.
+
+            A uint8 value v becomes (v + 1/2)/levels, with the levels of the data that the model was built for (256 for
+            floats); floats must be in [0, 1]. A model of a table takes data frames, whose columns are found by name,
+            and arrays and tensors (B, columns), in the units of the table; stored rows, (B, 1, 1, D), are in [0, 1].
         spec: The images that the model takes.
         name: The name of the argument in error messages.
 
@@ -46,14 +61,43 @@ def as_images(values: ImagesLike, spec: InputSpec, name: str = "images") -> Tens
     """
     if isinstance(values, Images):
         check_images(values, spec, name)
-        x = values.scaled(dtype=spec.dtype)
-    else:
-        x = _as_pixels(_with_channels(_as_tensor(_batch(values, spec, name), name), spec.shape, name), spec, name)
+        return _in_range(values.scaled(dtype=spec.dtype), name, unbounded=spec.table is not None)
+    if spec.table is not None:
+        rows = encode_rows(spec.table, values, name)
+        if rows is not None:
+            x = torch.from_numpy(rows).view(-1, *spec.shape).to(device=spec.device, dtype=spec.dtype)
+            return _in_range(x, name, unbounded=True)
+    x = _as_pixels(_with_channels(_as_tensor(_gathered(values, spec, name), name), spec, name), spec, name)
+    return _in_range(x, name)
+
+
+def checked_images(values: ImagesLike, spec: InputSpec, name: str = "images") -> Images:
+    """The same as an `Images`, without copying one.
+
+    Raises:
+        InputError: As `as_images`.
+    """
+    if not isinstance(values, Images):
+        return Images(as_images(values, spec, name).detach(), levels=None, checked=True)
+    check_images(values, spec, name)
+    if not len(values):
+        raise InputError(f"{name}: {NONE}")
+    return values
+
+
+#: What errors say of no images.
+NONE = "expected at least one image, got none"
+
+
+def _in_range(x: Tensor, name: str, *, unbounded: bool = False) -> Tensor:
+    """Images after a check of their values: in [0, 1], or only finite."""
     if not len(x):
-        raise InputError(f"{name}: expected at least one image, got none")
+        raise InputError(f"{name}: {NONE}")
     low, high = (float(v) for v in x.detach().aminmax())
-    if not (low >= 0 and high <= 1):  # NaN is neither
-        raise InputError(f"{name}: expected values in [0, 1], got values from {low:g} to {high:g}")
+    least, most = (-sys.float_info.max, sys.float_info.max) if unbounded else (0.0, 1.0)
+    if not (low >= least and high <= most):  # NaN is neither
+        expected = "finite values" if unbounded else "values in [0, 1]"
+        raise InputError(f"{name}: expected {expected}, got values from {low:g} to {high:g}")
     return x
 
 
@@ -83,14 +127,38 @@ def check_images(images: Images, spec: InputSpec, name: str = "images") -> None:
         )
 
 
-def _batch(values: object, spec: InputSpec, name: str) -> object:
-    """Pictures, alone or in a list, as one array or tensor; anything else unchanged."""
+def _gathered(values: object, spec: InputSpec, name: str) -> object:
+    """Pictures, data sets and data frames as one array or tensor; anything else unchanged."""
     if isinstance(values, Image.Image):
         values = [values]
-    if not isinstance(values, list | tuple):
+    if isinstance(values, list | tuple):
+        pairs = isinstance(values, list) and values and isinstance(values[0], tuple | Mapping)
+        if not pairs:
+            return _stacked(values, spec, name)
+    if frame_columns(values, name) is not None:
+        return as_array(values, name)
+    if isinstance(values, Dataset):
+        raise InputError(f"{name}: expected images, got a Dataset; pass one of its splits, such as data.test")
+    if isinstance(values, Mapping):
+        raise InputError(
+            f"{name}: expected images, got a {type(values).__name__} of {', '.join(map(str, values))}"[:150]
+            + "; pass one of its values"
+        )
+    source = isinstance(values, MapStyle | Iterable) and not isinstance(values, NOT_SOURCES)
+    if not source:
         return values
+    images = read_images(cast(Source, values), name, grey=spec.shape[0] == 1)
+    return torch.from_numpy(images).to(spec.device)  # as pictures, they have no device of their own
+
+
+#: Types that have a length and items, and are no data sets.
+NOT_SOURCES = (Tensor, np.ndarray, str, bytes)
+
+
+def _stacked(values: Sequence[object], spec: InputSpec, name: str) -> object:
+    """Single pictures as one array or tensor."""
     if not values:
-        raise InputError(f"{name}: expected at least one image, got none")
+        raise InputError(f"{name}: {NONE}")
     grey, wide = spec.shape[0] == 1, spec.levels != 256
     parts = [
         image_pixels(v, f"{name}[{i}]", grey=grey, wide=wide) if isinstance(v, Image.Image) else v
@@ -103,7 +171,9 @@ def _batch(values: object, spec: InputSpec, name: str) -> object:
         raise InputError(f"{name}: expected images of one shape, got {shapes[0]} and {different[0]}")
     if all(isinstance(part, Tensor) for part in parts):
         return torch.stack([part for part in parts if isinstance(part, Tensor)])
-    stacked = np.stack([part.detach().cpu().numpy() if isinstance(part, Tensor) else part for part in parts])
+    stacked = np.stack(
+        [part.detach().cpu().numpy() if isinstance(part, Tensor) else np.asarray(part) for part in parts]
+    )
     # On the model's device, as pictures have none.
     return torch.from_numpy(stacked).to(spec.device) if any(isinstance(v, Image.Image) for v in values) else stacked
 
@@ -116,22 +186,28 @@ def _as_tensor(values: object, name: str) -> Tensor:
     if isinstance(values, np.ndarray):
         if values.dtype != np.uint8 and (values.dtype.kind != "f" or values.dtype.itemsize > 8):
             raise InputError(f"{name}: expected uint8 or floats in [0, 1], got {values.dtype}")
-        return torch.from_numpy(np.ascontiguousarray(values, values.dtype.newbyteorder("=")))
+        plain = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
+        return torch.from_numpy(plain if plain.flags.writeable else plain.copy())  # a torch tensor is always writable
     kind = type(values)
     raise InputError(
-        f"{name}: expected a tensor, a numpy array, PIL images or bype.Images, got "
+        f"{name}: expected a tensor, a numpy array, PIL images, a data set or bype.Images, got "
         f"{kind.__module__}.{kind.__qualname__}"
     )
 
 
-def _with_channels(x: Tensor, shape: Sequence[int], name: str) -> Tensor:
-    c, h, w = shape
+def _with_channels(x: Tensor, spec: InputSpec, name: str) -> Tensor:
+    c, h, w = spec.shape
     if x.dim() == 4 and tuple(x.shape[1:]) == (c, h, w):
         return x
     if c == 1 and x.dim() == 3 and tuple(x.shape[1:]) == (h, w):
         return x[:, None]
     if x.dim() == 2 and x.shape[1] == c * h * w:
         return x.reshape(-1, c, h, w)
+    if spec.table is not None:
+        raise InputError(
+            f"{name}: expected rows of a table, a data frame or an array (n, {len(spec.table.columns)}), got an array "
+            f"{tuple(x.shape)}"
+        )
     grey = f", (n, {h}, {w})" if c == 1 else ""
     raise InputError(
         f"{name}: expected images of shape (n, {c}, {h}, {w}){grey} or (n, {c * h * w}), got {tuple(x.shape)}"

@@ -22,7 +22,7 @@ from bype.data.images import Dataset, Images
 from bype.distributions.mixtures import IsotropicMixture, NormalMixture
 from bype.distributions.normal import DiagonalNormal
 from bype.models.description import Description
-from bype.models.inputs import ImagesLike, InputSpec, as_images, check_images
+from bype.models.inputs import ImagesLike, InputSpec, Picture, as_images, check_images, checked_images
 from bype.networks.base import Decoder, Encoder
 from bype.networks.layers import full_precision
 from bype.priors.base import Prior
@@ -215,7 +215,7 @@ class VAE(nn.Module):
         likelihood, parameter = self.decoder.likelihood, next(self.parameters())
         return InputSpec(
             self.decoder.shape, parameter.dtype, parameter.device, self.levels, type(likelihood).__name__.lower(),
-            likelihood.levels,
+            likelihood.levels, likelihood.table,
         )  # fmt: skip
 
     def as_images(self, values: ImagesLike, name: str = "images") -> Tensor:
@@ -225,6 +225,14 @@ class VAE(nn.Module):
             InputError: If they do not fit the model.
         """
         return as_images(values, self.input_spec, name)
+
+    def checked_images(self, values: ImagesLike, name: str = "images") -> Images:
+        """The same as an `Images`, without copying one.
+
+        Raises:
+            InputError: If they do not fit the model.
+        """
+        return checked_images(values, self.input_spec, name)
 
     def posterior_and_prior(
         self, x: Tensor, *, index: Tensor | None = None, generator: torch.Generator | None = None
@@ -304,7 +312,7 @@ class VAE(nn.Module):
         n: int,
         *,
         component: int | None = None,
-        like: Tensor | None = None,
+        like: Picture | Images | None = None,
         generator: torch.Generator | None = None,
     ) -> Samples:
         """Ancestral sampling (Algorithm 1): a component by its mixing weight, z from it, and the mean of p(x|z).
@@ -314,8 +322,8 @@ class VAE(nn.Module):
         Args:
             n: The number of images.
             component: Sample z from this component of the prior only.
-            like: Sample z from the component that this image (c, h, w) would have: N(mu(x), sigma^2 I) if the
-                components of the prior share one variance, q(z|x) otherwise.
+            like: Sample z from the component that this image, (c, h, w) or a PIL image, would have: N(mu(x), sigma^2 I)
+                if the components of the prior share one variance, q(z|x) otherwise.
             generator: The generator of all samples.
 
         Raises:
@@ -327,7 +335,10 @@ class VAE(nn.Module):
         p = self.prior(self.encoder)
         m: Tensor | None = None
         if like is not None:
-            q = self.encoder(self.as_images(like[None], "like"))
+            x = self.as_images(like if isinstance(like, Images) else [like], "like")
+            if len(x) != 1:
+                raise InputError(f"like: expected one image, got {len(x)}")
+            q = self.encoder(x)
             single = DiagonalNormal(q.loc[0], p.scale if isinstance(p, IsotropicMixture) else q.scale[0])
             z = single.sample((n,), generator=generator)
         elif component is not None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from bype.core.names import CUSTOM
+from bype.data.tables import TableSpec
 from bype.distributions.pixels import DiscretizedLogistic, PixelBernoulli, PixelNormal, SquaredError
 
 
@@ -25,6 +26,8 @@ class Likelihood(nn.Module, ABC):
     binary = False
     #: The number of pixel levels that the data must have; None if any data are accepted.
     levels: int | None = None
+    #: The columns, of a likelihood of tables.
+    table: TableSpec | None = None
 
     @classmethod
     def build(cls, shape: tuple[int, int, int]) -> Self:

@@ -41,7 +41,7 @@ class Mixed(Likelihood):
 
     def __init__(self, table: TableSpec) -> None:
         super().__init__()
-        self.table = table
+        self.table: TableSpec = table
         self._places = _places(table)
         normal = table.of_kind("normal")
         self.span: Tensor
