@@ -46,7 +46,8 @@ Files = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[FILES|SET]",
-        help="Image files, folders, zips, .npy, .npz; test indices; or a published set, of which the test split.",
+        help="Image files, folders, zips, .npy, .npz; for a run of a table .csv, .parquet; test indices; "
+        "or a published set, of which the test split.",
     ),
 ]
 Resize = Annotated[

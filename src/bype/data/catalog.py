@@ -19,6 +19,7 @@ from bype.data.checks import LEAST_IMAGES
 from bype.data.image_files import load_image_file, load_image_files
 from bype.data.images import Dataset, scale
 from bype.data.table_files import load_table
+from bype.data.tables import TableSpec
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ def load(
     labels_key: str | None = None,
     shape: int | str | Sequence[int] | None = None,
     least: int = LEAST_IMAGES,
+    table: TableSpec | None = None,
 ) -> Dataset:
     """Reads a published set by its name, or the user's own by its path.
 
@@ -158,6 +160,8 @@ def load(
         labels_key: The name of its array of labels, or of the column of a table; "" reads no labels.
         shape: The size of the images in the rows of an array (n, d): `HxW` or (h, w), where d = c h w.
         least: The fewest images of a set of the user's own; with less than ten, all are in the training split.
+        table: The columns by which the rows of a table are stored, such as `model.input_spec.table` of a model that is
+            to take them; by default they are found in the file.
 
     Raises:
         InputError: If the name is unknown, the set is not found, one of its files is damaged, or an option does not
@@ -174,9 +178,11 @@ def load(
         if kind not in APPLIES_TO[option]:
             flag = f"--{option.replace('_', '-')}"
             raise InputError(f"{flag}: expected {PURPOSE[option]}, got {text}")
+    if table is not None and kind not in TABLES:
+        raise InputError(f"{text}: expected a table (.csv or .parquet), got another set")
     known = PUBLISHED.get(text)
     if known is None:
-        return _load_own(text, reading, least)
+        return _load_own(text, reading, least, table)
     if not known.files:
         return known.load(None)
     folder = find(text, data_dir)
@@ -210,7 +216,7 @@ _PICKLED = (
 )
 
 
-def _load_own(name: str, reading: Mapping[str, Any], least: int) -> Dataset:
+def _load_own(name: str, reading: Mapping[str, Any], least: int, table: TableSpec | None) -> Dataset:
     path = expand_path(name)
     suffix = path.suffix.lower()
     try:
@@ -234,7 +240,7 @@ def _load_own(name: str, reading: Mapping[str, Any], least: int) -> Dataset:
             least=least,
         )
     if there and suffix in TABLES:
-        return load_table(path, name, labels_key=reading.get("labels_key"), least=least)
+        return load_table(path, name, labels_key=reading.get("labels_key"), least=least, table=table)
     if there:
         raise InputError(
             f"{name}: expected a .npy, a .npz, a .csv or .parquet, or a folder or .zip of images, got another file"

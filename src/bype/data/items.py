@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from bype.core.config import TABLES
 from bype.core.errors import InputError
 from bype.core.files import expand_path
 from bype.core.numbers import parse_int
@@ -14,6 +15,7 @@ from bype.data.catalog import PUBLISHED, applicable, is_image_collection, load
 from bype.data.decoding import Fit
 from bype.data.image_files import load_image_file, load_item_files
 from bype.data.images import Dataset, Images
+from bype.data.tables import TableSpec
 
 ARRAYS = (".npy", ".npz")
 
@@ -48,6 +50,7 @@ class ItemReader:
         set_: The name of that data set: faces of `celeba` are cropped as its own.
         reading: The options that it was read with, such as `resize`; they apply to image files and arrays alike.
         data_dir: The folder searched first for published sets.
+        table: The columns, of a model of a table, which takes tables and nothing else.
     """
 
     shape: tuple[int, int, int]
@@ -57,15 +60,16 @@ class ItemReader:
     set_: str = ""
     reading: Mapping[str, object] | None = None
     data_dir: str | None = None
+    table: TableSpec | None = None
 
     def read(self, items: Sequence[str], *, resize: bool = False, split: str | None = None) -> Items:
         """Reads items, in the order given.
 
         An index means an image of the test split, the name of a published set its test split, a folder or zip all of
-        its images in the order of their names, a .npy or .npz all of its rows.
+        its images in the order of their names, a .npy, a .npz or a table all of its rows.
 
         Args:
-            items: Indices, names of published sets, and paths of image files, folders, zips, .npy and .npz files.
+            items: Indices, names of published sets, and paths of image files, folders, zips, .npy, .npz and tables.
             resize: Crop image files at the centre and scale them to the model's size.
             split: Of sets, .npy, .npz, folders and zips only this split, as in training: `train`, `validation`, `test`
                 or `all`.
@@ -82,13 +86,17 @@ class ItemReader:
         index = parse_int(item)
         if index is not None:
             return self._own_item(index)
+        is_table = path.suffix.lower() in TABLES
+        if is_table != (self.table is not None):
+            expected, got = ("images", "a table") if is_table else ("a table (.csv or .parquet)", "another file or set")
+            raise InputError(f"{item}: expected {expected}, as the model was trained on, or a test index, got {got}")
         if item in PUBLISHED:
             own = item == self.set_
             return self._of_set(self.own() if own else load(item, self.data_dir), item, split or "test")
-        if is_image_collection(item) or path.suffix.lower() in ARRAYS:
+        if is_image_collection(item) or path.suffix.lower() in (*ARRAYS, *TABLES):
             if split is not None:
                 return self._of_set(self._load(item), item, split)
-            return self._of_array(item) if path.suffix.lower() in ARRAYS else self._of_folder(item, resize)
+            return self._of_folder(item, resize) if is_image_collection(item) else self._of_array(item)
         pixels = load_image_file(path, self.shape, self._size(resize), fit=self._fit(resize), wide=self._wide)
         return self._items(torch.from_numpy(pixels.copy())[None], (item,))
 
@@ -112,7 +120,7 @@ class ItemReader:
         """A data set of the user's own, which may have few images."""
         options = applicable(item, dict(self.reading or {}))
         options |= {} if shape is None else {"shape": shape}
-        return load(item, self.data_dir, **options, least=1)
+        return load(item, self.data_dir, **options, least=1, table=self.table)
 
     def _of_array(self, item: str) -> Items:
         try:  # rows (n, d) are reshaped

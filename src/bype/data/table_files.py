@@ -1,7 +1,7 @@
 """Tables from .csv and .parquet files."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +9,20 @@ import numpy as np
 
 from bype.core.errors import InputError, first_line
 from bype.data.checks import LEAST_IMAGES, check_labels
+from bype.data.frames import columns_of, encoded
 from bype.data.images import Dataset
 from bype.data.splits import split, training_rows
-from bype.data.tables import find_columns
+from bype.data.tables import TableSpec, find_columns
 
 
-def load_table(path: Path, name: str, *, labels_key: str | None = None, least: int = LEAST_IMAGES) -> Dataset:
+def load_table(
+    path: Path,
+    name: str,
+    *,
+    labels_key: str | None = None,
+    least: int = LEAST_IMAGES,
+    table: TableSpec | None = None,
+) -> Dataset:
     """A table in a seeded 80/10/10 split; its columns are real, binary or categorical (`find_columns`).
 
     A .csv file is separated by commas, semicolons or tabs; its first line has the names of the columns unless it has
@@ -25,14 +33,19 @@ def load_table(path: Path, name: str, *, labels_key: str | None = None, least: i
         name: Its name in error messages.
         labels_key: The column of labels, which is not modelled.
         least: The smallest number of rows.
+        table: Store the rows by the columns of this table, such as that of a trained model; others are ignored, and
+            labels may be missing. By default the columns are found in the file.
 
     Raises:
         InputError: If the file cannot be read, has too few rows, or a value is missing or not finite.
     """
-    names, columns = _read_parquet(path, name) if path.suffix.lower() == ".parquet" else _read_csv(path, name)
+    if path.suffix.lower() == ".parquet":
+        names, columns = _read_parquet(path, name)
+    else:
+        names, columns = _read_csv(path, name, text=() if table is None else table.text_columns)
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
-    if labels_key:
+    if labels_key and (table is None or labels_key in names):
         if labels_key not in names:
             raise InputError(f"{name}: expected a column {labels_key!r} of labels, got the columns {', '.join(names)}")
         i = names.index(labels_key)
@@ -40,15 +53,19 @@ def load_table(path: Path, name: str, *, labels_key: str | None = None, least: i
         names, columns = names[:i] + names[i + 1 :], columns[:i] + columns[i + 1 :]
     if not columns or len(columns[0]) < least:
         raise InputError(f"{name}: expected at least {least} rows of columns, got {len(columns[0]) if columns else 0}")
-    try:
-        spec = find_columns(columns, names, train=training_rows(len(columns[0])))
-        stored = spec.encode(columns).astype(np.float32).reshape(-1, *spec.shape)
-    except InputError as e:
-        raise InputError(f"{name}: {e}") from None
+    if table is None:
+        try:
+            spec = find_columns(columns, names, train=training_rows(len(columns[0])))
+        except InputError as e:
+            raise InputError(f"{name}: {e}") from None
+    else:
+        spec, columns = table, columns_of(table, dict(zip(names, columns, strict=True)), name)
+    stored = encoded(spec, columns, name).astype(np.float32).reshape(-1, *spec.shape)
     return replace(split(stored, labels, name, 256, classes=classes), table=spec)
 
 
-def _read_csv(path: Path, name: str) -> tuple[list[str], list[np.ndarray]]:
+def _read_csv(path: Path, name: str, text: Collection[str] = ()) -> tuple[list[str], list[np.ndarray]]:
+    """The names and the columns of a file; those named in `text` are text even if all their cells are numbers."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as f:
             head = f.read(64 * 1024)
@@ -70,12 +87,12 @@ def _read_csv(path: Path, name: str) -> tuple[list[str], list[np.ndarray]]:
     for number, row in enumerate(rows, 2 if has_names else 1):
         if len(row) != len(names):
             raise InputError(f"{name}: expected {len(names)} values in line {number}, got {len(row)}")
-    return names, [_column([row[i].strip() for row in rows]) for i in range(len(names))]
+    return names, [_column([row[i].strip() for row in rows], text=n in text) for i, n in enumerate(names)]
 
 
-def _column(cells: Sequence[str]) -> np.ndarray:
+def _column(cells: Sequence[str], *, text: bool = False) -> np.ndarray:
     """Numbers if all cells are numbers or missing, else text."""
-    if all(_is_number(cell) or cell.lower() in MISSING for cell in cells):
+    if not text and all(_is_number(cell) or cell.lower() in MISSING for cell in cells):
         return np.array([np.nan if cell.lower() in MISSING else float(cell) for cell in cells])
     return np.array(["" if cell.lower() in MISSING else cell for cell in cells], object)
 

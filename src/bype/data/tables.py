@@ -74,6 +74,11 @@ class TableSpec:
         """The columns of a kind."""
         return [c for c in self.columns if c.kind == kind]
 
+    @property
+    def text_columns(self) -> list[str]:
+        """The names of the columns whose categories are text."""
+        return [c.name for c in self.columns if c.categories and all(isinstance(v, str) for v in c.categories)]
+
     def encode(self, columns: Sequence[np.ndarray]) -> np.ndarray:
         """The stored rows, (n, D) float64; rows far from the training rows may have values outside [0, 1].
 

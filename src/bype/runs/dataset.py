@@ -12,6 +12,7 @@ from bype.core.errors import InputError
 from bype.core.files import expand_path, resolve_path
 from bype.data.catalog import PUBLISHED, applicable, load
 from bype.data.images import Dataset
+from bype.data.tables import TableSpec
 from bype.runs.record import ConfigFile, lock_folder
 
 
@@ -26,7 +27,12 @@ class RunDataset:
         self._file, self._folder = file, file.folder
 
     def load(
-        self, device: torch.device | str = "cpu", name: str | None = None, *, at: str | Path | None = None
+        self,
+        device: torch.device | str = "cpu",
+        name: str | None = None,
+        *,
+        at: str | Path | None = None,
+        table: TableSpec | None = None,
     ) -> Dataset:
         """The run's data set, verified by its checksum; or another one by name or path, which may have few images.
 
@@ -34,6 +40,7 @@ class RunDataset:
             device: The device.
             name: The name or path of another set.
             at: Where the run's own data set is now, if it has moved; of a published set, its folder or the one above.
+            table: The columns by which another set is stored, for a model of a table.
 
         Raises:
             InputError: If there is no run, the data are not found, or their values differ.
@@ -41,7 +48,7 @@ class RunDataset:
         config, record = self._file.config, self._file.record
         if name is not None and not self.is_own(name):
             reading = applicable(str(name), config.reading)
-            return load(str(name), config.data_dir, **reading, least=1).to(device)
+            return load(str(name), config.data_dir, **reading, least=1, table=table).to(device)
         path = record.get("set_path")
         if at is not None:
             place, root = self._moved(at)

@@ -14,7 +14,8 @@ def read_items(loaded: LoadedRun, items: Sequence[str], *, resize: bool = False,
 
     Args:
         loaded: The run.
-        items: Test indices, names of published sets, and paths of image files, folders, zips, .npy and .npz files.
+        items: Test indices, names of published sets, and paths of image files, folders, zips, .npy and .npz files; for
+            a run of a table, paths of tables.
         resize: Crop image files at the centre and scale them to the model's size.
         split: Of sets and files of arrays only this split: `train`, `validation`, `test` or `all`.
 
@@ -30,6 +31,7 @@ def read_items(loaded: LoadedRun, items: Sequence[str], *, resize: bool = False,
         set_=config.set,
         reading=config.reading,
         data_dir=config.data_dir,
+        table=spec.table,
     )
     found = reader.read(items, resize=resize, split=split)
     loaded.model.check_images(found.images)

@@ -157,7 +157,7 @@ class LoadedRun:
         """
         if name is None or self.run.dataset.is_own(name):
             return self.data
-        return self.run.dataset.load(self.device, name)
+        return self.run.dataset.load(self.device, name, table=self.model.input_spec.table)
 
     @property
     def has_data(self) -> bool:
