@@ -4,8 +4,21 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 PAGE = (Path(__file__).parents[1] / "docs" / "use.md").read_text()
 BLOCKS = re.findall(r"```(python|)\n(.*?)```", PAGE, re.S)
+
+
+def take_photos(folder):
+    """Twenty photographs of different sizes, PNG and JPEG."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        colours = rng.integers(0, 256, (2, 3, 3), dtype=np.uint8)
+        photo = Image.fromarray(colours).resize((20 + 3 * i, 50 - 2 * i), Image.Resampling.BILINEAR)
+        photo.save(folder / f"{i}.{'png' if i % 2 else 'jpg'}")
 
 
 def test_every_row_has_a_section_that_is_there():
@@ -16,6 +29,7 @@ def test_every_row_has_a_section_that_is_there():
 
 def test_the_code_and_the_commands_in_their_order(run_cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    take_photos(tmp_path / "photos")
     assert len(BLOCKS) >= 3
     for kind, block in BLOCKS:
         if kind == "python":
@@ -24,3 +38,6 @@ def test_the_code_and_the_commands_in_their_order(run_cli, tmp_path, monkeypatch
         for line in filter(None, block.splitlines()):
             code, _, err = run_cli(*shlex.split(line, comments=True)[1:])
             assert code == 0, (line, err)
+    assert sorted(p.name for p in Path("reconstructions").iterdir()) == sorted(f"{i}.png" for i in range(20))
+    with np.load("photo-samples.npz") as found:
+        assert found["images"].shape == (100, 3, 16, 16)

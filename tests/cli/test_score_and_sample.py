@@ -62,6 +62,23 @@ def test_test_images_are_scored_once_and_kept_as_the_yardstick(folder, cli_json,
     assert cli_json("score", run, path, "--split", "test", "--samples", 7, "--out", tmp_path / "s.csv")["items"] == own
 
 
+def test_the_held_out_half_scored_twice_gives_the_same_bits(folder, cli_json, tmp_path):
+    """By two calls, alone and among others, and from Python in another order."""
+    stored = bype.load(str(folder / "own.npz")).test.stored()
+    np.save(tmp_path / "half.npy", stored[::2].numpy())
+    np.save(tmp_path / "all.npy", stored.numpy())
+    once, twice = (tmp_path / name for name in ("once.csv", "twice.csv"))
+    for out in (once, twice):
+        cli_json("score", folder / "bype", tmp_path / "half.npy", "--samples", 9, "--out", out)
+    assert once.read_bytes() == twice.read_bytes()
+    among = cli_json("score", folder / "bype", tmp_path / "all.npy", "--samples", 9, "--out", twice)["items"][::2]
+    half = cli_json("score", folder / "bype", tmp_path / "half.npy", "--samples", 9, "--out", once)["items"]
+    assert [{**item, "name": ""} for item in among] == [{**item, "name": ""} for item in half]
+    model = bype.load_model(folder / "bype")
+    first, second = (bype.score(model, x, 9) for x in (stored[::2], stored[::2].flip(0)))
+    assert torch.equal(first.log_likelihood, second.log_likelihood.flip(0))
+
+
 def test_without_the_data_ranks_are_left_out(folder, cli_json, run_cli, tmp_path):
     shutil.copytree(folder / "standard", tmp_path / "run")
     moved = folder / "moved.npz"
