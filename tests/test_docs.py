@@ -21,7 +21,7 @@ def short(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("page", ["start", "estimator"])
+@pytest.mark.parametrize("page", ["start", "estimator", "plots"])
 def test_the_first_python_example_of_a_page_runs(page, short, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = re.findall(r"```python\n(.*?)```", (DOCS / f"{page}.md").read_text(), re.S)[0]

@@ -4,6 +4,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -23,3 +24,9 @@ def test_an_example_prints_its_table(name, options, rows, tmp_path):
     assert len(lines) == rows + 2
     assert len({line.count("|") for line in lines}) == 1
     assert out.read_text().splitlines() == lines
+
+
+def test_the_figure_of_all_plots_is_drawn(trained, tmp_path):
+    runpy.run_path(str(EXAMPLES / "plots.py"))["main"]([str(trained["bype"]), str(tmp_path / "plots.png")])
+    with Image.open(tmp_path / "plots.png") as picture:
+        assert picture.width > 800

@@ -41,10 +41,14 @@ _PLACES = {
     "training.trainer": ("Trainer", "train"),
 }
 _MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}
-__all__ = sorted(_MODULE_OF)
+#: Modules that are public as a whole.
+_MODULES = ("plot",)
+__all__ = sorted([*_MODULE_OF, *_MODULES])
 
 
 def __getattr__(name: str) -> object:  # `Any` would import typing, before a signal can be handled
+    if name in _MODULES:
+        return import_module(f"bype.{name}")
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'bype' has no attribute {name!r}")
     return getattr(import_module(f"bype.{_MODULE_OF[name]}"), name)

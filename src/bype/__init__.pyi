@@ -1,5 +1,6 @@
 """The public names, for type checkers; `__init__.py` imports each when it is first used."""
 
+from bype import plot as plot
 from bype.core.config import Config as Config
 from bype.core.errors import BypeError as BypeError
 from bype.core.errors import InputError as InputError

@@ -9,9 +9,9 @@ import torch
 import bype
 from bype.core.errors import InputError
 from bype.data.images import Images
+from bype.evaluation.latents import in_two_dimensions
 from bype.evaluation.neighbours import nearest_by_pixels
 from bype.experiments.reporting import write_report
-from bype.experiments.showing import flattened
 
 
 def written(runs, out, **options):
@@ -35,8 +35,8 @@ def test_the_nearest_items_are_those_of_all_distances():
 
 def test_latents_of_two_dimensions_are_shown_as_they_are():
     means = torch.randn(20, 2)
-    assert torch.equal(flattened(means, 0)[0], means)
-    assert flattened(torch.randn(20, 5), 0)[0].shape == (20, 2)
+    assert torch.equal(in_two_dimensions(means, 0)[0], means)
+    assert in_two_dimensions(torch.randn(20, 5), 0)[0].shape == (20, 2)
 
 
 def test_a_page_has_every_part_of_a_run(page):

@@ -114,3 +114,12 @@ def tsne(means: Tensor, seed: int = 0) -> Tensor:
     start = "pca" if means.shape[1] > 1 else "random"
     method = TSNE(perplexity=min(30.0, (len(means) - 1) / 3), init=start, random_state=seed, n_jobs=1)
     return torch.from_numpy(method.fit_transform(means.float().cpu().numpy()))
+
+
+def in_two_dimensions(means: Tensor, seed: int) -> tuple[Tensor, str]:
+    """Latents (n, D) in two dimensions, and how: themselves, or by t-SNE."""
+    if means.shape[1] == 2:
+        return means, "as they are"
+    if means.shape[1] == 1:
+        return torch.cat([means, torch.zeros_like(means)], 1), "in one dimension"
+    return tsne(means, seed), "in two dimensions by t-SNE, which keeps neighbours together but no distances"

@@ -12,7 +12,7 @@ from bype.core.numbers import readable
 from bype.core.torch_state import fixed_torch_state
 from bype.data.items import Items
 from bype.distributions.mixtures import NormalMixture
-from bype.evaluation.latents import latents, tsne
+from bype.evaluation.latents import in_two_dimensions, latents
 from bype.evaluation.likelihood import log_likelihood
 from bype.evaluation.metrics import in_nats, knn_of_split
 from bype.evaluation.neighbours import nearest_by_pixels
@@ -145,7 +145,7 @@ class RunShower:
         if count < 5:
             return
         means = latents(self.model, found.images.first(count), self.limits.seed)
-        flat, how = flattened(means, self.limits.seed)
+        flat, how = in_two_dimensions(means, self.limits.seed)
         low, high = flat.amin(0), flat.amax(0)
         places = (flat - low) / (high - low).clamp(min=1e-12)
         classes = sorted(set(found.labels), key=lambda v: (len(v), v))
@@ -200,12 +200,3 @@ class RunShower:
 
 def _named(name: str, label: str) -> str:
     return f"{name}, label {label}" if label else name
-
-
-def flattened(means: Tensor, seed: int) -> tuple[Tensor, str]:
-    """Latents (n, D) in two dimensions, and how: themselves, or by t-SNE."""
-    if means.shape[1] == 2:
-        return means, "as they are"
-    if means.shape[1] == 1:
-        return torch.cat([means, torch.zeros_like(means)], 1), "in one dimension"
-    return tsne(means, seed), "in two dimensions by t-SNE, which keeps neighbours together but no distances"

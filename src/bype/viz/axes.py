@@ -10,6 +10,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from bype.core.numbers import readable
+from bype.viz.images import to_uint8
 from bype.viz.palette import COLOURS, MARKERS, REST, STYLES
 
 if TYPE_CHECKING:  # matplotlib is imported when a chart is drawn
@@ -38,7 +40,6 @@ def library_defaults() -> Iterator[None]:
         matplotlib.rc("axes", unicode_minus=False, **{"formatter.useoffset": False})
         matplotlib.rc(("xtick", "ytick"), labelsize=9)  # type: ignore[arg-type]
         matplotlib.rc("legend", fontsize=9)
-        matplotlib.rc("grid", alpha=0.3)
         yield
 
 
@@ -75,7 +76,7 @@ def label_axes(axis: "Axes", title: str, x_label: str, y_label: str, *, grid: st
     axis.set_title(title)
     axis.set_xlabel(x_label)
     axis.set_ylabel(y_label)
-    axis.grid(visible=True, axis=grid)  # type: ignore[arg-type]
+    axis.grid(visible=True, axis=grid, alpha=0.3)  # type: ignore[arg-type]
 
 
 def _limit(axis: "Axes", values: Sequence[float]) -> None:
@@ -90,6 +91,18 @@ def _limit(axis: "Axes", values: Sequence[float]) -> None:
 def draw_picture(axis: "Axes", picture: Image.Image, title: str) -> None:
     """Shows a picture, without ticks."""
     axis.imshow(np.asarray(picture), interpolation="nearest")
+    axis.set_title(title)
+    axis.axis("off")
+
+
+def draw_weighted(axis: "Axes", images: Tensor, weights: Tensor, title: str) -> None:
+    """Shows images (n, c, h, w) in their order, eight in a row, each with its weight in percent below."""
+    for i, (tile, weight) in enumerate(zip(to_uint8(images), weights.tolist(), strict=True)):
+        left, top = 1.1 * (i % 8), -1.35 * (i // 8)
+        axis.imshow(tile, extent=(left, left + 1, top - 1, top), interpolation="nearest")
+        axis.text(left + 0.5, top - 1.03, f"{readable(100 * weight)} %", ha="center", va="top", fontsize=8)
+    axis.set_xlim(-0.1, 1.1 * min(8, len(images)))
+    axis.set_ylim(-1.35 * -(-len(images) // 8), 0.1)
     axis.set_title(title)
     axis.axis("off")
 
