@@ -5,7 +5,7 @@ import numbers
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Self, TypedDict, cast
+from typing import NamedTuple, Self, cast
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from bype.core.files import expand_path
 from bype.core.names import LIKELIHOODS
 from bype.core.numbers import whole
 from bype.core.precision import flush_denormals
+from bype.core.recipes import training_options
 from bype.core.seeds import Stream
 from bype.core.tensors import read_tensors, write_tensors
 from bype.core.torch_state import fixed_torch_state
@@ -39,17 +40,8 @@ from bype.training.trainer import Trainer
 
 #: Latents decoded at once.
 AT_ONCE = 8192
-#: The number of network steps of a fit, and the bounds of its epochs.
-STEPS, EPOCHS = 4000, (20, 400)
 #: The name under which a saved file has the training items of an exemplar prior.
 ITEMS = "items"
-
-
-class _TrainingOptions(TypedDict, total=False):
-    epochs: int
-    warmup: int
-    patience: int
-    lr: float
 
 
 def _pixel_type(X: object) -> type:
@@ -83,9 +75,9 @@ class ByPEVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
         hidden_dim: The width of the hidden layers; `auto` is 300 for 64 features or more, else 100.
         likelihood: `gaussian` for real columns and images; `mixed` for tables with binary and categorical columns;
             for images also `mse`, `bernoulli` and `logistic`.
-        recipe: `fast` trains for about 4,000 network steps, 20 to 400 epochs; `paper` as the paper does.
+        recipe: The named set of options of training, `fast` or `paper` (`bype recipes`).
         max_epochs: The largest number of epochs; by default the recipe's.
-        batch_size: Rows per step.
+        batch_size: Rows per step; by default the recipe's.
         learning_rate: The learning rate; by default the recipe's.
         coreset: The strategy of step (ii) of `bype`: `paper`, `none`, `published` or `elbo`.
         image_shape: (h, w) or (c, h, w), if rows are images.
@@ -122,7 +114,7 @@ class ByPEVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
         random_state: int | RandomState | None = None,
         verbose: int = 0,
         hidden_dim: int | str = "auto",
-        batch_size: int = 100,
+        batch_size: int | None = None,
         learning_rate: float | None = None,
         coreset: str = "paper",
         categorical: Sequence[str | int] = (),
@@ -224,8 +216,12 @@ class ByPEVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
         )  # fmt: skip
 
     def _train(self, model: VAE, data: Dataset, seed: int) -> None:
-        options = self._training_options(len(data.train))
-        trainer = Trainer(model, data, seed=seed, batch_size=self.batch_size, **options)
+        given = {"batch_size": self.batch_size, "lr": self.learning_rate}
+        if self.max_epochs is not None:
+            given["epochs"] = whole("max_epochs", self.max_epochs, 1)
+        options = training_options(self.recipe, len(data.train), given)
+        options["warmup"] = min(options["warmup"], options["epochs"] // 2)  # of few epochs, most are at beta = 1
+        trainer = Trainer(model, data, seed=seed, **options)
         infos: list[EpochInfo] = []
         try:
             while not trainer.finished:  # small tables are expected here: without the trainer's advice on them
@@ -242,21 +238,6 @@ class ByPEVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
         names = ("epoch", "beta", "loss", "reconstruction", "kl", "val_loss", "seconds")
         self.history_ = {name: [getattr(info, name) for info in infos] for name in names}
         self.n_iter_ = len(infos)
-
-    def _training_options(self, n: int) -> "_TrainingOptions":
-        if self.recipe not in ("fast", "paper"):
-            raise InputError(f"recipe: expected fast or paper, got {self.recipe!r}")
-        options = _TrainingOptions()
-        if self.recipe == "fast":
-            per_epoch = math.ceil(n / self.batch_size)
-            epochs = min(max(math.ceil(STEPS / per_epoch), EPOCHS[0]), EPOCHS[1])
-            options = {"epochs": epochs, "warmup": epochs // 5, "patience": max(10, epochs // 4), "lr": 1e-3}
-        if self.max_epochs is not None:
-            options["epochs"] = whole("max_epochs", self.max_epochs, 1)
-            options["warmup"] = min(options.get("warmup", 100), options["epochs"] // 2)
-        if self.learning_rate is not None:
-            options["lr"] = self.learning_rate
-        return options
 
     def _columns(self, X: object, *, reset: bool = False) -> list[np.ndarray]:
         """The columns of X after scikit-learn's checks of its shape and names.

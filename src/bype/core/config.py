@@ -156,16 +156,10 @@ class Config:
 
         The likelihoods of the recipes are of images: a table has `mixed`.
         """
-        recipe = find_recipe(self.recipe)
-        values = {name: value for name, value in recipe.options.items() if getattr(self, name) is None}
-        if "likelihood" in values and Path(self.set).suffix.lower() in TABLES:
-            values["likelihood"] = "mixed"
-        if self.epochs is None and not recipe.scaled:
-            values["epochs"] = recipe.epochs
-        epochs = plain(values.get("epochs", self.epochs), whole=True)  # a numpy integer is one too
-        if self.warmup is None and isinstance(epochs, int):
-            values["warmup"] = recipe.warmup_for(epochs)
-        for name, value in values.items():
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        if self.likelihood is None and Path(self.set).suffix.lower() in TABLES:
+            given["likelihood"] = "mixed"
+        for name, value in (given | find_recipe(self.recipe).missing(given)).items():
             object.__setattr__(self, name, value)
 
     def sized(self, n: int) -> Self:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bype.core.errors import InputError
+from bype.core.numbers import plain
 
 #: The recipe of a run that names none.
 DEFAULT_RECIPE = "paper"
@@ -45,6 +46,23 @@ class Recipe:
         """The epochs of the warm-up in a run of this many epochs."""
         return round(self.warmup * epochs) if isinstance(self.warmup, float) else self.warmup
 
+    def missing(self, given: Mapping[str, object], n: int | None = None) -> dict[str, str | int | float]:
+        """The options that are not given, with this recipe's values.
+
+        Args:
+            given: Options by name; None counts as not given.
+            n: The number of training examples. If it is not known, epochs that depend on it are left out, and so is a
+                warm-up that depends on them.
+        """
+        named = {name: value for name, value in given.items() if value is not None}
+        values = {name: value for name, value in self.options.items() if name not in named}
+        if "epochs" not in named and (n is not None or not self.scaled):
+            values["epochs"] = self.epochs if n is None else self.epochs_for(n)
+        epochs = plain(named.get("epochs", values.get("epochs")), whole=True)  # a numpy integer is one too
+        if "warmup" not in named and isinstance(epochs, int):
+            values["warmup"] = self.warmup_for(epochs)
+        return values
+
     def lines(self) -> dict[str, str]:
         """The options by name, as text."""
         epochs = f"{self.epochs} for 50,000 examples, from {self.least} to {self.most}" if self.scaled else self.epochs
@@ -83,10 +101,8 @@ def training_options(name: str, n: int, given: Mapping[str, Any]) -> dict[str, A
     Raises:
         InputError: If there is no such recipe.
     """
-    recipe = find_recipe(name)
-    options = {k: v for k, v in recipe.options.items() if k != "likelihood"} | {"epochs": recipe.epochs_for(n), **given}
-    epochs = options["epochs"]
-    return ({"warmup": recipe.warmup_for(epochs)} if isinstance(epochs, int) else {}) | options
+    missing = find_recipe(name).missing(given, n)
+    return {k: v for k, v in missing.items() if k != "likelihood"} | {k: v for k, v in given.items() if v is not None}
 
 
 def find_recipe(name: str) -> Recipe:
