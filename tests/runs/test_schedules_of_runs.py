@@ -27,6 +27,7 @@ def _stop(*_):
         ("paper", {"schedule": "linear", "lr_warmup": 2}),
         ("paper", {"schedule": "cosine", "averaging": 0.99}),
         ("elbo", {"averaging": 0.99, "patience": 2}),
+        ("paper", {"gradient": "path", "schedule": "linear"}),
     ],
 )
 def test_stopped_after_every_epoch_a_schedule_ends_bit_equal(tmp_path, coreset, options):

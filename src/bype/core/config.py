@@ -18,6 +18,7 @@ from bype.core.recipes import DEFAULT_RECIPE, RECIPES, find_recipe
 
 INITS = ("he", "glorot")
 SCHEDULES = ("constant", "linear", "cosine")
+GRADIENTS = ("total", "path")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -111,6 +112,11 @@ class Config:
         "Decay of a moving average of the weights, which is validated and kept; 0 for none.",
         low=0.0,
         below=1,
+    )
+    gradient: str = training(
+        by_recipe(str),
+        "Gradient of log q(z|x) in training: total, or along the path of z alone, with less noise.",
+        choices=GRADIENTS,
     )
     coreset: str = model("paper", "Strategy of step (ii), which updates the pseudocoreset.", choices=STRATEGIES)
     coreset_interval: int = training(10, "Epochs k between updates of the pseudocoreset.", low=1)

@@ -75,15 +75,15 @@ RECIPES = {
         "The protocol of the paper (Ai et al., 2021).",
         {
             "patience": 50, "batch_size": 100, "lr": 5e-4, "schedule": "constant", "lr_warmup": 0, "averaging": 0.0,
-            "likelihood": "mse",
+            "gradient": "total", "likelihood": "mse",
         },
         epochs=4000, warmup=100,
     ),
     "fast": Recipe(
         "A high rate that falls linearly to 0, a normalised density, epochs by the size of the data.",
         {
-            "patience": 50, "batch_size": 200, "lr": 4e-3, "schedule": "linear", "lr_warmup": 0, "averaging": 0.0,
-            "likelihood": "gaussian",
+            "patience": 50, "batch_size": 200, "lr": 8e-3, "schedule": "linear", "lr_warmup": 1, "averaging": 0.0,
+            "gradient": "path", "likelihood": "gaussian",
         },
         epochs=100, warmup=0.2, scaled=True, least=10, most=100,
     ),

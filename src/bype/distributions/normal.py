@@ -47,22 +47,29 @@ class DiagonalNormal(Event):
         return torch.addcmul(self.loc, self.scale, noise)
 
     def rsample_and_log_prob(
-        self, noise: Tensor | None = None, *, generator: torch.Generator | None = None
+        self, noise: Tensor | None = None, *, generator: torch.Generator | None = None, path: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Reparametrised samples z and log N(z), computed from the noise, without standardising z again.
+        r"""Reparametrised samples z and log N(z), computed from the noise, without standardising z again.
 
         Args:
-            noise: Standard normal numbers, (\\*samples, \\*batch, D); drawn if None, one z per batch element.
+            noise: Standard normal numbers, (\*samples, \*batch, D); drawn if None, one z per batch element.
             generator: The generator of the noise.
+            path: Whether the gradient of the log-density is the one through z alone. The part that is left out,
+                :math:`\nabla_{\mu, \sigma} \log \mathcal{N}(z)` at a fixed z, has expectation 0, so that the
+                gradient has the same expectation, with less noise the closer N is to the density it is compared with.
+                Source: Sticking the landing (Roeder et al., 2017), https://arxiv.org/abs/1703.09194
 
         Returns:
-            z, with the shape of `noise`, and its log-density in nats, with that shape without the last axis. The
-            gradient of the log-density is the total one, with z a function of both parameters. With respect to the
-            mean it is zero, since the direct part and the part through z cancel, and none is recorded.
+            z, with the shape of `noise`, and its log-density in nats, with that shape without the last axis. Without
+            `path` the gradient of the log-density is the total one, with z a function of both parameters. With respect
+            to the mean it is zero, since the direct part and the part through z cancel, and none is recorded.
         """
         if noise is None:
             noise = torch.randn(self.loc.shape, generator=generator, dtype=self.loc.dtype, device=self.loc.device)
         scale = self.scale.expand_as(self.loc)
+        if path:
+            z = torch.addcmul(self.loc, scale, noise)
+            return z, DiagonalNormal(self.loc.detach(), self.scale.detach()).log_prob(z)
         log_prob = -0.5 * noise.square().sum(-1) - scale.log().sum(-1) - 0.5 * self.event_shape[0] * LOG_2PI
         return torch.addcmul(self.loc, scale, noise), log_prob
 

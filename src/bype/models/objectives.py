@@ -45,6 +45,7 @@ def elbo(
     prior: Distribution | None = None,
     index: Tensor | None = None,
     generator: torch.Generator | None = None,
+    path: bool = False,
 ) -> ElboTerms:
     r"""One-sample estimate of the evidence lower bound.
 
@@ -61,13 +62,15 @@ def elbo(
             encoded in one pass with x.
         index: The rows of x in the training set, (B,), for an exemplar prior.
         generator: The generator of the noise.
+        path: Whether the gradient of log q(z|x) is the one through z alone, which has the same expectation and less
+            noise (`bype.distributions.normal.DiagonalNormal.rsample_and_log_prob`).
     """
     if prior is None:
         q, prior = model.posterior_and_prior(x, index=index, generator=generator)
     else:
         q = model.encoder(x)
-    z, log_q = q.rsample_and_log_prob(generator=generator)
-    terms = model.likelihood_terms(x, z, generator=generator)
+    z, log_q = q.rsample_and_log_prob(generator=generator, path=path)
+    terms = model.likelihood_terms(x, z, generator=generator, path=path)
     kl = log_q - prior.log_prob(z)
     return ElboTerms(terms.log_likelihood, kl if terms.kl is None else kl + terms.kl, terms.kl)
 

@@ -43,11 +43,17 @@ class TwoLevelVAE(VAE):
         self.lower_dim = lower_prior.latent_dim
 
     def likelihood_terms(
-        self, x: Tensor, z: Tensor, noise: Tensor | None = None, *, generator: torch.Generator | None = None
+        self,
+        x: Tensor,
+        z: Tensor,
+        noise: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        path: bool = False,
     ) -> LikelihoodTerms:
         """log p(x|z1,z2) and log q(z1|x,z2) - log p(z1|z2) in nats, at one sample of z1 for each z2."""
         q, p = self.lower_encoder(x, z), self.lower_prior(z)
-        lower, log_q = q.rsample_and_log_prob(noise, generator=generator)
+        lower, log_q = q.rsample_and_log_prob(noise, generator=generator, path=path)
         return LikelihoodTerms(self._decode(lower, z).log_prob(x), log_q - p.log_prob(lower))
 
     def likelihood(self, z: Tensor, n_draws: int = 1, *, generator: torch.Generator | None = None) -> Distribution:

@@ -274,7 +274,13 @@ class VAE(nn.Module):
             self.cached_features.copy_(features)  # in place, since a CUDA graph reads and writes this tensor
 
     def likelihood_terms(
-        self, x: Tensor, z: Tensor, noise: Tensor | None = None, *, generator: torch.Generator | None = None
+        self,
+        x: Tensor,
+        z: Tensor,
+        noise: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        path: bool = False,
     ) -> LikelihoodTerms:
         """The terms of log p(x|z) in nats, with two levels at one sample of z1 for each z.
 
@@ -283,6 +289,7 @@ class VAE(nn.Module):
             z: Latents, (\\*samples, B, D).
             noise: Standard normal numbers for the lower level, (\\*samples, B, lower_dim); drawn if None.
             generator: The generator of the noise.
+            path: Whether the gradient of log q(z1|x,z2) is the one through z1 alone.
         """
         return LikelihoodTerms(self.decoder(z).log_prob(x))
 

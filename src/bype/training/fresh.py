@@ -29,6 +29,7 @@ class FreshSteps(LocalSteps):
         precision: `fp32`, `tf32` or `bf16`.
         schedule: The learning rate over the steps of the run.
         average: The average of the weights, updated after each step; None for none.
+        path: Whether the gradient of log q(z|x) is the one through z alone.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class FreshSteps(LocalSteps):
         precision: str,
         schedule: Schedule,
         average: WeightAverage | None,
+        path: bool = False,
     ) -> None:
         super().__init__(
             model,
@@ -54,6 +56,7 @@ class FreshSteps(LocalSteps):
             graph=False,
             schedule=schedule,
             average=average,
+            path=path,
         )
         self.fresh = fresh
         self._lines = self._lines.new_zeros(fresh.steps(batch_size), self._lines.shape[1])
@@ -97,6 +100,7 @@ def steps_for(
     graph: bool,
     schedule: Schedule,
     average: WeightAverage | None,
+    path: bool = False,
 ) -> LocalSteps:
     """The network steps on a data set: on its training images, or on new readings of them.
 
@@ -114,6 +118,7 @@ def steps_for(
             graph=graph,
             schedule=schedule,
             average=average,
+            path=path,
         )
     if model.prior.needs_rows and not data.fresh.knows_rows:
         raise InputError(
@@ -130,4 +135,5 @@ def steps_for(
         precision=precision,
         schedule=schedule,
         average=average,
+        path=path,
     )

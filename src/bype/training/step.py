@@ -47,6 +47,7 @@ def network_step(
     beta: float | Tensor,
     generator: torch.Generator,
     bf16: bool = False,
+    path: bool = False,
 ) -> StepInfo:
     """Takes one optimiser step on a batch, without reading values back from the device.
 
@@ -58,10 +59,11 @@ def network_step(
         beta: The weight of the KL term.
         generator: The random generator of the noise.
         bf16: Whether the networks' matrix products are in bfloat16.
+        path: Whether the gradient of log q(z|x) is the one through z alone (`bype.models.objectives.elbo`).
     """
     # In a CUDA graph, autocast's cache of cast weights would hold tensors of an earlier step.
     with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16, cache_enabled=x.device.type != "cuda"):
-        terms = elbo(model, x, index=index, generator=generator)
+        terms = elbo(model, x, index=index, generator=generator, path=path)
     optimizer.zero_grad(set_to_none=True)
     loss = -terms.bound(beta).mean()
     loss.backward()
@@ -108,6 +110,7 @@ class LocalSteps(Steps):
         graph: Whether a CUDA graph may be used.
         schedule: The learning rate over the steps of the run.
         average: The average of the weights, updated after each step; None for none.
+        path: Whether the gradient of log q(z|x) is the one through z alone.
     """
 
     def __init__(
@@ -122,8 +125,9 @@ class LocalSteps(Steps):
         graph: bool,
         schedule: Schedule,
         average: WeightAverage | None,
+        path: bool = False,
     ) -> None:
-        self.schedule, self.average = schedule, average
+        self.schedule, self.average, self.path = schedule, average, path
         self.model, self.images, self.optimizer, self.generator = model, images, optimizer, generator
         self.batch_size, self.precision, self.graph = batch_size, precision, graph
         device = generator.device
@@ -193,6 +197,7 @@ class LocalSteps(Steps):
             beta=beta,
             generator=self.generator,
             bf16=self.precision == "bf16",
+            path=self.path,
         )
 
     def _step(self, index: Tensor) -> None:

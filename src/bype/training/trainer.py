@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from bype.core.config import GRADIENTS
 from bype.core.devices import seconds_now
 from bype.core.errors import InputError
 from bype.core.numbers import real, whole
@@ -54,6 +55,8 @@ class Trainer:
         lr_warmup: Epochs over which the learning rate rises linearly from 0.
         averaging: Decay of the exponential moving average of the weights, which is validated and kept in place of the
             last weights (`bype.training.averaging`); 0 for none.
+        gradient: `total`, or `path` for the gradient of log q(z|x) through z alone, which has the same expectation and
+            less noise (`bype.distributions.normal`).
         strategy: The strategy of step (ii), a name or a `Strategy`; by default the prior's `coreset`. Ignored for
             priors without a pseudocoreset.
         coreset_interval: Epochs k between updates of the pseudocoreset.
@@ -83,6 +86,7 @@ class Trainer:
         schedule: str = "constant",
         lr_warmup: int = 0,
         averaging: float = 0.0,
+        gradient: str = "total",
         strategy: Strategy | str | None = None,
         coreset_interval: int = 10,
         precision: str = "auto",
@@ -111,6 +115,8 @@ class Trainer:
         lr, averaging = real("lr", lr, 0), real("averaging", averaging, 0)
         if averaging >= 1:
             raise InputError(f"averaging: expected below 1, got {averaging}")
+        if gradient not in GRADIENTS:
+            raise InputError(f"gradient: expected one of {', '.join(GRADIENTS)}, got {gradient!r}")
         self.steps_per_epoch = steps_per_epoch(data, self.batch_size)
         self.schedule = Schedule(
             schedule, self.epochs * self.steps_per_epoch, whole("lr_warmup", lr_warmup) * self.steps_per_epoch
@@ -130,6 +136,7 @@ class Trainer:
             graph=graph,
             schedule=self.schedule,
             average=self.average,
+            path=gradient == "path",
         )
         self.epoch = 0
         self.skipped_in_a_row = 0  # consecutive skipped steps at the end of the last epoch

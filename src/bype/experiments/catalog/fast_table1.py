@@ -85,7 +85,7 @@ def section(cells: Sequence[CellRecord], folder: Path) -> list[str]:
 
 def _without_prior(record: CellRecord) -> str:
     """The settings that the cells of one comparison share, as text."""
-    shared = ("epochs", "warmup", "batch_size", "lr", "schedule", "lr_warmup", "averaging")
+    shared = ("epochs", "warmup", "batch_size", "lr", "schedule", "lr_warmup", "averaging", "gradient")
     return " ".join(f"{name} {record['settings'].get(name)}" for name in shared)
 
 
