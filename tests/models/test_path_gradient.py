@@ -34,7 +34,7 @@ def test_the_expectation_is_that_of_the_total_gradient():
     nodes, weights = np.polynomial.hermite_e.hermegauss(8)
     noise = torch.from_numpy(nodes)[:, None]
     weights = torch.from_numpy(weights / weights.sum())
-    loc, scale = torch.tensor([0.7]).double(), torch.tensor([1.3]).double()
+    loc, scale = torch.tensor([0.7], dtype=torch.float64), torch.tensor([1.3], dtype=torch.float64)
 
     def log_p(z):
         return (-0.1 * z**4 + 0.3 * z**3 - z).sum(-1)
