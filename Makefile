@@ -14,7 +14,7 @@ test: check
 test-all: check
 	$(BIN)/python -m pytest
 
-# Plants small faults and counts those that the tests notice; about an hour.
+# Plants small faults and counts those that the tests notice; about half an hour.
 mutate: $(READY)
 	$(BIN)/python scripts/mutate.py
 
