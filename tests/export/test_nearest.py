@@ -3,7 +3,7 @@ import torch
 
 import bype
 from bype.data.images import Images
-from bype.export import nearest
+from bype.export import coreset, nearest
 from bype.export.nearest import nearest_items
 
 
@@ -38,9 +38,7 @@ def test_the_nearest_examples_are_those_of_all_pairs(directions, monkeypatch):
 
 def test_few_pairs_are_computed_in_full(monkeypatch):
     pairs, update = [], nearest._update
-    monkeypatch.setattr(
-        nearest, "_update", lambda u, x, points, *rest: pairs.append(len(points)) or update(u, x, points, *rest)
-    )
+    monkeypatch.setattr(nearest, "_update", lambda *given: pairs.append(len(given[-1])) or update(*given))
     images = images_with_structure(6000)
     nearest_items(images_with_structure(100, seed=1).scaled(), images)
     assert sum(pairs) < 0.2 * 133 * 8000
@@ -55,3 +53,18 @@ def test_points_outside_the_range_and_small_images_are_handled():
     torch.testing.assert_close(distances, expected, rtol=1e-12, atol=1e-12)
     rows, distances = nearest_items(points[:1], data.train.first(1))
     assert rows.tolist() == [0]
+
+
+def test_the_gallery_shows_the_points_of_largest_weight(tmp_path, tiny, monkeypatch):
+    model = bype.build_model(tiny, n_components=6, latent_dim=2, hidden_dim=4)
+    model.prior.weights.copy_(torch.tensor([1.0, 9.0, 2.0, 8.0, 4.0, 24.0]))
+    shown = []
+    monkeypatch.setattr(coreset, "GALLERY", 2)
+    plain = coreset.pictures.gallery
+    monkeypatch.setattr(coreset.pictures, "gallery", lambda *given: shown.extend(given) or plain(*given))
+    coreset.export_coreset(model, None, tmp_path)
+    assert torch.equal(shown[0], model.prior.pseudo_inputs[[5, 1]])
+    assert shown[1].tolist() == pytest.approx([24 / 48, 9 / 48])
+    assert shown[2].startswith("6 pseudo-points for 48 training examples")
+    assert shown[2].endswith("the first 2")
+    assert len((tmp_path / "weights.csv").read_text().splitlines()) == 7, "the table has all"

@@ -20,10 +20,12 @@ from bype.core.config import Config
 from bype.core.errors import InputError
 from bype.core.files import is_partial
 from bype.core.tensors import read_tensors
+from bype.runs import saving
 from bype.runs.checkpoints import Checkpoints
 from bype.runs.fitting import fit
 from bype.runs.run import Run
 from bype.runs.saving import Writer as _Writer
+from bype.training.trainer import Trainer
 
 KINDS = [("standard", "none"), ("vamp", "none"), ("exemplar", "none")]
 KINDS += [("bype", coreset) for coreset in ("none", "paper", "published", "elbo")]
@@ -67,8 +69,8 @@ def test_stopped_after_every_epoch_it_ends_bit_equal(tmp_path, images, prior, co
 
 
 def _save_in_a_thread(monkeypatch):
-    """As beside a GPU: epochs are written in a thread, and here later than the next epoch began."""
-    monkeypatch.setattr("bype.runs.fitting.SAVES_IN_THREAD", ("cpu",))
+    """As large states are: epochs are written in a thread, and here later than the next epoch began."""
+    monkeypatch.setattr("bype.runs.saving.LARGE", 0)
     save = Checkpoints.save
 
     def late(checkpoints, epoch):
@@ -96,16 +98,42 @@ def test_a_signal_while_the_thread_is_waited_for_loses_no_epoch(tmp_path, images
     _save_in_a_thread(monkeypatch)
     wait, calls = _Writer._wait, []
 
-    def interrupted(writer, left):
-        calls.append(left)
-        if calls == [1, 1, 1]:
+    def interrupted(writer):
+        calls.append(len(writer.pending))
+        if calls == [0, 1, 1]:
             raise KeyboardInterrupt
-        wait(writer, left)
+        wait(writer)
 
     monkeypatch.setattr(_Writer, "_wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit(Config(str(images), epochs=9, **OPTIONS), tmp_path / "run")
     assert Run(tmp_path / "run").metrics.read()[-1]["epoch"] == _epoch(tmp_path / "run") == 3
+
+
+def test_large_states_are_written_in_a_thread_one_at_a_time(tmp_path, images, monkeypatch):
+    config, seen, alive = Config(str(images), epochs=4, **OPTIONS), [], []
+    save, snapshot = Checkpoints.save, Trainer.snapshot
+
+    def seen_save(checkpoints, epoch):
+        seen.append(threading.current_thread() is threading.main_thread())
+        time.sleep(0.05)
+        save(checkpoints, epoch)
+        alive.remove(epoch.counters["epoch"])
+
+    def seen_snapshot(trainer):
+        alive.append(trainer.epoch)
+        assert len(alive) == 1, "no second copy of the state is held"
+        return snapshot(trainer)
+
+    monkeypatch.setattr(Checkpoints, "save", seen_save)
+    monkeypatch.setattr(Trainer, "snapshot", seen_snapshot)
+    trainer = fit(config, tmp_path / "small").trainer
+    size = sum(t.nbytes for t in trainer.state()[0].values())
+    for name, large in {"at": size, "above": size + 1}.items():
+        monkeypatch.setattr("bype.runs.saving.LARGE", large)
+        fit(config, tmp_path / name)
+    assert seen == [True] * 4 + [False] * 4 + [True] * 4
+    assert contents(tmp_path / "small") == contents(tmp_path / "at")
 
 
 def test_what_goes_wrong_in_the_thread_ends_the_run(tmp_path, images, monkeypatch):
@@ -159,11 +187,11 @@ def _quick(monkeypatch):
 # In a process of its own
 
 
-def _train(*args, notes=None, hold=None, limit=None, user=None):
+def _train(*args, notes=None, hold=None, limit=None, user=None, large=None):
     """`bype train` with these arguments; `notes` is told whenever a file is begun, `limit` is the largest file's size.
 
     With `hold`, (7, "begun") or (7, "filled"), it stays for ever where the seventh file is that. A `user` trains a
-    second time, into the folder that is the last argument.
+    second time, into the folder that is the last argument. States of `large` bytes or more are written in a thread.
     """
     *args, second = map(str, args if user is not None else (*args, None))
     if notes is not None:
@@ -186,6 +214,8 @@ def _train(*args, notes=None, hold=None, limit=None, user=None):
             fsync(handle)
 
         tempfile.mkstemp, os.fsync = mkstemp, sync
+    if large is not None:
+        saving.LARGE = large
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     if user is not None:  # another user may not be able to read what is still to be imported: import it all
@@ -228,10 +258,11 @@ def _heard(reader, word):
     return False
 
 
-def kills(count, epochs, images, folder, fork, start, rng, *, held=False):
+def kills(count, epochs, images, folder, fork, start, rng, *, held=False, large=None):
     """SIGKILLs runs `count` times; returns how many of them caught a file half done.
 
     Half of them come as a file is being written: soon after it was begun, or, `held`, every second one in its midst.
+    States of `large` bytes or more are written in a thread.
     """
     whole, caught, done = folder / "whole", 0, 0
     fit(Config(str(images), epochs=epochs, **OPTIONS), whole)
@@ -243,7 +274,7 @@ def kills(count, epochs, images, folder, fork, start, rng, *, held=False):
             hold = None
             if held and done % 2:
                 hold = (int(rng.integers(1, 12)), ("begun", "filled")[done // 2 % 2])
-            process = start(_train, *_args(images, run, epochs), notes=writer, hold=hold)
+            process = start(_train, *_args(images, run, epochs), notes=writer, hold=hold, large=large)
             writer.close()
             before = _epoch(run)
             if hold:
@@ -277,8 +308,9 @@ def kills(count, epochs, images, folder, fork, start, rng, *, held=False):
     return caught
 
 
-def test_six_kills_lose_nothing(tmp_path, images, fork, start):
-    caught = kills(6, 30, images, tmp_path, fork, start, np.random.default_rng(0), held=True)
+@pytest.mark.parametrize("large", [None, 0])
+def test_six_kills_lose_nothing(tmp_path, images, fork, start, large):
+    caught = kills(6, 30, images, tmp_path, fork, start, np.random.default_rng(0), held=True, large=large)
     assert caught >= 3, "every second one left a file half done"
 
 

@@ -34,13 +34,37 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], counters: Mapping[s
     header = json.dumps(
         {"format": FORMAT, "counters": counters, "sum": _sum(flat, counters)}, allow_nan=False, sort_keys=True
     )
-    # Not with `save_file`, which raises no OSError on a full disk.
-    content = safetensors.torch.save(flat, metadata={"bype": header})
+    layout = _layout(flat, header)
 
     def fill(temporary: Path) -> None:
-        temporary.write_bytes(content)
+        with temporary.open("wb") as f:
+            f.write(len(layout).to_bytes(8, "little") + layout)
+            for name in json.loads(layout):
+                if name in flat:
+                    f.write(_bytes(flat[name]))
 
     write(path, fill)
+
+
+def _layout(tensors: Mapping[str, Tensor], header: str) -> bytes:
+    """The first part of a safetensors file: the header, and the place of each tensor in the second part.
+
+    With `safetensors.torch.save`, the whole file would be built in memory, and `save_file` raises no OSError on a full
+    disk. Both give the same bytes.
+    """
+    empty = safetensors.torch.save({k: t.new_empty(0) for k, t in tensors.items()}, metadata={"bype": header})
+    places, start = json.loads(empty[8:]), 0
+    for name, place in places.items():  # in the order of safetensors
+        if name in tensors:
+            end = start + tensors[name].nbytes
+            place["shape"], place["data_offsets"], start = list(tensors[name].shape), [start, end], end
+    text = json.dumps(places, ensure_ascii=False, separators=(",", ":")).encode()
+    return text + b" " * (-len(text) % 8)
+
+
+def _bytes(t: Tensor) -> memoryview:
+    """The bytes of a contiguous tensor, not copied."""
+    return t.reshape(-1).view(torch.uint8).numpy().data
 
 
 def _sum(tensors: Mapping[str, Tensor], counters: Mapping[str, object]) -> str:
@@ -48,7 +72,7 @@ def _sum(tensors: Mapping[str, Tensor], counters: Mapping[str, object]) -> str:
     total = zlib.crc32(json.dumps(counters, sort_keys=True).encode())
     for name, t in sorted(tensors.items()):
         total = zlib.crc32(f"{name} {t.dtype} {tuple(t.shape)}".encode(), total)
-        total = zlib.crc32(t.reshape(-1).view(torch.uint8).numpy().data, total)
+        total = zlib.crc32(_bytes(t), total)
     return f"{total:08x}"
 
 

@@ -15,6 +15,7 @@ from bype.models.vae import VAE
 from bype.viz import images as pictures
 
 FILES = ("points.npy", "weights.csv", "gallery.png")
+GALLERY = 1000  # points of the picture at most; more would make it unreadably large
 COLUMNS = ("point", "weight", "share", "nearest_label", "nearest_item", "distance", "source")
 
 
@@ -48,6 +49,7 @@ def export_coreset(model: VAE, data: Dataset | None, out: Path) -> dict[str, obj
     points.npy (`point`), w_m (`weight`), the mixing weight w_m/N (`share`), and the nearest training example: its
     label, or the name of its class if the set has names (`nearest_label`), its row in the training set
     (`nearest_item`), its Euclidean distance (`distance`), and its file or its row in the user's array (`source`).
+    gallery.png shows the points of largest weight, at most `GALLERY`.
 
     Args:
         model: A model with a pseudocoreset prior.
@@ -83,7 +85,10 @@ def export_coreset(model: VAE, data: Dataset | None, out: Path) -> dict[str, obj
     write_text(out / "weights.csv", lines.getvalue())  # written first: it identifies the folder as an export
     write(out / "points.npy", fill)
     title = f"{len(weights)} pseudo-points for {prior.n_data} training examples, by weight"
-    pictures.save_png(pictures.gallery(points, weights / prior.n_data, title), out / "gallery.png")
+    if len(order) > GALLERY:
+        title += f": the first {GALLERY}"
+    shown = order[:GALLERY]
+    pictures.save_png(pictures.gallery(points[shown], weights[shown] / prior.n_data, title), out / "gallery.png")
     return {
         "out": str(out),
         "points": len(weights),

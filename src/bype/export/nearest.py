@@ -30,11 +30,11 @@ def nearest_items(points: Tensor, images: Images) -> tuple[Tensor, Tensor]:
     Returns:
         The rows of these examples in the training set and their distances, (M,) each.
     """
-    # In float64, since cancellation would hide that a point equals the example it was initialised with.
-    u = points.flatten(1).double()
-    centre = u.mean(0)
-    basis = _directions(u - centre)
-    short, squares = _shortened(u - centre, basis)
+    u = points.flatten(1)  # converted to float64 a part at a time
+    centre = torch.stack([part.double().sum(0) for part in u.split(EXAMPLES_AT_ONCE)]).sum(0) / len(u)
+    basis = _directions(u, centre)
+    parts = [_shortened(part.double() - centre, basis) for part in u.split(EXAMPLES_AT_ONCE)]
+    short, squares = (torch.cat(values) for values in zip(*parts, strict=True))
     nearest = torch.full((len(u),), torch.inf, dtype=torch.float64, device=u.device)  # squared distances
     rows = torch.zeros(len(u), dtype=torch.long, device=u.device)
     for first, batch in zip(range(0, len(images), EXAMPLES_AT_ONCE), images.batches(EXAMPLES_AT_ONCE), strict=True):
@@ -48,22 +48,23 @@ def nearest_items(points: Tensor, images: Images) -> tuple[Tensor, Tensor]:
             near = (bounds.amin(1) < limits).nonzero().squeeze(1)
             if not len(near):
                 continue
+            own = u[part], x, first, nearest[part], rows[part]
             # The pair of the lowest bound first: it leaves few others.
             bounds = bounds[near]
-            _update(u, x, near + m, bounds.argmin(1), first, nearest, rows)
+            _update(*own, near, bounds.argmin(1))
             limits = nearest[part].float() - squares[part] * (1 - ROUNDING)
             pairs = (bounds < limits[near, None]).nonzero()
             for chunk in pairs.split(PAIRS_AT_ONCE):
-                _update(u, x, near[chunk[:, 0]] + m, chunk[:, 1], first, nearest, rows)
+                _update(*own, near[chunk[:, 0]], chunk[:, 1])
     return rows, nearest.sqrt()
 
 
-def _directions(centred: Tensor) -> Tensor:
+def _directions(u: Tensor, centre: Tensor) -> Tensor:
     """Orthonormal directions (d, r) in which points, (M, d), vary much: a subspace iteration over some of them."""
-    d = centred.shape[1]
-    some = centred[:: max(1, len(centred) // 2000)]
+    d = u.shape[1]
+    some = u[:: max(1, len(u) // 2000)].double() - centre
     start = torch.randn(d, min(DIRECTIONS, d), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    basis = start.to(centred.device)
+    basis = start.to(u.device)
     for _ in range(3):
         basis = torch.linalg.qr(some.T @ (some @ basis) + 1e-9 * basis).Q
     return basis
@@ -77,9 +78,12 @@ def _shortened(centred: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
     return short, short.square().sum(1)
 
 
-def _update(u: Tensor, x: Tensor, points: Tensor, columns: Tensor, first: int, nearest: Tensor, rows: Tensor) -> None:
-    """Computes the distances of pairs (point, column of x) and keeps, in place, those that are smaller."""
-    squared = (u[points] - x[columns]).square().sum(1)
+def _update(u: Tensor, x: Tensor, first: int, nearest: Tensor, rows: Tensor, points: Tensor, columns: Tensor) -> None:
+    """Computes the distances of pairs (row of u, row of x) and keeps, in place, those that are smaller.
+
+    In float64, since cancellation would hide that a point equals the example it was initialised with.
+    """
+    squared = (u[points].double() - x[columns]).square().sum(1)
     best = torch.full_like(nearest, torch.inf).scatter_reduce_(0, points, squared, "amin")
     hit = (squared == best[points]) & (squared < nearest[points])
     points, columns = points[hit], columns[hit]

@@ -21,7 +21,7 @@ from bype.runs.dataset import RunData
 from bype.runs.extending import EXTENDABLE, changed, check_extension
 from bype.runs.record import new_record
 from bype.runs.run import RUN_FILES, Run, create_run, extend_run
-from bype.runs.saving import SAVES_IN_THREAD, Writer
+from bype.runs.saving import Writer
 from bype.training.epoch import EpochInfo
 from bype.training.trackers.tracking import Tracker, make_trackers, tracking
 from bype.training.trainer import Trainer
@@ -100,7 +100,7 @@ def fit(
     data: Dataset | None = None,
     model: VAE | None = None,
 ) -> TrainedRun:
-    """Trains into a run folder and saves each epoch as it ends; on a GPU while the next one is computed.
+    """Trains into a run folder and saves each epoch as it ends, or while the next one is computed (`Writer`).
 
     If training is interrupted after epochs were saved, the exception has a note that says so (`errors.kept_notes`).
 
@@ -161,10 +161,10 @@ def fit(
         elif existed:
             run.metrics.cut(0)
         was_finished = trainer.finished
-        writer = Writer(run, in_thread=device.type in SAVES_IN_THREAD)
+        writer = Writer(run, device)
         with notes_kept([writer]), writer, tracking(made, run.path, config.to_dict(), trainer.epoch) as tracked:
             for info in trainer:
-                writer.write(info, trainer.snapshot())
+                writer.write(info, trainer.snapshot)
                 tracked.epoch(info, trainer)
                 if on_epoch is not None:
                     on_epoch(info, trainer)
