@@ -1,39 +1,65 @@
 """The pseudocoreset as a summary of the data: how much of them do M weighted points keep?
 
-    python examples/summary.py [--set mnist] [--sizes 50 200 500] [--seeds 3] [--out summary.md]
+    python examples/summary.py [--set mnist] [--sizes 50 200 500] [--seeds 5]
+        [--results summary.jsonl] [--page PAGE.md] [--picture PICTURE.png]
 
 For each summary, the table has the test accuracy (%) of a classifier trained on its weighted, labelled points, and the
 distance of its weighted mean embedding from that of the data: the maximum mean discrepancy (MMD) with a Gaussian
-kernel. Summaries: the pseudocoreset of a ByPE-VAE (points moved by `elbo`, labelled by the vote of the images that
-they explain), M random images, M images in equal parts from each class, k-means (centres, labelled by a vote, weighted
-by the size of the cluster), and k-medoids (the image nearest to each centre).
+kernel; mean and standard error over the seeds. Summaries:
+
+- random: M images; stratified: M images in equal parts from each class;
+- k-means: centres, labelled by a vote, weighted by the size of the cluster; k-medoids: the image nearest to each;
+- dd-coresets: the density-diversity coreset of that package (`pip install 'bype[examples]'`);
+- pseudocoreset: of a ByPE-VAE trained on the images (strategy `elbo`), labelled by the vote of the images that each
+  point explains;
+- latent mixture: M components fitted by EM to the latents of the same VAE (`bype.refit(em=M)`), with their mixing
+  weights; each is represented by the image whose latent mean is nearest.
 """
 
 import argparse
 import warnings
-from pathlib import Path
+from functools import cache
 
 import numpy as np
 import torch
+from records import Records, add_options, bold_best, into_page
 from sklearn.cluster import MiniBatchKMeans
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
 import bype
-from bype.evaluation.augmentation import coreset_labels
+from bype.evaluation.augmentation import coreset_labels, posteriors
 
 
-def mean_embedding_distance(points, weights, X):
-    """The MMD between weighted points and X, with a Gaussian kernel of the median distance."""
-    sample = torch.from_numpy(X[:2000])
-    p, w = torch.from_numpy(points), torch.from_numpy(weights / weights.sum())
-    width = torch.pdist(sample[:500]).median()
+class Rows:
+    """The data that are summarised, and those of the classifier's accuracy.
 
-    def kernel(a, b):
-        return torch.exp(-torch.cdist(a, b).square() / (2 * width**2))
+    Args:
+        name: The data set.
+        limit: The number of images.
+        split: `test`, or `validation` for choices.
+    """
 
-    square = w @ kernel(p, p) @ w - 2 * (w @ kernel(p, sample)).mean() + kernel(sample, sample).mean()
-    return float(square.clamp(min=0).sqrt())
+    def __init__(self, name, limit, split):
+        data = bype.load(name)
+        train, test = data.train.first(limit), getattr(data, split).first(limit)
+        self.shape = data.shape
+        self.X, self.y = train.scaled().flatten(1).numpy(), train.labels.numpy()
+        self.test_X, self.test_y = test.scaled().flatten(1).numpy(), test.labels.numpy()
+        points = torch.from_numpy(self.X)
+        self.width = torch.pdist(points[:500]).median()
+        means = torch.cat([self.kernel(part, points).mean(1) for part in points.split(500)])
+        self.own = means.double().mean()
+
+    def kernel(self, a, b):
+        """The Gaussian kernel of rows, with the median distance as its width."""
+        return torch.exp(-torch.cdist(a, b).square() / (2 * self.width**2))
+
+    def mmd(self, points, weights):
+        """The MMD between weighted points and the data."""
+        p, w = torch.from_numpy(points), torch.from_numpy(weights / weights.sum())
+        cross = self.kernel(p, torch.from_numpy(self.X)).double().mean(1)
+        square = w @ self.kernel(p, p).double() @ w - 2 * (w @ cross) + self.own
+        return float(square.clamp(min=0).sqrt())
 
 
 def vote(index, y, m):
@@ -43,39 +69,132 @@ def vote(index, y, m):
     return table.argmax(1)
 
 
-def summaries(X, y, m, seed, epochs, shape):
-    """Name, points, classes and weights."""
-    rng = np.random.default_rng(seed)
-    equal = np.full(m, len(X) / m)
-    rows = rng.choice(len(X), m, replace=False)
-    yield "random", X[rows], y[rows], equal
-    classes = np.unique(y)
-    each = [rng.choice(np.flatnonzero(y == c), m // len(classes), replace=False) for c in classes]
-    rows = np.concatenate(each)
-    yield "stratified", X[rows], y[rows], np.full(len(rows), len(X) / len(rows))
-    means = MiniBatchKMeans(m, random_state=seed, n_init=1, batch_size=2048).fit(X)
-    sizes = np.bincount(means.labels_, minlength=m).astype(float)
-    yield "k-means", means.cluster_centers_.astype(X.dtype), vote(means.labels_, y, m), sizes
-    nearest = (
-        torch.cdist(torch.from_numpy(means.cluster_centers_.astype(X.dtype)), torch.from_numpy(X)).argmin(1).numpy()
-    )
-    yield "k-medoids", X[nearest], y[nearest], sizes
-    data = bype.from_arrays(X.reshape(-1, *shape).astype(np.float32), y)
-    model = bype.build_model(
-        data, prior="bype", likelihood="gaussian", coreset="elbo", n_components=m, latent_dim=20, seed=seed
-    )
+def nearest(a, b):
+    """For each row of a the nearest row of b."""
+    return torch.cdist(a, b).argmin(1).numpy()
+
+
+def random(rows, m, seed, epochs):
+    """M images."""
+    chosen = np.random.default_rng(seed).choice(len(rows.X), m, replace=False)
+    return rows.X[chosen], rows.y[chosen], np.ones(m)
+
+
+def stratified(rows, m, seed, epochs):
+    """M images, in equal parts from each class, weighted by the size of the class."""
+    rng, classes = np.random.default_rng(seed), np.unique(rows.y)
+    parts = [rng.choice(np.flatnonzero(rows.y == c), m // len(classes), replace=False) for c in classes]
+    chosen = np.concatenate(parts)
+    return rows.X[chosen], rows.y[chosen], np.bincount(rows.y)[rows.y[chosen]].astype(float)
+
+
+@cache
+def clusters(rows, m, seed):
+    """k-means."""
+    return MiniBatchKMeans(m, random_state=seed, n_init=1, batch_size=2048).fit(rows.X)
+
+
+def k_means(rows, m, seed, epochs):
+    """The centres."""
+    found = clusters(rows, m, seed)
+    sizes = np.bincount(found.labels_, minlength=m).astype(float)
+    return found.cluster_centers_.astype(np.float32), vote(found.labels_, rows.y, m), sizes
+
+
+def k_medoids(rows, m, seed, epochs):
+    """The image nearest to each centre."""
+    centres, _, sizes = k_means(rows, m, seed, epochs)
+    chosen = nearest(torch.from_numpy(centres), torch.from_numpy(rows.X))
+    return rows.X[chosen], rows.y[chosen], sizes
+
+
+def dd_coreset(rows, m, seed, epochs):
+    """The density-diversity coreset."""
+    from dd_coresets import fit_ddc_coreset
+
+    points, weights, _ = fit_ddc_coreset(rows.X, k=m, random_state=seed)
+    points = points.astype(np.float32)
+    return points, rows.y[nearest(torch.from_numpy(points), torch.from_numpy(rows.X))], weights
+
+
+@cache
+def trained(rows, m, seed, epochs):
+    """A ByPE-VAE with M pseudo-points, and its data."""
+    data = bype.from_arrays(rows.X.reshape(-1, *rows.shape), rows.y)
+    options = {"n_components": m, "latent_dim": 20, "likelihood": "gaussian", "coreset": "elbo"}
+    model = bype.build_model(data, prior="bype", seed=seed, **options)
     bype.train(model, data, epochs=epochs, warmup=epochs // 5, lr=1e-3, seed=seed)
-    prior = model.prior
-    points = prior.pseudo_inputs.detach().flatten(1).numpy().astype(X.dtype)
-    yield "pseudocoreset", points, coreset_labels(model, data).labels.numpy(), prior.weights.detach().double().numpy()
+    return model, data
 
 
-def accuracy(points, classes, weights, X, y, seed):
+def pseudocoreset(rows, m, seed, epochs):
+    """The points of the prior."""
+    model, data = trained(rows, m, seed, epochs)
+    points = model.prior.pseudo_inputs.detach().flatten(1).numpy()
+    return points, coreset_labels(model, data).labels.numpy(), model.prior.weights.detach().double().numpy()
+
+
+def latent_mixture(rows, m, seed, epochs):
+    """The images nearest to the components of a mixture in the latent space."""
+    model, data = trained(rows, m, seed, epochs)
+    mixture = bype.refit(model, data, em=m, seed=seed)
+    chosen = nearest(mixture.loc, posteriors(model, data.train)[0])
+    train = data.train[torch.from_numpy(chosen)]
+    return train.scaled().flatten(1).numpy(), train.labels.numpy(), mixture.log_weights.exp().double().numpy()
+
+
+#: Returns points, classes and weights from the data, M, a seed and the VAE's epochs.
+SUMMARIES = {
+    "random": random, "stratified": stratified, "k-means": k_means, "k-medoids": k_medoids, "dd-coresets": dd_coreset,
+    "pseudocoreset": pseudocoreset, "latent mixture": latent_mixture,
+}  # fmt: skip
+
+
+def accuracy(rows, points, classes, weights, seed):
     """The test accuracy of a classifier trained on points drawn by their weights, in percent."""
     rng = np.random.default_rng(seed)
-    rows = rng.choice(len(points), 4000, p=weights / weights.sum())
+    drawn = rng.choice(len(points), 4000, p=weights / weights.sum())
     classifier = MLPClassifier((256,), max_iter=12, random_state=seed)
-    return 100 * classifier.fit(points[rows], classes[rows]).score(X, y)
+    return 100 * classifier.fit(points[drawn], classes[drawn]).score(rows.test_X, rows.test_y)
+
+
+def figures(rows, name, m, seed, epochs):
+    """The accuracy and the MMD of a summary."""
+    points, classes, weights = SUMMARIES[name](rows, m, seed, epochs)
+    found = accuracy(rows, points, classes, weights, seed), rows.mmd(points, weights)
+    return {"accuracy": round(float(found[0]), 3), "mmd": round(found[1], 5)}
+
+
+def draw(rows, m, epochs, path):
+    """The ten points of the largest weights of each summary."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    axes = figure.subplots(len(SUMMARIES), 10)
+    for line, (name, summary) in zip(axes, SUMMARIES.items(), strict=True):
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        for ax in line:
+            ax.set(xticks=[], yticks=[])
+        try:
+            points, classes, weights = summary(rows, m, 0, epochs)
+        except ImportError:
+            continue
+        for ax, i in zip(line, np.argsort(-weights, kind="stable")[:10], strict=True):
+            ax.imshow(points[i].reshape(rows.shape)[0], cmap="gray", vmin=0, vmax=1)
+            ax.set_title(f"{classes[i]}: {weights[i] / weights.sum():.1%}", fontsize=7, pad=2)
+    figure.suptitle(f"The ten points of the largest weight of {m}: class and weight")
+    figure.savefig(path, dpi=110)
+
+
+def table(records, sizes):
+    """The lines of the table."""
+    lines = ["| M | summary | accuracy (%) | MMD |", "|---|---|---|---|"]
+    for m in sizes:
+        names = [name for name in SUMMARIES if records.find(size=m, summary=name)]
+        best = bold_best([records.values("accuracy", size=m, summary=name) for name in names], 1)
+        near = bold_best([records.values("mmd", size=m, summary=name) for name in names], 4, min)
+        lines += [f"| {m} | {name} | {a} | {d} |" for name, a, d in zip(names, best, near, strict=True)]
+    return lines
 
 
 def main(argv=None):
@@ -83,32 +202,30 @@ def main(argv=None):
     parser = argparse.ArgumentParser()
     parser.add_argument("--set", default="mnist")
     parser.add_argument("--sizes", nargs="+", type=int, default=[50, 200, 500])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--summaries", nargs="+", default=list(SUMMARIES), choices=SUMMARIES)
     parser.add_argument("--limit", type=int, default=10_000, help="use the first images only")
-    parser.add_argument("--epochs", type=int, default=20, help="of the VAE")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--epochs", type=int, default=10, help="of the VAE")
+    parser.add_argument("--split", choices=["test", "validation"], default="test", help="of the accuracy")
+    add_options(parser)
     given = parser.parse_args(argv)
-    warnings.simplefilter("ignore", ConvergenceWarning)  # 12 epochs are enough
-    data = bype.load(given.set)
-    train, test = data.train.first(given.limit), data.test.first(given.limit)
-    X, y = train.scaled().flatten(1).double().numpy(), train.labels.numpy()
-    test_X, test_y = test.scaled().flatten(1).double().numpy(), test.labels.numpy()
-    lines = ["| M | summary | accuracy (%) | MMD |", "|---|---|---|---|"]
-    for m in given.sizes:
-        figures = {}
-        for seed in range(given.seeds):
-            for name, points, classes, weights in summaries(X, y, m, seed, given.epochs, data.shape):
-                own = (
-                    accuracy(points, classes, weights, test_X, test_y, seed),
-                    mean_embedding_distance(points, weights, X),
-                )
-                figures.setdefault(name, []).append(own)
-        for name, values in figures.items():
-            mean, sd = np.mean(values, 0), np.std(values, 0)
-            lines.append(f"| {m} | {name} | {mean[0]:.1f} ± {sd[0]:.1f} | {mean[1]:.4f} ± {sd[1]:.4f} |")
-            print(lines[-1], flush=True)
-    if given.out:
-        given.out.write_text("\n".join(lines) + "\n")
+    warnings.simplefilter("ignore")
+    records, load = Records(given.results), cache(lambda: Rows(given.set, given.limit, given.split))
+    for seed in range(0 if given.recorded else given.seeds):
+        for m in given.sizes:
+            for name in given.summaries:
+                try:
+                    records.piece(
+                        lambda: figures(load(), name, m, seed, given.epochs),  # noqa: B023
+                        size=m, seed=seed, summary=name,
+                    )  # fmt: skip
+                except ImportError as e:
+                    print(f"left out: {name} ({e})")
+    lines = table(records, given.sizes)
+    print("\n".join(lines))
+    if given.page:
+        into_page(given.page, lines)
+    if given.picture:
+        draw(load(), given.sizes[0], given.epochs, given.picture)
     return lines
 
 

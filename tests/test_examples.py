@@ -1,29 +1,46 @@
-"""The examples run on small data and print their tables."""
+"""The examples run on small data, print their tables and draw their pictures; their pages show what is recorded."""
 
+import json
 import runpy
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+SMALL = {
+    "anomalies": ["--sets", "wine", "--seeds", "1", "--epochs", "2"],
+    "few_labels": [
+        "--set", "digits", "--labels", "50", "--seeds", "1", "--epochs", "1", "--steps", "5", "--components", "20",
+    ],
+    "summary": ["--set", "digits", "--sizes", "20", "--seeds", "1", "--epochs", "1"],
+}  # fmt: skip
+
+
+@pytest.fixture
+def run(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return lambda name, *options: runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"]([str(o) for o in options])
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    ("name", "options", "rows"),
-    [
-        ("anomalies", ["--sets", "wine", "--seeds", "1", "--epochs", "2"], 1),
-        ("few_labels", ["--set", "digits", "--labels", "50", "--seeds", "1", "--epochs", "1", "--steps", "5"], 1),
-        ("summary", ["--set", "digits", "--sizes", "20", "--seeds", "1", "--epochs", "1"], 5),
-    ],
-)
-def test_an_example_prints_its_table(name, options, rows, tmp_path):
-    out = tmp_path / "table.md"
-    lines = runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"]([*options, "--out", str(out)])
-    assert len(lines) == rows + 2
+@pytest.mark.parametrize(("name", "options"), SMALL.items())
+def test_an_example_records_its_pieces_and_prints_and_draws_them(run, name, options, tmp_path):
+    results, picture, page = (tmp_path / n for n in ("results.jsonl", "picture.png", "page.md"))
+    page.write_text("before\n\n<!-- table -->\n<!-- end -->\n\nafter\n")
+    lines = run(name, *options, "--results", results, "--picture", picture, "--page", page)
     assert len({line.count("|") for line in lines}) == 1
-    assert out.read_text().splitlines() == lines
+    assert page.read_text() == "before\n\n<!-- table -->\n" + "\n".join(lines) + "\n<!-- end -->\n\nafter\n"
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    pieces = [json.loads(line) for line in results.read_text().splitlines()]
+    assert len(pieces) >= 4
+    pieces[0] |= {k: 77.25 for k, v in pieces[0].items() if isinstance(v, float)}
+    results.write_text("\n".join(map(json.dumps, pieces[:-1])) + "\n")
+    again = run(name, *options, "--results", results)
+    assert any("77.2" in line for line in again), "a recorded piece is read, not computed again"
+    last = json.loads(results.read_text().splitlines()[-1])
+    assert {k: v for k, v in last.items() if k != "seconds"} == {k: v for k, v in pieces[-1].items() if k != "seconds"}
 
 
 def test_the_figure_of_all_plots_is_drawn(trained, tmp_path):

@@ -229,6 +229,7 @@ def test_images_have_densities_in_the_units_of_their_pixels():
     [
         {"prior": "magic"}, {"likelihood": "magic"}, {"likelihood": "mse"}, {"recipe": "magic"}, {"latent_dim": 0},
         {"validation_fraction": 1.0}, {"max_epochs": 0}, {"n_importance_samples": 0}, {"arch": "hvae"},
+        {"device": "tpu"},
     ],
 )  # fmt: skip
 def test_parameters_that_do_not_fit_are_refused(X, wrong):

@@ -15,13 +15,16 @@ def resolve_device(name: str) -> torch.device:
     """Returns the device for `auto`, `cpu` or `cuda`; `auto` is `cuda` if available, else `cpu`.
 
     Raises:
-        InputError: If `cuda` is not available.
+        InputError: If there is no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: no CUDA device is available; use --device cpu")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise InputError(f"device: expected auto, cpu or cuda, got {name!r}") from None
 
 
 def seconds_now(device: torch.device) -> float:
