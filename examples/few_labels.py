@@ -17,7 +17,8 @@ import torch
 from records import Records, add_options, bold_best, into_page
 
 import bype
-from bype.evaluation.augmentation import ClassifierOptions, error_rate, synthetic_source, train_classifier
+from bype.evaluation.augmentation import synthetic_source
+from bype.evaluation.classifier import ClassifierOptions, error_rate, train_classifier
 
 METHODS = ("none", "posterior", "prior", "prior, refitted")
 

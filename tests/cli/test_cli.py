@@ -90,12 +90,12 @@ def test_module_and_lazy_names():
         (
             ["reproduce", "trunk", "--precision", "fp64", "--list"],
             2,
-            "--precision: an option of table1, fast-table1, table2, table3, fig4 only, got 'fp64' with trunk",
+            "--precision: an option of table1, fast-table1, table2, table3, fig3, fig4 only, got 'fp64' with trunk",
         ),
         (
             ["reproduce", "step-two", "--protocol", "paper", "--list"],
             2,
-            "--protocol: an option of table1, fig4 only, got 'paper' with step-two",
+            "--protocol: an option of table1, fig3, fig4 only, got 'paper' with step-two",
         ),
         (["reproduce", "trunk", "--budget", "5h3"], 2, "--budget: expected a time like 90s"),
         (["evaluate", "RUN", "--with", "all", "--k", "3"], 2, "--k: cannot be combined with --with"),

@@ -9,8 +9,10 @@ import torch.nn.functional as F
 
 import bype
 from bype.core.errors import InputError
+from bype.core.seeds import Stream
 from bype.evaluation import augmentation
-from bype.evaluation.augmentation import ClassifierOptions, synthetic_source, train_classifier, weighted_loss
+from bype.evaluation.augmentation import synthetic_source
+from bype.evaluation.classifier import ClassifierOptions, error_rate, train_classifier, weighted_loss
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +48,12 @@ def test_the_loss_is_that_computed_by_hand():
 def test_the_classifier_is_that_of_a_plain_torch_loop(digits):
     options = ClassifierOptions(epochs=2, batch_size=700, hidden_dim=8, seed=3)
     classifier = train_classifier(digits, None, options)
-    torch.manual_seed(3 + augmentation.Stream.AUGMENTATION)
+    torch.manual_seed(3 + Stream.AUGMENTATION)
     layers = torch.nn.Sequential(
         torch.nn.Flatten(), torch.nn.Linear(64, 8), torch.nn.ReLU(), torch.nn.Linear(8, 8), torch.nn.ReLU(),
         torch.nn.Linear(8, 10),
     )  # fmt: skip
-    draws = torch.Generator().manual_seed(3 + augmentation.Stream.AUGMENTATION)
+    draws = torch.Generator().manual_seed(3 + Stream.AUGMENTATION)
     optimizer = torch.optim.SGD(layers.parameters(), lr=0.1, momentum=0.9)
     for lr in (0.1, 0.001):  # the rate falls to 1 %
         optimizer.param_groups[0]["lr"] = lr
@@ -71,7 +73,7 @@ def test_it_learns_the_digits_and_the_same_seed_gives_the_same_bits(digits, mode
     first, second = (train_classifier(digits, source, options) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     options = ClassifierOptions(epochs=20, hidden_dim=64)
-    assert augmentation.error_rate(train_classifier(digits, None, options), digits.test) < 8
+    assert error_rate(train_classifier(digits, None, options), digits.test) < 8
 
 
 @pytest.mark.parametrize("method", ["posterior", "prior"])
@@ -175,4 +177,4 @@ def test_on_mnist_a_classifier_without_augmentation_errs_on_the_published_share(
     """1.2 to 1.5 % after 100 epochs; in ten it is close to that already."""
     data = bype.load("mnist")
     classifier = train_classifier(data, None, ClassifierOptions(epochs=10))
-    assert 1.0 < augmentation.error_rate(classifier, data.test) < 2.0
+    assert 1.0 < error_rate(classifier, data.test) < 2.0

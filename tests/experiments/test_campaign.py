@@ -16,7 +16,7 @@ from bype.core.devices import versions
 from bype.core.errors import InputError, TrainingError
 from bype.core.tensors import read_tensors, write_tensors
 from bype.evaluation.likelihood import log_likelihood
-from bype.experiments import campaign, estimates, ledger, records, scores
+from bype.experiments import campaign, estimates, ledger, records, scores, training
 from bype.experiments.catalog.registry import EXPERIMENTS, select_cells
 from bype.experiments.cell import Cell, Selection
 from bype.experiments.estimates import Estimate, Estimator, Measurement
@@ -100,7 +100,7 @@ def test_a_cell_that_another_process_has_finished_meanwhile_is_left_so(tmp_path,
 @pytest.mark.parametrize("damage", ["torn", "missing", "gone", "bare", "no number"])
 def test_a_cell_whose_epochs_are_not_all_recorded_is_refused(tmp_path, damage):
     (cell,) = trial("standard", epochs=3)
-    campaign.fit(cell.config, tmp_path / "runs" / cell.id)
+    training.fit(cell.config, tmp_path / "runs" / cell.id)
     where = tmp_path / "runs" / cell.id / "metrics.jsonl"
     lines = where.read_text().splitlines()
     damaged = {"torn": [lines[0], lines[1][:30], lines[2]], "missing": [lines[0], lines[2]], "gone": [],
@@ -115,7 +115,7 @@ def test_a_cell_whose_epochs_are_not_all_recorded_is_refused(tmp_path, damage):
 
 def test_a_refit_of_that_name_that_is_another_is_refused(tmp_path):
     cell = Cell("trial", config(prior="standard", epochs=1), "short", samples=None, refit=True)
-    run = campaign.fit(cell.config, tmp_path / "runs" / cell.id).run
+    run = training.fit(cell.config, tmp_path / "runs" / cell.id).run
     loaded = run.load("cpu")
     Evaluations(loaded).save_refit("all", bype.refit(loaded.model, loaded.data, points=10), method="points", seed=0)
     with pytest.raises(
@@ -227,14 +227,14 @@ def test_a_cell_that_cannot_be_run_keeps_no_other_from_it(tmp_path, monkeypatch,
     monkeypatch.setenv("BYPE_DATA", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     elsewhere = Cell("trial", Config("cifar10", epochs=2), "short")
-    fit = campaign.fit
+    fit = training.fit
 
     def fragile(config, *args, **options):
         if config.prior == "vamp":
             raise TrainingError("epoch 1: expected a finite validation loss, got nan")
         return fit(config, *args, **options)
 
-    monkeypatch.setattr(campaign, "fit", fragile)
+    monkeypatch.setattr(training, "fit", fragile)
     with Run(tmp_path / "runs" / cells[2].id).lock():
         report = campaign.run_cells([*cells, elsewhere], tmp_path / "ledger", tmp_path / "runs")
     assert (set(report.finished), report.failed) == ({cells[0].id, cells[3].id}, [cells[1].id])
@@ -514,7 +514,7 @@ def test_a_cell_whose_files_are_damaged_keeps_no_other_from_being_run(tmp_path, 
     cells = trial("standard", "bype", epochs=1)
     folders = tmp_path / "ledger", tmp_path / "runs"
     run = tmp_path / "runs" / cells[0].id
-    campaign.fit(cells[0].config, run)
+    training.fit(cells[0].config, run)
     (run / "last.safetensors").write_bytes(b"x" * 99)
     report = campaign.run_cells(cells, *folders)
     assert (report.refused, report.finished) == ([cells[0].id], [cells[1].id])

@@ -1,8 +1,10 @@
 """Verdicts on the paper's claims: from synthetic ledgers in which the answer is known."""
 
+import numpy as np
 import pytest
 from test_render import write
 
+from bype.experiments.arrays import pack
 from bype.experiments.catalog import table1, table2
 from bype.experiments.claims import CLAIMS, FAILS, FAST, HOLDS, NOT_RUN, OPEN, PAPER, Comparison, Evidence, verdict
 from bype.experiments.ledger import read
@@ -111,6 +113,19 @@ def test_neighbours_are_compared_at_every_k(tmp_path, margin, expected):
     assert judge(tmp_path, "C6") == expected
 
 
+@pytest.mark.parametrize(("lead", "expected"), [(0.05, HOLDS), (-0.05, FAILS), (0.0, OPEN)])
+@pytest.mark.parametrize("source", [FAST, PAPER])
+def test_classes_are_better_separated_if_the_difference_over_seeds_is(tmp_path, source, lead, expected):
+    place, label = pack(np.zeros((2, 2), np.float32)), pack(np.arange(2))
+    for prior in ("standard", "bype"):
+        for seed in range(3):
+            own = {"silhouette": 0.1 + 0.001 * seed + (prior == "bype") * (lead + 0.001 * (seed - 1))}
+            arrays = {"map": place, "labels": label}
+            write(tmp_path, "fig3", prior, seed, own, protocol=source.protocol, arrays=arrays)
+    assert judge(tmp_path, "C7", source) == expected
+    assert judge(tmp_path, "C7", FAST if source == PAPER else PAPER) == NOT_RUN
+
+
 @pytest.mark.parametrize(("kl", "expected"), [((0.5, 0.9), HOLDS), ((0.5, 1.1), FAILS)])
 def test_the_divergence_of_every_trained_prior_must_be_below_a_nat(tmp_path, kl, expected):
     for seed, value in enumerate(kl):
@@ -177,6 +192,6 @@ def test_the_page_opens_with_a_row_per_claim(tmp_path):
 
 
 def test_every_command_of_the_page_is_one(tmp_path, run_cli):
-    for command in {claim.command for claim in CLAIMS}:
+    for command in {claim.command for claim in CLAIMS} | {claim.fast_command for claim in CLAIMS} - {""}:
         code, _, err = run_cli(*command.split()[1:], "--list", "--ledger", tmp_path / "none")
         assert code == 0, err

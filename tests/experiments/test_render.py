@@ -13,12 +13,20 @@ from bype.experiments.stats import T_975, paired, summary
 
 def write(
     folder, experiment, prior, seed, figures, *, coreset="paper", protocol="paper", set_="mnist", device="a card",
-    **options,
+    arrays=None, **options,
 ):  # fmt: skip
     config = Config(set_, prior=prior, coreset=coreset, seed=seed, **({"precision": "bf16"} | options))
     epochs = [{"val_loss": 30.0 - epoch} for epoch in (1, 2, 3)]
     value = records.cell_record(
-        experiment, config, protocol, epochs=epochs, metrics=figures, versions={}, device=device, seconds=9.0
+        experiment,
+        config,
+        protocol,
+        epochs=epochs,
+        metrics=figures,
+        versions={},
+        device=device,
+        seconds=9.0,
+        arrays=arrays,
     )
     ledger.write_cell(folder, value, records.cell_id(experiment, config, protocol))
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bype.core.config import Config
-from bype.evaluation.augmentation import ClassifierOptions
+from bype.evaluation.classifier import ClassifierOptions
 from bype.experiments import campaign, ledger
 from bype.experiments.catalog import fast_table1, table3
 from bype.experiments.catalog.registry import select_cells

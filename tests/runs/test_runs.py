@@ -547,10 +547,10 @@ def test_fit_ends_with_the_best_epoch_s_model(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="no git here")
 def test_a_run_s_source_is_named_as_git_names_it(tmp_path):
-    for name in ("a.py", "a/b.py", "a/z/c.py", "py.typed", "b/none.txt", "a.b.py"):
+    for name in ("a.py", "a/b.py", "a/z/c.py", "py.typed", "b/page.css", "a.b.py", "__pycache__/a.pyc"):
         (tmp_path / "src" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "src" / name).write_text(name)
-    for command in (["init", "-q"], ["add", "src/*.py", "src/py.typed"]):
+    for command in (["init", "-q"], ["add", "src/*.py", "src/*.typed", "src/*.css"]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
     listed = subprocess.run(["git", "write-tree", "--prefix=src/"], cwd=tmp_path, check=True, capture_output=True)
     assert source_tree(tmp_path / "src") == listed.stdout.decode().strip()

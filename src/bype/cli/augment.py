@@ -14,7 +14,8 @@ from bype.core.files import write_json
 from bype.core.numbers import MAX_INT
 from bype.data.images import Dataset
 from bype.evaluation import augmentation
-from bype.evaluation.augmentation import METHODS, ClassifierInfo, ClassifierOptions
+from bype.evaluation.augmentation import METHODS
+from bype.evaluation.classifier import ClassifierInfo, ClassifierOptions, error_rate, labels_of, train_classifier
 from bype.export.augmented import save_augmented
 from bype.models.vae import VAE
 from bype.runs.run import Run
@@ -60,7 +61,7 @@ def augment(
     data, model = loaded.dataset(set_), loaded.model
     model.check_data(data)
     for part in data.splits.values():
-        augmentation.labels_of(part, data.name)
+        labels_of(part, data.name)
     methods = _methods(method, model)
     if export is not None:
         _export(export, model, data, methods, seed, as_json=as_json)
@@ -107,10 +108,10 @@ def _train(model: VAE, data: Dataset, method: str, options: ClassifierOptions) -
             last, left = now, (now - start) / info.epoch * (options.epochs - info.epoch)
             console.report(f"{method}  epoch {info.epoch}/{options.epochs}  loss {info.loss:.4f}  {left:.0f} s left")
 
-    classifier = augmentation.train_classifier(data, source, options, on_epoch=show)
+    classifier = train_classifier(data, source, options, on_epoch=show)
     row: dict[str, object] = {"method": method}
     for split in ("test", "validation"):
-        row[f"{split}_error"] = augmentation.error_rate(classifier, data.part(split), data.name)
+        row[f"{split}_error"] = error_rate(classifier, data.part(split), data.name)
     if method == "baseline" and "prior" in augmentation.allowed_methods(model):
         row["plate_agreement"] = augmentation.plate_agreement(model, classifier, seed=options.seed)
     return row | {"seconds": time.monotonic() - start}

@@ -60,7 +60,7 @@ def device_model(device: torch.device) -> str:
 
 
 def source_tree(folder: Path) -> str:
-    """The git tree hash of a folder, over its Python files: `*.py`, `*.pyi` and `py.typed`.
+    """The git tree hash of a folder, over all of its files but compiled ones.
 
     `git log -t --find-object=HASH` lists the commits with this tree.
     """
@@ -71,9 +71,9 @@ def source_tree(folder: Path) -> str:
     def tree(path: Path) -> bytes:
         entries = []
         for part in path.iterdir():
-            if part.is_dir() and any(part.glob("*.py")):
+            if part.is_dir() and part.name != "__pycache__" and any(part.iterdir()):
                 entries.append((f"{part.name}/", b"40000 ", tree(part)))
-            elif part.suffix in (".py", ".pyi") or part.name == "py.typed":
+            elif part.is_file() and part.suffix != ".pyc":
                 entries.append((part.name, b"100644 ", object_hash("blob", part.read_bytes())))
         lines = (mode + name.rstrip("/").encode() + b"\0" + id for name, mode, id in sorted(entries))
         return object_hash("tree", b"".join(lines))

@@ -12,7 +12,7 @@ from bype.core.sampling import random_subset
 from bype.core.seeds import Stream
 from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Dataset, Images
-from bype.evaluation.augmentation import ClassifierOptions, error_rate, train_classifier
+from bype.evaluation.classifier import ClassifierOptions, error_rate, train_classifier
 
 FEATURES = ("pca", "classifier", "inception")
 #: Of `pca`: the number of directions, and of training images that they are fitted on, at most.

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, ParamSpec
+from typing import NamedTuple
 
 from bype.core import console
 from bype.core.devices import device_model, versions
@@ -19,12 +19,10 @@ from bype.experiments.cell import Cell, Outcome
 from bype.experiments.estimates import Estimator
 from bype.experiments.records import CellRecord, EpochMetrics, cell_record, settings_hash
 from bype.experiments.scores import score, training_metrics
-from bype.runs.fitting import TrainedRun, fit
+from bype.experiments.training import checked, train
+from bype.runs.fitting import TrainedRun
 from bype.runs.run import Run
 from bype.runs.scoring import PartialScores
-from bype.training.trackers.terminal import epochs
-
-P = ParamSpec("P")
 
 
 class BudgetSpent(Exception):  # noqa: N818 (nothing went wrong)
@@ -218,6 +216,7 @@ def _run_cell(
             versions=versions(),
             device=outcome.device,
             seconds=outcome.seconds,
+            arrays=outcome.arrays,
         )
         ledger.write_cell(ledger_folder, record, cell.id)
         for part in parts:
@@ -226,19 +225,11 @@ def _run_cell(
 
 
 def _train_and_score(cell: Cell, runs_folder: Path, check: Callable[..., None], parts: list[PartialScores]) -> Outcome:
-    def within(show: Callable[P, None]) -> Callable[P, None]:
-        def call(*args: P.args, **options: P.kwargs) -> None:
-            show(*args, **options)
-            check()
-
-        return call
-
-    with epochs(cell.id) as show:
-        trained = fit(cell.config, runs_folder / cell.id, resume=True, on_epoch=within(show), on_step=show.step)
+    trained = train(cell.id, cell.config, runs_folder, check)
     with notes_kept([trained]):
         lines = _epoch_metrics(trained)
         with console.items(cell.id) as show_items:
-            metrics = training_metrics(lines) | score(cell, trained, within(show_items), check, parts)
+            metrics = training_metrics(lines) | score(cell, trained, checked(show_items, check), check, parts)
     # Training may have been interrupted: the epochs' own times are summed.
     training = sum(m["seconds"] + m["seconds_validation"] + m.get("seconds_coreset", 0.0) for m in lines)
     device = device_model(trained.data.train.pixels.device)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bype.core.config import Config
-from bype.experiments.records import CellRecord, EpochMetrics, cell_id, used_coreset
+from bype.experiments.records import CellRecord, EpochMetrics, PackedArray, cell_id, used_coreset
 
 SHORT_SAMPLES, SHORT_ITEMS = 500, 2000
 SHORT_EPOCHS, SHORT_WARMUP = 30, 10
@@ -79,6 +79,7 @@ class Outcome(NamedTuple):
     metrics: Mapping[str, float]
     device: str
     seconds: float
+    arrays: Mapping[str, PackedArray] | None = None  # what pictures are drawn from
 
 
 #: Runs a cell that is not a training run with its evaluation. The second argument is the folder of runs; the third is

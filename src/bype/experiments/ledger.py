@@ -7,6 +7,7 @@ from typing import cast
 from bype.core.errors import InputError
 from bype.core.files import read_json, write_json
 from bype.core.names import ARCHS, PRIORS, STRATEGIES
+from bype.experiments.arrays import unpack
 from bype.experiments.catalog.registry import EXPERIMENTS
 from bype.experiments.records import CellRecord, hash_settings, record_id
 
@@ -69,6 +70,10 @@ def _check(record: CellRecord) -> None:
 
 def _check_for_page(record: CellRecord) -> None:
     """Checks the requirements of the experiment's section; unknown experiments have none."""
+    if not isinstance(record.get("arrays", {}), dict):
+        raise InputError(f"expected arrays by name for 'arrays', got {record.get('arrays')!r:.60}")
+    for name, packed in record.get("arrays", {}).items():
+        unpack(packed, name)
     if record["experiment"] not in EXPERIMENTS:
         return
     experiment = EXPERIMENTS[record["experiment"]]

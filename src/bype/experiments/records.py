@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from bype.core.config import Config, dataset_stem
 
@@ -20,6 +20,14 @@ _NEUTRAL: dict[str, Setting] = {"schedule": "constant", "lr_warmup": 0, "averagi
 
 #: The metrics of one epoch.
 EpochMetrics = Mapping[str, float]
+
+
+class PackedArray(TypedDict):
+    """An array as JSON."""
+
+    dtype: str
+    shape: list[int]
+    zlib: str  # the bytes in row-major order, compressed, in base64
 
 
 class CellRecord(TypedDict):
@@ -40,6 +48,7 @@ class CellRecord(TypedDict):
     seconds: float
     curve: list[float]
     figures: dict[str, float]
+    arrays: NotRequired[dict[str, PackedArray]]  # what pictures are drawn from
 
 
 def used_coreset(config: Config) -> str | None:
@@ -100,9 +109,10 @@ def cell_record(
     versions: Mapping[str, str],
     device: str,
     seconds: float,
+    arrays: Mapping[str, PackedArray] | None = None,
 ) -> CellRecord:
     """The record of a finished cell."""
-    return {
+    record: CellRecord = {
         "experiment": experiment,
         "set": config.set,
         "arch": config.arch,
@@ -119,6 +129,9 @@ def cell_record(
         "curve": [round(epoch["val_loss"], 4) for epoch in epochs],
         "figures": dict(metrics),
     }
+    if arrays:
+        record["arrays"] = dict(arrays)
+    return record
 
 
 def by_seed(records: Sequence[CellRecord], metric: str) -> dict[int, float]:

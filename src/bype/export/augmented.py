@@ -6,7 +6,7 @@ import torch
 
 from bype.core.seeds import Stream
 from bype.data.images import Dataset
-from bype.evaluation.augmentation import Source, labels_of
+from bype.evaluation.classifier import Source, labels_of
 from bype.export.npz import write_npz
 
 AT_ONCE = 1000

@@ -15,7 +15,14 @@ from bype.viz.palette import FRAME
 TSNE_NAMES = ("t-SNE 1 (no unit)", "t-SNE 2 (no unit)")
 
 
-@library_defaults()
+class ClassMap(NamedTuple):
+    """A map of latents."""
+
+    points: Tensor  # (n, 2)
+    labels: Sequence[str]  # the class of each, or none
+    title: str
+
+
 def class_map(points: Tensor, labels: Sequence[str], title: str) -> Image.Image:
     """A map of latents by t-SNE with a colour, a marker and a legend entry for each class.
 
@@ -24,8 +31,15 @@ def class_map(points: Tensor, labels: Sequence[str], title: str) -> Image.Image:
         labels: The class of each, or none.
         title: The title.
     """
-    figure, axes = subplots(1, 1, (8.4, 6.6))
-    draw_classes(axes[0, 0], points, labels, title, TSNE_NAMES)
+    return class_maps([ClassMap(points, labels, title)])
+
+
+@library_defaults()
+def class_maps(maps: Sequence[ClassMap]) -> Image.Image:
+    """Maps side by side; of the same classes, each has the same colour and marker."""
+    figure, axes = subplots(1, len(maps), (8.4 * len(maps), 6.6))
+    for axis, one in zip(axes[0], maps, strict=True):
+        draw_classes(axis, one.points, one.labels, one.title, TSNE_NAMES)
     return figure_image(figure)
 
 

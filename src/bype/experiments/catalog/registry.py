@@ -16,6 +16,7 @@ EXPERIMENTS: Registry[Experiment] = Registry(
         "fast-table1": "bype.experiments.catalog.fast_table1:EXPERIMENT",
         "table2": "bype.experiments.catalog.table2:EXPERIMENT",
         "table3": "bype.experiments.catalog.table3:EXPERIMENT",
+        "fig3": "bype.experiments.catalog.fig3:EXPERIMENT",
         "fig4": "bype.experiments.catalog.fig4:EXPERIMENT",
         "fig5": "bype.experiments.catalog.fig5:EXPERIMENT",
         "step-two": "bype.experiments.catalog.step_two:EXPERIMENT",

@@ -50,6 +50,11 @@ def networks(selection: Selection, sets: Sequence[str], priors: Sequence[str] = 
     return [c for c in cells if c.config.arch == "vae" and c.config.set in sets and c.config.prior in priors]
 
 
+def network_of(cell: Cell) -> Cell:
+    """The cell of Table 1 whose run is the network of a cell."""
+    return Cell(source_of(cell.protocol).experiment, cell.config, cell.protocol)
+
+
 def columns(cells: Sequence[CellRecord], source: Source) -> Columns:
     """For each network and data set, the cells of each prior; of several precisions, the one with the most cells."""
     grouped: dict[tuple[str, str], dict[str, dict[str, list[CellRecord]]]] = {}

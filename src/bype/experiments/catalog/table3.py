@@ -2,18 +2,21 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from bype.core.devices import device_model
+from bype.data.images import Dataset
 from bype.evaluation import augmentation
-from bype.evaluation.augmentation import METHODS, ClassifierOptions
+from bype.evaluation.augmentation import METHODS
+from bype.evaluation.classifier import ClassifierOptions, error_rate
 from bype.experiments.catalog import fast_table1
+from bype.experiments.catalog.sources import network_of, networks
 from bype.experiments.cell import Cell, Experiment, Outcome, Selection
+from bype.experiments.classifiers import baseline_path, kept_classifier
 from bype.experiments.markdown import counted_mean, mean, number, prior_order, table_head
 from bype.experiments.records import CellRecord, by_seed
 from bype.experiments.stats import summary
-from bype.runs.fitting import fit
+from bype.experiments.training import train
 
 NAME = "table3"
 #: Test error in percent, by method and prior; the Exemplar VAE paper reports 0.69 for its own prior sampling.
@@ -25,33 +28,37 @@ PAPER = {
 
 def table3(selection: Selection) -> list[Cell]:
     """MNIST, MLP VAE, each prior, three seeds. Networks are those of `fast-table1`, trained if they are missing."""
-    networks = fast_table1.fast_table1(replace(selection, seeds=selection.seeds or (0, 1, 2)))
-    return [
-        Cell(NAME, c.config, c.protocol, samples=None)
-        for c in networks
-        if (c.config.arch, c.config.set) == ("vae", "mnist")
-    ]
+    return [Cell(NAME, c.config, c.protocol, samples=None) for c in networks(selection, ("mnist",))]
 
 
 def measure(cell: Cell, runs: Path, check: Callable[[], None]) -> Outcome:
     """Trains a classifier by each method that the prior allows.
 
     Figures: `error_METHOD`, the test error in percent; `plate_agreement`, the share of a component's samples that the
-    classifier without augmentation labels as the image of its point.
+    classifier without augmentation labels as the image of its point. `seconds` is the time of the classifiers.
     """
-    start = time.perf_counter()
-    network = Cell(fast_table1.NAME, cell.config, cell.protocol)
-    trained = fit(cell.config, runs / network.id, resume=True, on_epoch=lambda *_: check())
+    trained = train(network_of(cell).id, cell.config, runs, check)
     model, data = trained.trainer.model, trained.data
     options = ClassifierOptions(seed=cell.config.seed)
     metrics: dict[str, float] = {}
+    seconds = 0.0
     for method in augmentation.allowed_methods(model):
         source = augmentation.synthetic_source(model, data, method)
-        classifier = augmentation.train_classifier(data, source, options, on_epoch=lambda _: check())
-        metrics[f"error_{method}"] = augmentation.error_rate(classifier, data.test, data.name)
+        path, network = classifier_path(cell, runs, method, data), trained.run.checkpoints.networks()
+        own = kept_classifier(path, data, source, options, check, None if method == "baseline" else {**network})
+        start = time.perf_counter()
+        metrics[f"error_{method}"] = error_rate(own.classifier, data.test, data.name)
         if method == "baseline" and "prior" in augmentation.allowed_methods(model):
-            metrics["plate_agreement"] = augmentation.plate_agreement(model, classifier, seed=cell.config.seed)
-    return Outcome([], metrics, device_model(data.train.pixels.device), time.perf_counter() - start)
+            metrics["plate_agreement"] = augmentation.plate_agreement(model, own.classifier, seed=cell.config.seed)
+        seconds += own.seconds + time.perf_counter() - start
+    return Outcome([], metrics, device_model(data.train.pixels.device), seconds)
+
+
+def classifier_path(cell: Cell, runs: Path, method: str, data: Dataset) -> Path:
+    """The file of a classifier; the one without augmentation is the same for all cells of a seed."""
+    if method == "baseline":
+        return baseline_path(runs, data, ClassifierOptions(seed=cell.config.seed))
+    return runs / cell.id / f"classifier-{method}.safetensors"
 
 
 def section(cells: Sequence[CellRecord], folder: Path) -> list[str]:
