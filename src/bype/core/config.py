@@ -127,7 +127,11 @@ class Config:
         None, "With two levels, samples of z1 per latent of paper and published [default: 1].", low=1
     )
     exemplars: int | None = model(None, "Exemplars sampled per step [default: min(500, N - 1)].", low=2)
-    retrieve: int | None = model(None, "Encode only the K sampled exemplars nearest to each example.", low=1)
+    retrieve: int | None = model(
+        None,
+        "Encode only the K most probable exemplars of each example; others keep means from the epoch's start.",
+        low=1,
+    )
     reencode: float | None = model(
         None, "Fraction of the points of vamp and bype that each step encodes; others are cached [default: 1].", above=0
     )

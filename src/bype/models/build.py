@@ -52,7 +52,7 @@ def build_model(
         latent_dim: The dimension D of z; with two levels, of each of them.
         hidden_dim: The width of the hidden dense layers; `celeba` has none.
         exemplars: The number of exemplars sampled per step; by default min(500, N - 1).
-        retrieve: Encode only the K of them that are nearest to each example; by default all.
+        retrieve: Encode only the K of them most probable for each example; by default all.
         coreset: The default strategy of a trainer for a pseudocoreset: `paper`, `none`, `published` or `elbo`. With
             `elbo` points and weights are parameters.
         init: The initialisation of dense weights, `he` or `glorot`.

@@ -246,7 +246,7 @@ class VAE(nn.Module):
         """
         points = self.prior.step_points(index, generator)
         if points is None:
-            return self.encoder(x), self.prior(self.encoder)
+            return self.encoder(x), self.prior.step_prior(self.encoder, index, generator)
         images = points.images
         cache = self.cached_features if self.training else None
         if cache is not None:

@@ -93,7 +93,9 @@ class Prior(nn.Module, ABC):
     def step_points(
         self, index: Tensor | None = None, generator: torch.Generator | None = None
     ) -> ComponentPoints | None:
-        """The points to encode for the p(z) of a training step, or None if there are none.
+        """The points to encode for the p(z) of a training step, or None if it does not encode them with the batch.
+
+        `mixture` then makes p(z) of their features; after None, `step_prior` returns it.
 
         Args:
             index: The rows of the batch in the training set, (B,), for priors made of training examples.
@@ -103,6 +105,18 @@ class Prior(nn.Module, ABC):
     @abstractmethod
     def mixture(self, encoder: PointEncoder, features: Tensor, log_weights: Tensor) -> Distribution:
         """Returns p(z) with components computed from the encoder's features of the points, (M, F)."""
+
+    def step_prior(
+        self, encoder: PointEncoder, index: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Distribution:
+        """The p(z) of a training step without points to encode with the batch; by default that of evaluation.
+
+        Args:
+            encoder: The encoder.
+            index: The rows of the batch in the training set, (B,), for priors made of training examples.
+            generator: The generator of random choices.
+        """
+        return self(encoder)
 
     def points_at(self, index: Tensor) -> Tensor | None:
         """The images of the components at `index`, (n, c, h, w); None if components are not made from images."""

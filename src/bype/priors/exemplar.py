@@ -10,6 +10,7 @@ from bype.core.errors import InputError
 from bype.core.sampling import random_subset
 from bype.data.images import Dataset, Images, scale
 from bype.distributions.mixtures import IsotropicMixture
+from bype.distributions.retrieved import CachedMeans, RetrievedMixture
 from bype.priors.base import ComponentPoints, DataPrior, PointEncoder, PriorOptions, SharedScalePrior
 
 
@@ -19,17 +20,20 @@ class ExemplarPrior(SharedScalePrior, DataPrior):
     .. math:: p(z) = \frac{1}{N} \sum_{j=1}^N \mathcal{N}(z \mid \mu(x_j), \sigma^2 I)
 
     A training step samples n of the N examples without replacement. The prior of each row of the batch leaves out the
-    row's own example and divides by the number of the others (leave-one-out). With `retrieve` = K only the K examples
-    nearest to each row by cached mean are components, of the n sampled, as a union over the batch. The divisor still
-    counts the omitted ones, so that the density is a lower bound, exact at K = n. The cache is recomputed at the start
-    of every epoch.
+    row's own example and divides by the number of the others (leave-one-out).
+
+    With `retrieve` = K a step encodes only few of the n: for each row, the K whose components have the largest density
+    at its z, as a union over the batch. The other components stay in the density with means from the start of the
+    epoch, which carry no gradient (`bype.distributions.retrieved.RetrievedMixture`): p(z) is approximated as far as the
+    encoder has changed since then, and exact at K = n. The cost of a step grows by two products of the batch's latents
+    with the n means, not by their encoding; the means of all N examples are computed once an epoch.
 
     Source: Exemplar VAE (Norouzi et al., 2020), https://arxiv.org/abs/2004.04795
 
     Args:
         images: The training set.
         n_exemplars: The number n of examples that a training step samples, 2 <= n <= N.
-        retrieve: The number K of nearest examples to use per row, 1 <= K <= n; None for all n.
+        retrieve: The number K of examples to encode per row, 1 <= K <= n; None for all n.
 
     Raises:
         ValueError: If `n_exemplars` or `retrieve` is out of range.
@@ -49,8 +53,7 @@ class ExemplarPrior(SharedScalePrior, DataPrior):
             raise ValueError(f"retrieve: expected between 1 and n_exemplars={n_exemplars}, got {retrieve}")
         self.n_exemplars, self.retrieve, self.n_data = n_exemplars, retrieve, len(images)
         self._attach(images)
-        self.cached_means: Tensor | None
-        self.register_buffer("cached_means", None, persistent=False)
+        self.cached: CachedMeans | None = None
 
     def metadata(self) -> dict[str, object]:
         """The number of training examples and a checksum of their stored values."""
@@ -93,28 +96,44 @@ class ExemplarPrior(SharedScalePrior, DataPrior):
     def begin_epoch(self, encoder: PointEncoder) -> None:
         """Encodes the training set for retrieval."""
         if self.retrieve is not None:
-            self.cached_means = self.means(encoder)
+            self.cached = CachedMeans.of(self.means(encoder))
 
-    def step_points(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> ComponentPoints:
-        """A new random sample of n examples, or those retrieved from it; each row of `index` leaves its own out."""
+    def step_points(
+        self, index: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> ComponentPoints | None:
+        """A new random sample of n examples; each row of `index` leaves its own out. None with retrieval."""
+        if self._retrieves(index):
+            return None
         rows = random_subset(self.n_data, self.n_exemplars, generator, self.log_scale.device)
         if index is None:
             return ComponentPoints(self.points_at(rows), self.log_scale.new_full((len(rows),), 1 / len(rows)).log())
         own = index[:, None] == rows  # (B, n)
         log_weights = -(len(rows) - own.sum(1, keepdim=True, dtype=self.log_scale.dtype)).log().expand(own.shape)
-        log_weights = log_weights.masked_fill(own, -torch.inf)
-        if self.retrieve is not None and self.retrieve < len(rows):
-            nearest = self._nearest(index, rows, own)
-            rows, log_weights = rows[nearest], log_weights[:, nearest]
-        return ComponentPoints(self.points_at(rows), log_weights)
+        return ComponentPoints(self.points_at(rows), log_weights.masked_fill(own, -torch.inf))
 
-    def _nearest(self, index: Tensor, rows: Tensor, own: Tensor) -> Tensor:
-        """Positions in `rows` of the K nearest to each row of the batch, without its own, as a union."""
-        if self.cached_means is None or self.retrieve is None:
+    def step_prior(
+        self, encoder: PointEncoder, index: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> IsotropicMixture | RetrievedMixture:
+        """The mixture of a step with retrieval, over n examples with cached means; without it, over all N."""
+        if index is None or self.retrieve is None or not self._retrieves(index):
+            return self(encoder)
+        if self.cached is None:
             raise ValueError("retrieve: the posterior means are not cached; call `begin_epoch(encoder)` first")
-        # If a row's own example was sampled, n - 1 candidates remain, and at K = n its own fills the last place.
-        distances = torch.cdist(self.cached_means[index], self.cached_means[rows]).masked_fill(own, torch.inf)
-        return distances.topk(self.retrieve, largest=False).indices.unique()
+        cached, own, rows = self.cached, index, None
+        if self.n_exemplars < self.n_data:
+            rows = random_subset(self.n_data, self.n_exemplars, generator, index.device)
+            place = index.new_full((self.n_data,), -1)
+            place[rows] = torch.arange(len(rows), device=index.device)
+            cached, own = cached.at(rows), place[index]
+
+        def encode(positions: Tensor) -> Tensor:
+            return encoder.loc(encoder.features(self.points_at(positions if rows is None else rows[positions])))
+
+        return RetrievedMixture(cached, self.log_scale.exp(), encode, self.retrieve, own, generator)
+
+    def _retrieves(self, index: Tensor | None) -> bool:
+        """Whether a step of these rows encodes only some of the n examples."""
+        return index is not None and self.retrieve is not None and self.retrieve < self.n_exemplars
 
 
 def _checksum(stored: Callable[[slice], Tensor], n: int, chunk: int) -> str:
