@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all check mutate docs clean
+.PHONY: demo test test-all check mutate docs linkcheck package test-wheel test-lowest clean
 
 demo: $(READY)
 	$(BIN)/bype demo
@@ -36,5 +36,22 @@ docs: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
+# Asks for every address that the site links to.
+linkcheck: docs
+	$(BIN)/python -m sphinx -q -b linkcheck docs docs/_build/linkcheck
+
+# dist/bype-VERSION-py3-none-any.whl and dist/bype-VERSION.tar.gz
+package: $(READY)
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+
+# The wheel alone, in an empty environment outside this folder: the demo, and the tests that need no checkout.
+test-wheel:
+	PYTHON=$(PYTHON) scripts/test_wheel.sh
+
+# The same with the lowest versions that pyproject.toml allows.
+test-lowest:
+	PYTHON=$(PYTHON) scripts/test_wheel.sh lowest
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -2,6 +2,9 @@
 
 import re
 
+from docutils import nodes
+from latex2mathml.converter import convert
+
 from bype.core.version import __version__
 
 project, author, copyright, release = "bype", "The bype developers", "the bype developers", __version__
@@ -10,12 +13,12 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
 ]
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"bype {release}"
 html_baseurl = ""
@@ -47,11 +50,23 @@ def _links(app, page, source):
 
 
 def _included(app, path, parent, source):
-    """The same for the page of results, which is made for the repository."""
-    source[0] = re.sub(r"\[([^\]]*)\]\(ledger\)", r"\1", source[0]).replace("](../docs/", "](")
+    """The same for the pages of results and contributing, which are made for the repository."""
+    source[0] = re.sub(r"\[([^\]]*)\]\((?:ledger|LICENSE)\)", r"\1", source[0]).replace("](../docs/", "](")
+
+
+def _formula(display):
+    """A formula as MathML, which browsers show without a script and so without a network."""
+
+    def visit(translator, node):
+        formula = convert(node.astext(), display=display)
+        translator.body.append(formula if display == "inline" else f'<div class="math">{formula}</div>')
+        raise nodes.SkipNode
+
+    return visit, None
 
 
 def setup(app):
-    """Connects the rewriting of links."""
+    """Connects the rewriting of links, and the rendering of formulas."""
+    app.add_html_math_renderer("mathml", _formula("inline"), _formula("block"))
     app.connect("source-read", _links)
     app.connect("include-read", _included)

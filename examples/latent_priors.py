@@ -7,7 +7,6 @@ import argparse
 
 import numpy as np
 import torch
-from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 import bype
@@ -32,8 +31,9 @@ def main(argv=None):
         line = torch.linspace(-side, side, 200)
         grid = torch.cartesian_prod(line, line)
         with torch.no_grad():
-            density = model.prior(model.encoder).log_prob(grid).exp().view(200, 200).T
-        axis.contourf(line, line, density, levels=24, cmap="Greys", norm=PowerNorm(0.35))
+            log_density = model.prior(model.encoder).log_prob(grid).view(200, 200).T
+        levels = np.linspace(-8, 0, 17) + float(log_density.max())
+        axis.contourf(line, line, log_density, levels=levels, cmap="Greys", extend="min", alpha=0.8)
         axis.set_aspect("equal")
         axis.scatter(*codes.T, c=data.train.labels, cmap="tab10", s=4, linewidths=0)
         axis.set_title(title, fontsize=11)

@@ -22,6 +22,8 @@ _PLACES = {
     "experiments.comparison": ("compare",),
     "evaluation.scores": ("score",),
     "experiments.catalog.registry": ("register_experiment",),
+    "export.hub": ("from_pretrained", "push_to_hub", "save_pretrained"),
+    "export.programs": ("export_model",),
     "models.build": ("build_model",),
     "models.generation": ("interpolate", "plates"),
     "models.checked": ("elbo", "iwae"),

@@ -26,6 +26,10 @@ from bype.evaluation.quality import sample_quality as sample_quality
 from bype.evaluation.scores import score as score
 from bype.experiments.catalog.registry import register_experiment as register_experiment
 from bype.experiments.comparison import compare as compare
+from bype.export.hub import from_pretrained as from_pretrained
+from bype.export.hub import push_to_hub as push_to_hub
+from bype.export.hub import save_pretrained as save_pretrained
+from bype.export.programs import export_model as export_model
 from bype.models.build import build_model as build_model
 from bype.models.checked import elbo as elbo
 from bype.models.checked import iwae as iwae

@@ -36,6 +36,7 @@ COMMANDS = {
     "reconstruct": Command("generate:reconstruct", "Plot test images and their reconstructions."),
     "interpolate": Command("generate:interpolate", "Plot images along a straight line in z (Figure 2)."),
     "coreset": Command("export:coreset", "Export a run's pseudocoreset as plain files."),
+    "export": Command("export:export", "Export a run's networks to ONNX or torch.export."),
     "recipes": Command("recipes:recipes", "List the recipes, named sets of options for training."),
     "embed": Command("embed:embed", "Write the latents of images, and a map of them by t-SNE."),
     "neighbours": Command("embed:neighbours", "Plot the training images nearest to an image."),

@@ -9,7 +9,7 @@ from bype.core.precision import product_precision
 
 
 @contextmanager
-def fixed_torch_state(*, grad: bool | None = None) -> Iterator[None]:
+def fixed_torch_state(*, grad: bool | None = None, products: bool = True) -> Iterator[None]:
     """Computes in float32, without autocast, on the tensors' own device and in full matmul precision.
 
     Autocast, the default dtype, the default device, inference mode and matmul precision are those of a fresh process
@@ -17,6 +17,7 @@ def fixed_torch_state(*, grad: bool | None = None) -> Iterator[None]:
 
     Args:
         grad: Whether gradients are recorded inside; None keeps the caller's grad mode.
+        products: Whether the precision of matmuls is fixed too; `torch.export` fails where it is.
     """
     dtype = torch.get_default_dtype()
     with ExitStack() as stack:
@@ -31,7 +32,8 @@ def fixed_torch_state(*, grad: bool | None = None) -> Iterator[None]:
                 stack.enter_context(torch.autocast(device_type, enabled=False))
         if torch.get_default_device().type != "cpu":  # as a context it slows every call of torch a little
             stack.enter_context(torch.device("cpu"))
-        stack.enter_context(product_precision(tf32=False))
+        if products:
+            stack.enter_context(product_precision(tf32=False))
         stack.callback(torch.set_default_dtype, dtype)
         torch.set_default_dtype(torch.float32)
         yield

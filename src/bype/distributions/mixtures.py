@@ -328,6 +328,10 @@ def _logsumexp_affine(features: Tensor, coefficients: Tensor, constants: Tensor)
 
     Both have shape (B,).
     """
+    if torch.compiler.is_exporting():  # a program for any number of rows has no tiles
+        logits = torch.addmm(constants, features, coefficients.T)
+        largest, best = logits.max(-1, keepdim=True)
+        return (logits - largest).logsumexp(-1), best.squeeze(-1)
     # In tiles that stay in the cache, each processed in place.
     tile_rows, tile_components = tiles(features.device)
     position = torch.arange(min(tile_components, len(coefficients)), dtype=features.dtype, device=features.device)

@@ -27,6 +27,12 @@ def _pixel_sum(t: Tensor) -> Tensor:
     return t.flatten(-3).sum(-1)
 
 
+def _log_sigmoid(t: Tensor) -> Tensor:
+    if torch.compiler.is_exporting():  # ONNX has the sigmoid and its logarithm only, which is -inf below -88
+        return t.clamp(max=0) - t.abs().neg().exp().log1p()
+    return F.logsigmoid(t)
+
+
 class SquaredError(_Pixels):
     r"""The paper's reconstruction term, :math:`\log p(x \mid z) := -\lVert x - \hat{x} \rVert^2`.
 
@@ -144,8 +150,8 @@ class DiscretizedLogistic(_Pixels):
         lower, upper = (value - half - self.loc) / self.scale, (value + half - self.loc) / self.scale
         inside = torch.log(-torch.expm1(-2 * half / self.scale))
         first, last = value < 2 * half, value > 1 - 2 * half
-        log_upper = F.logsigmoid(upper).masked_fill(last, 0.0)
-        log_lower = F.logsigmoid(-lower).masked_fill(first, 0.0)
+        log_upper = _log_sigmoid(upper).masked_fill(last, 0.0)
+        log_lower = _log_sigmoid(-lower).masked_fill(first, 0.0)
         return _pixel_sum(log_upper + log_lower + inside.expand_as(value).masked_fill(first | last, 0.0))
 
     def sample(self, sample_shape: Sequence[int] = (), *, generator: torch.Generator | None = None) -> Tensor:

@@ -75,10 +75,20 @@ class TwoLevelVAE(VAE):
             return self._decode(p.sample(generator=generator), z)
         return EqualMixture(self._decode(p.sample((n_draws,), generator=generator), z))
 
-    def generate(self, z: Tensor, *, generator: torch.Generator | None = None, sample_lower: bool = True) -> Tensor:
+    def generate(
+        self,
+        z: Tensor,
+        noise: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        sample_lower: bool = True,
+    ) -> Tensor:
         """The mean of p(x|z1,z2), with z1 sampled from p(z1|z2) or set to its mean."""
         p = self.lower_prior(z)
-        return self._decode(p.sample(generator=generator) if sample_lower else p.loc, z).mean
+        if not sample_lower:
+            return self._decode(p.loc, z).mean
+        lower = p.sample(generator=generator) if noise is None else torch.addcmul(p.loc, p.scale, noise)
+        return self._decode(lower, z).mean
 
     def _reconstruct(self, x: Tensor) -> Tensor:
         """The mean of p(x|z1,z2) at the means of q(z2|x) and q(z1|x,z2), (n, c, h, w)."""

@@ -303,11 +303,19 @@ class VAE(nn.Module):
         """
         return self.decoder(z)
 
-    def generate(self, z: Tensor, *, generator: torch.Generator | None = None, sample_lower: bool = True) -> Tensor:
+    def generate(
+        self,
+        z: Tensor,
+        noise: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        sample_lower: bool = True,
+    ) -> Tensor:
         """The mean of p(x|z), (\\*batch, c, h, w).
 
         Args:
             z: Latents, (\\*batch, D).
+            noise: With two levels, standard normal numbers for z1, (\\*batch, lower_dim); drawn if None.
             generator: With two levels, the generator of z1.
             sample_lower: With two levels, whether z1 is sampled; otherwise it is the mean of p(z1|z2).
         """

@@ -95,6 +95,8 @@ def in_chunks(network: Callable[[Tensor], Tensor], x: Tensor, floats: int) -> Te
         x: The rows.
         floats: The activations kept per row for the backward pass, in floats.
     """
+    if torch.compiler.is_exporting():  # a program for any number of rows has no chunks
+        return network(x)
     recompute = torch.is_grad_enabled() and len(x) * floats > KEPT_FLOATS
     parts = x.split(max(1, PASSING_FLOATS.get(x.device.type, KEPT_FLOATS) // floats))
     if recompute:

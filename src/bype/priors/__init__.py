@@ -6,7 +6,15 @@ argument, so that only the model owns it. In a training step, the prior first re
 (`mixture`).
 """
 
-from bype.priors.base import ComponentPoints, PointEncoder, Points, Prior, PriorOptions, WeightedPoints
+from bype.priors.base import (
+    ComponentPoints,
+    PointEncoder,
+    Points,
+    Prior,
+    PriorOptions,
+    SharedScalePrior,
+    WeightedPoints,
+)
 from bype.priors.exemplar import ExemplarPrior
 from bype.priors.fitted import FittedMixture
 from bype.priors.pseudocoreset import PseudocoresetPrior
@@ -22,6 +30,7 @@ __all__ = [
     "Prior",
     "PriorOptions",
     "PseudocoresetPrior",
+    "SharedScalePrior",
     "StandardPrior",
     "VampPrior",
     "WeightedPoints",
