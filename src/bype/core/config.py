@@ -167,7 +167,7 @@ class Config:
         The likelihoods of the recipes are of images: a table has `mixed`.
         """
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        if self.likelihood is None and Path(self.set).suffix.lower() in TABLES:
+        if self.likelihood is None and str(self.set).lower().endswith(TABLES):
             given["likelihood"] = "mixed"
         for name, value in (given | find_recipe(self.recipe).missing(given)).items():
             object.__setattr__(self, name, value)
