@@ -63,9 +63,11 @@ def test_module_and_lazy_names():
     assert set(bype.__all__) <= set(dir(bype))
     for name in bype.__all__ * 2:  # twice, for a submodule of the same name would take the second call
         found = getattr(bype, name)
-        place = found.__name__ if isinstance(found, ModuleType) else found.__module__
-        assert place.startswith("bype.")
-        assert callable(getattr(bype, name))
+        if isinstance(found, ModuleType):
+            assert found.__name__ == f"bype.{name}"
+        else:
+            assert found.__module__.startswith("bype.")
+            assert callable(found)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = bype.nonsense
 
