@@ -130,3 +130,21 @@ def test_names_that_are_not_utf_8_are_escaped(tmp_path):
     assert (tmp_path / "a.csv").read_text(encoding="utf-8") == "caf\\udcff.png\n"
     write_json(tmp_path / "a.json", {"set": "caf\udcff.png"})
     assert read_json(tmp_path / "a.json") == {"set": "caf\udcff.png"}, "and JSON gives them back"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"{", "Expecting property name"), (b"[1]", "expected a JSON object, got list"), (None, "No such")],
+)
+def test_a_file_that_is_no_json_object_is_named_with_the_reason(tmp_path, content, reason):
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=f"a.json: .*{reason}"):
+        read_json(path)
+
+
+def test_a_file_is_written_into_folders_that_do_not_exist_yet(tmp_path):
+    write_json(tmp_path / "a" / "b" / "c.json", {"x": 1})
+    assert read_json(tmp_path / "a" / "b" / "c.json") == {"x": 1}
+    assert [p.name for p in (tmp_path / "a" / "b").iterdir()] == ["c.json"]

@@ -158,6 +158,17 @@ def test_given_splits_are_kept_and_a_missing_one_is_held_out(tmp_path, names):
     assert made.test.origin.tolist() == list(range(20))
 
 
+def test_training_images_alone_are_split_as_any_array_labels_or_not(tmp_path):
+    images, labels = _images(40, 4, 5), np.arange(40) % 2
+    alone = bype.load(_saved(tmp_path / "a.npz", train_images=images))
+    assert alone.checksum() == bype.from_arrays(images).checksum()
+    both = bype.load(_saved(tmp_path / "b.npz", train_images=images, train_labels=labels))
+    assert sum(map(len, both.splits.values())) == 40
+    assert both.train.labels is not None
+    _same(both.train, images[:, None], labels)
+    _same(both.test, images[:, None], labels)
+
+
 def test_medmnist_is_read_as_published(tmp_path):
     arrays = {}
     for i, (split, n) in enumerate((("train", 40), ("val", 12), ("test", 15))):

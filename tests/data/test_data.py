@@ -7,6 +7,8 @@ import torch
 import bype
 from bype import data
 from bype.core.errors import InputError
+from bype.data.catalog import PUBLISHED
+from bype.data.published import is_idx
 
 
 def test_scaling_puts_values_at_the_middle_of_their_level():
@@ -275,3 +277,28 @@ def test_images_are_chosen_by_slices_rows_and_masks(tiny):
             TypeError, match=r"Expected a slice, rows or a mask, but got .*`scaled\(index\)` gives pixels"
         ):
             wrong()
+
+
+def test_the_mean_image_is_that_of_the_scaled_pixels(tiny):
+    torch.testing.assert_close(tiny.train.mean(), tiny.train.scaled(dtype=torch.float64).mean(0), rtol=1e-6, atol=1e-9)
+    half = bype.data.images.Images(torch.full((3, 1, 2, 2), 0.5))
+    assert torch.equal(half.mean(), torch.full((1, 2, 2), 0.5, dtype=torch.float64))
+
+
+def test_an_idx_file_is_known_by_its_first_bytes_or_as_gzipped(tmp_path, write_idx):
+    images = np.zeros((2, 3, 4), np.uint8)
+    for name, expected in {"a-idx3-ubyte": True, "a-idx3-ubyte.gz": True, "a.bin": False}.items():
+        write_idx(tmp_path / name, images)
+        assert is_idx(tmp_path / name) is expected, name
+    (tmp_path / "b-idx1").write_bytes(b"\0\0\x0d\1")  # floats
+    assert not is_idx(tmp_path / "b-idx1")
+    assert not is_idx(tmp_path / "no-idx1")
+
+
+def test_what_is_stated_of_a_published_set_is_what_is_read():
+    for name in ("digits",):
+        stated, read = PUBLISHED[name], bype.load(name)
+        assert (stated.shape, stated.levels) == (read.shape, read.levels)
+    assert {name: stated.levels for name, stated in PUBLISHED.items() if name != "digits"} == {
+        name: 256 for name in PUBLISHED if name != "digits"
+    }, "bytes"

@@ -354,6 +354,17 @@ def test_bad_faces_are_left_out_too(tmp_path):
     assert (found.skipped, _count(found)) == (2, 16)
 
 
+def test_fifteen_faces_are_enough_and_fourteen_are_not(tmp_path):
+    faces = {f"celeba/{i:02}.png": _encoded(array=_pixels(i, 218, 178, 3)) for i in range(15)}
+    found = bype.load("celeba", _folder(tmp_path / "a", faces))
+    assert (_count(found), found.shape) == (15, (3, 64, 64))
+    faces.popitem()
+    with pytest.raises(InputError, match="expected at least 15 faces, got 14"):
+        bype.load("celeba", _folder(tmp_path / "b", faces))
+    with pytest.raises(InputError, match="expected at least 15 faces, got 14 and 1 bad files"):
+        bype.load("celeba", _folder(tmp_path / "c", faces | {"celeba/x.png": b"x"}), skip_bad=True)
+
+
 # Sixteen bits
 
 

@@ -128,3 +128,17 @@ def test_a_spec_survives_json(spec):
     ):
         with pytest.raises(InputError, match="here: expected"):
             TableSpec.from_json(damage, "here")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mean": float("inf")}, {"mean": float("nan")}, {"mean": "1"}, {"sd": 0.0}, {"span": -1.0},
+        {"sd": float("inf")}, {"kind": "other"}, {"categories": None},
+    ],
+)  # fmt: skip
+def test_columns_with_an_impossible_value_are_refused(spec, wrong):
+    columns = spec.to_json()
+    assert TableSpec.from_json(columns, "a") == spec
+    with pytest.raises(InputError, match="a: expected"):
+        TableSpec.from_json([columns[0] | wrong, *columns[1:]], "a")

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
 
 import bype
+from bype.core.errors import InputError
 from bype.runs.run import Run
 
 PIXELS = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (60, 1, 4, 5)).astype(np.uint8))
@@ -157,6 +158,28 @@ def test_without_a_random_transform_fresh_items_are_those_in_memory():
     order = torch.randperm(len(data.train)).split(20)
     batches = list(data.fresh.epoch(order, 3))
     assert all(torch.equal(torch.from_numpy(b), data.train.stored(i)) for b, i in zip(batches, order, strict=True))
+
+
+def _collated(items):  # a function of one's own: the batches are read as they are
+    return default_collate(items)
+
+
+def test_batches_of_grey_images_have_two_or_three_further_axes():
+    images = torch.rand(12, 4, 5)
+    for batch in (images, images[:, None]):
+        items = TensorDataset(batch, torch.arange(12) % 2)
+        found = bype.from_torch(DataLoader(items, 5, collate_fn=_collated))
+        assert found.shape == (1, 4, 5)
+        assert sum(map(len, found.splits.values())) == 12
+    with pytest.raises(InputError, match=r"expected batches of images \(b, h, w\) or \(b, c, h, w\)"):
+        bype.from_torch(DataLoader(torch.rand(12, 5), 5, collate_fn=_collated))
+
+
+def test_seeds_beyond_those_of_numpy_are_folded():
+    data = bype.from_torch(Items(FORMS["tensor"], noisy), fresh=True)
+    for seed in (2**32 + 5, 2**40 - 1):
+        (one,), (two,) = (list(data.fresh.epoch([torch.arange(5)], seed)) for _ in range(2))
+        assert np.array_equal(one, two)
 
 
 def test_transforms_are_seeded_and_the_caller_s_generators_stay(tmp_path):

@@ -178,3 +178,12 @@ def test_on_mnist_a_classifier_without_augmentation_errs_on_the_published_share(
     data = bype.load("mnist")
     classifier = train_classifier(data, None, ClassifierOptions(epochs=10))
     assert 1.0 < error_rate(classifier, data.test) < 2.0
+
+
+@pytest.mark.parametrize(
+    ("prior", "expected"),
+    [("vamp", {"prior": False, "coreset": False}), ("exemplar", {"coreset": False}), ("bype", {})],
+)
+def test_methods_are_those_that_the_prior_allows(digits, prior, expected):
+    allowed = augmentation.allowed_methods(model_of(digits, prior))
+    assert allowed == [name for name in augmentation.METHODS if expected.get(name, True)]

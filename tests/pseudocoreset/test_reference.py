@@ -5,7 +5,7 @@ import torch
 
 import bype
 from bype.distributions import EqualMixture, PixelBernoulli, PixelNormal, SquaredError
-from bype.pseudocoreset import Algorithm2, coreset_metrics
+from bype.pseudocoreset import Algorithm2, ReferenceCode, coreset_metrics
 
 
 def simplex(v, total):
@@ -111,3 +111,58 @@ def test_the_unit_variance_view_reaches_into_a_mixture_over_z1():
         torch.testing.assert_close(view.log_prob(x), expected.logsumexp(0) - torch.tensor(3.0).log())
     binary = PixelBernoulli(loc)
     assert unit_variance(binary) is binary
+
+
+def published_reference(model, images, stored, *, passes, batch_size, generator):
+    """The published code's step (ii): unit variance, zero-mean gradients of U, clipped w, shifted in the mixture."""
+    u, used = model.prior.pseudo_inputs.clone(), model.prior.weights.clone()
+    n, sigma, negative = model.prior.n_data, model.prior.log_scale.exp(), []
+    adam_u, adam_w = ReferenceAdam(u, 0), ReferenceAdam(stored, 0)
+
+    def log_likelihood(z, points):
+        loc = torch.stack([model.decoder(s).loc for s in z])
+        return -0.5 * (points - loc[:, None]).square().flatten(2).sum(-1)
+
+    for _ in range(passes):
+        adam_u.t = adam_w.t = 0
+        order = torch.randperm(len(images), generator=generator)
+        for j, index in enumerate(order.split(batch_size)):
+            loc, weights = model.encoder(u).loc, used / n
+            component = torch.multinomial(weights / weights.max(), len(u), replacement=True, generator=generator)
+            z = loc[component] + sigma * torch.randn(len(u), loc.shape[1], generator=generator, dtype=loc.dtype)
+            x = images.scaled(index, dtype=torch.float64)
+            leaf = u.clone().requires_grad_()
+            with torch.enable_grad():
+                g_tilde = log_likelihood(z, leaf)
+            g = log_likelihood(z, x)
+            g, centred = g - g.mean(0), (g_tilde - g_tilde.mean(0)).detach()
+            r = n / len(x) * g.sum(1) - centred @ stored
+            grad_w = -(r @ centred) / len(z)
+            (grad_u,) = torch.autograd.grad(g_tilde, leaf, -(r[:, None] * stored) / len(z))
+            adam_u.rate = adam_w.rate = 0.5 / (j + 1)
+            u = adam_u.step(u, grad_u - grad_u.flatten(1).mean(1)[:, None, None, None])
+            stored = adam_w.step(stored, grad_w).clamp(min=0)
+            shifted = stored + n / len(stored) - stored.mean()
+            negative.append(int((shifted < 0).sum()))
+            used = shifted.clamp(min=0) * n / shifted.clamp(min=0).sum()
+    return u, used, stored, negative
+
+
+def test_two_passes_of_the_published_code_are_those_of_the_reference(tiny):
+    model = bype.build_model(tiny, likelihood="gaussian", n_components=6, latent_dim=3, hidden_dim=8, seed=1).double()
+    model.prior.weights.copy_(torch.tensor([0.2, 40, 1, 0.5, 0, 6.3]) * model.prior.n_data / 48)
+    started = 2 * model.prior.weights  # of a larger mean than N/M, so that the shift makes some negative
+    with torch.no_grad():
+        u, used, stored, negative = published_reference(
+            model, tiny.train, started.clone(), passes=2, batch_size=11, generator=torch.Generator().manual_seed(5)
+        )
+    strategy, generator = ReferenceCode(batch_size=11), torch.Generator().manual_seed(5)
+    strategy.load_state({"weights": started})
+    counts = [strategy.update(model, tiny.train, generator)["coreset_negative_weights"] for _ in range(2)]
+    torch.testing.assert_close(model.prior.pseudo_inputs, u, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(model.prior.weights, used, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(strategy.stored, stored, rtol=1e-9, atol=1e-9)
+    assert (stored == 0).any(), "clipping is exercised"
+    half = len(negative) // 2
+    assert counts == [max(negative[:half]), max(negative[half:])]
+    assert max(counts) > 0, "so is the shift"

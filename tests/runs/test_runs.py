@@ -93,6 +93,32 @@ def test_lines_beyond_the_checkpoint_are_run_again(tmp_path, trained):
     assert [line["epoch"] for line in run.metrics.read()] == [1, 2, 3]
 
 
+def test_the_line_of_an_epoch_that_was_not_saved_is_written_again(tmp_path):
+    """The process is killed between the first epoch's line and its checkpoint."""
+    run = Run(tmp_path / "run")
+    fit(config(epochs=2), tmp_path / "whole")
+    fit(config(epochs=2), run.path)
+    for name in ("last.safetensors", "last.json", "best.safetensors"):
+        (run.path / name).unlink()
+    kept = run.metrics.path.read_text().splitlines()[0]
+    run.metrics.path.write_text(kept + "\n")
+    fit(config(epochs=2), run.path, resume=True)
+    assert [line["epoch"] for line in run.metrics.read()] == [1, 2]
+    assert metrics_without_times(run) == metrics_without_times(Run(tmp_path / "whole"))
+
+
+def test_a_refit_at_training_items_is_loaded_with_these_items(tmp_path):
+    run = Run(tmp_path / "run")
+    data = fit(config(epochs=1), run.path).data
+    made = bype.refit(run.checkpoints.load_model(data), data, points=20)
+    loaded = run.load("cpu")
+    Evaluations(loaded).save_refit("few", made, method="points", seed=0)
+    found = Evaluations(run.load("cpu")).refits.load("few", data)
+    shown = found.points_at(torch.arange(20))
+    assert torch.equal(shown, data.train.scaled(found.items))
+    assert Evaluations(run.load("cpu")).refits.load("few", None).points_at(torch.arange(20)) is None
+
+
 def test_a_finished_run_is_left_alone(tmp_path, trained):
     before = checkpoint_bytes(trained["vamp"])
     assert fit(config("vamp"), trained["vamp"], resume=True).was_finished

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import bype
+from bype.core.errors import InputError
+from bype.training.diagnosis import small_data
 
 
 def lines(caplog):
@@ -51,3 +53,24 @@ def test_neither_a_small_network_nor_a_larger_set_is(grey, caplog):
     train(bype.from_arrays(np.random.default_rng(0).random((100, 8, 8)), name="few"), "gaussian", epochs=1)
     train(grey, "gaussian", hidden_dim=300, epochs=1)
     assert lines(caplog) == []
+
+
+def test_networks_as_large_as_the_limit_are_warned_of(tiny, monkeypatch):
+    model = bype.build_model(tiny, prior="standard", latent_dim=2, hidden_dim=4)
+    size = sum(p.numel() for p in model.parameters())
+    for factor, warned in ((1, True), (2, False)):
+        monkeypatch.setattr("bype.training.diagnosis.PARAMETERS_PER_EXAMPLE", size * factor / len(tiny.train))
+        assert (small_data(model, tiny) is not None) is warned
+    monkeypatch.setattr("bype.training.diagnosis.PARAMETERS_PER_EXAMPLE", 0)
+    for examples, warned in ((60, False), (61, True)):
+        monkeypatch.setattr("bype.training.diagnosis.FEW_EXAMPLES", examples)
+        assert (small_data(model, tiny) is not None) is warned
+
+
+def test_the_smallest_options_are_allowed(tiny):
+    model = bype.build_model(tiny, n_components=2, latent_dim=2, hidden_dim=4)
+    least = {"epochs": 1, "warmup": 0, "patience": 1, "batch_size": 1, "coreset_interval": 1, "seed": 0}
+    assert len(bype.train(model, tiny, **least)) == 1
+    for name in least.keys() - {"warmup", "seed"}:
+        with pytest.raises(InputError, match=f"{name}.* got 0"):
+            bype.train(model, tiny, **least | {name: 0})
