@@ -1,6 +1,5 @@
 """Every public function takes every kind of input, with the same results; every other input is refused by all alike."""
 
-import datasets
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -28,6 +27,7 @@ class Jpegs:
 
 
 def hugging_face(form="PIL"):
+    datasets = pytest.importorskip("datasets", reason="needs the extra datasets")
     features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
     pictures = [Image.fromarray(x[0].numpy()) for x in STORED]
     found = datasets.Dataset.from_dict({"image": pictures, "label": LABELS.tolist()}, features=features)
