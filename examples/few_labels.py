@@ -5,9 +5,8 @@
 
 A VAE is trained on images without labels. A classifier is then trained on the labelled ones: alone ("none"), or with
 as many synthetic images in each batch, which have the label of the image that they are made from. "posterior" samples
-from q(z|x), "prior" from r(z|x), the component that the labelled image has in the prior. "prior, refitted" takes the
-sigma of the prior that `bype.refit` fits to the trained networks, whose components are all training images. The table
-has the error in percent on the test images, mean and standard error over the seeds.
+from q(z|x), "prior" from r(z|x), the component that the labelled image has in the prior. The table has the error in
+percent on the test images, mean and standard error over the seeds.
 """
 
 import argparse
@@ -20,7 +19,7 @@ import bype
 from bype.evaluation.augmentation import synthetic_source
 from bype.evaluation.classifier import ClassifierOptions, error_rate, train_classifier
 
-METHODS = ("none", "posterior", "prior", "prior, refitted")
+METHODS = ("none", "posterior", "prior")
 
 
 def labelled(data, n, seed):
@@ -39,35 +38,30 @@ def trained(data, seed, given):
     images = replace(data, train=data.train.first(given.images), validation=data.validation.first(1000))
     model = bype.build_model(images, prior="bype", likelihood="gaussian", n_components=given.components, seed=seed)
     bype.train(model, images, epochs=given.epochs, warmup=given.epochs // 5, lr=1e-3, seed=seed)
-    return model, images
+    return model
 
 
-def errors(data, model, refitted, seed, n, method, given):
+def errors(data, model, seed, n, method, given):
     """The test and the validation error of a classifier, in percent."""
     few = labelled(data, n, seed)
     batch = min(100, n)
     epochs = max(1, given.steps * batch // n)
     options = ClassifierOptions(epochs, batch, given.weight, given.width, seed=seed)
-    own = model.prior.log_scale.detach().clone()
-    if method == "prior, refitted":
-        model.prior.log_scale.data.copy_(refitted)
-    source = synthetic_source(model, few, {"none": "baseline", "posterior": "posterior"}.get(method, "prior"))
-    model.prior.log_scale.data.copy_(own)
+    source = synthetic_source(model, few, {"none": "baseline"}.get(method, method))
     classifier = train_classifier(few, source, options)
     return {name: round(error_rate(classifier, getattr(data, name)), 3) for name in ("test", "validation")}
 
 
-def draw(data, model, refitted, n, seed, path):
-    """A labelled image of each class, and samples from its component with both sigmas."""
+def draw(data, model, n, seed, path):
+    """A labelled image of each class, and samples from its posterior and from its component of the prior."""
     from matplotlib.figure import Figure
 
     few = labelled(data, n, seed)
     first = [int((few.train.labels == c).nonzero()[0]) for c in few.train.labels.unique()]
     generator = torch.Generator().manual_seed(seed)
     rows = [few.train.scaled(torch.tensor(first))]
-    for scale in (model.prior.log_scale.detach().clone(), refitted):
-        model.prior.log_scale.data.copy_(scale)
-        source = synthetic_source(model, few, "prior")
+    for method in METHODS[1:]:
+        source = synthetic_source(model, few, method)
         rows += [source(torch.tensor(first), generator).images for _ in range(3)]
     figure = Figure(figsize=(7.5, 5.6), layout="constrained")
     axes = figure.subplots(len(rows), len(first))
@@ -75,7 +69,7 @@ def draw(data, model, refitted, n, seed, path):
         for ax, image in zip(line, images, strict=True):
             ax.imshow(image[0], cmap="gray", vmin=0, vmax=1)
             ax.set(xticks=[], yticks=[])
-    names = ["labelled", "", "prior", "", "", "prior,\nrefitted", ""]
+    names = ["labelled", "", "posterior", "", "", "prior", ""]
     for line, name in zip(axes, names, strict=True):
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")
     figure.suptitle("Synthetic images of the label of the image above them")
@@ -101,15 +95,14 @@ def main(argv=None):
         if not missing and not (given.picture and seed == 0):
             continue
         data = bype.load(given.set)
-        model, images = trained(data, seed, given)
-        refitted = bype.refit(model, images, seed=seed).log_scale
+        model = trained(data, seed, given)
         for n, method in missing:
             records.piece(
-                lambda: errors(data, model, refitted, seed, n, method, given),  # noqa: B023
+                lambda: errors(data, model, seed, n, method, given),  # noqa: B023
                 labels=n, seed=seed, method=method,
             )  # fmt: skip
         if given.picture and seed == 0:
-            draw(data, model, refitted, given.labels[0], seed, given.picture)
+            draw(data, model, given.labels[0], seed, given.picture)
     lines = [f"| labelled images | {' | '.join(METHODS)} |", "|---|" + "---|" * len(METHODS)]
     for n in given.labels:
         cells = bold_best([records.values("test", labels=n, method=m) for m in METHODS], 2, min)

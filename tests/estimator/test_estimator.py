@@ -167,6 +167,26 @@ def test_an_interrupted_fit_keeps_the_best_epoch(X, monkeypatch):
     assert np.isfinite(model.score(X))
 
 
+def test_the_seed_may_be_a_number_a_generator_or_none(X):
+    def fitted_with(state):
+        return bype.ByPEVAE(**(QUICK | {"random_state": state})).fit(X).transform(X)
+
+    np.testing.assert_array_equal(fitted_with(3), fitted_with(3))
+    np.testing.assert_array_equal(fitted_with(np.random.RandomState(3)), fitted_with(np.random.RandomState(3)))
+    state = np.random.RandomState(3)
+    assert not np.array_equal(fitted_with(state), fitted_with(state)), "a generator moves on"
+    assert not np.array_equal(fitted_with(None), fitted_with(None))
+
+
+def test_verbose_prints_each_epoch(X, capsys):
+    bype.ByPEVAE(**QUICK).fit(X)
+    assert capsys.readouterr().out == ""
+    model = bype.ByPEVAE(verbose=1, **QUICK).fit(X)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == [f"epoch {i + 1}" for i in range(model.n_iter_)]
+    assert f"validation loss {model.history_['val_loss'][-1]:.4f}" in lines[-1]
+
+
 def test_it_works_with_pipelines_searches_and_frames(X):
     frame = pd.DataFrame(X, columns=["a", "b", "c", "d"])
     model = bype.ByPEVAE(**QUICK).set_output(transform="pandas").fit(frame)
