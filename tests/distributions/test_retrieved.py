@@ -15,7 +15,9 @@ def case(n, rows, dim, seed=0, dtype=torch.float64):
     loc = torch.randn(n, dim, generator=g, dtype=dtype)
     z = torch.randn(rows, dim, generator=g, dtype=dtype, requires_grad=True)
     scale = torch.tensor(0.7, dtype=dtype, requires_grad=True)
-    return loc, z, scale, torch.randint(-1, n, (rows,), generator=g)
+    own = torch.randint(n, (rows,), generator=g)
+    own[1] = -1  # not among the n
+    return loc, z, scale, own
 
 
 def leave_one_out(n, own, dtype=torch.float64):
@@ -90,3 +92,16 @@ def test_far_latents_neither_overflow_nor_underflow(monkeypatch):
     torch.testing.assert_close(value, full, rtol=1e-4, atol=1e-4)
     value.sum().backward()
     assert z.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("sigma", [0.5, 0.1])
+def test_gradients_are_those_of_the_full_mixture_where_little_else_than_the_retrieved_is_left(sigma, seed, monkeypatch):
+    monkeypatch.setitem(retrieved.TILE_TERMS, "cpu", 2**10)
+    loc = 10 * case(3000, 4, 3, seed, torch.float32)[0]
+    own, scale = torch.full((4,), -1), torch.tensor(sigma, requires_grad=True)
+    z = (loc[1500:1504] + sigma * case(4, 4, 3, seed + 1, torch.float32)[0]).requires_grad_()
+    few = RetrievedMixture(CachedMeans.of(loc), scale, lambda i: loc[i], 2, own)
+    full = IsotropicMixture(loc, scale, leave_one_out(3000, own, torch.float32))
+    mine, theirs = (torch.autograd.grad(p.log_prob(z).sum(), (z, scale)) for p in (few, full))
+    torch.testing.assert_close(mine, theirs, rtol=1e-2, atol=1e-2 / sigma)

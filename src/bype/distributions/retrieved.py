@@ -22,6 +22,8 @@ MAX_BITS = 80.0
 #: From this many components on, on a CPU, the gradient of those that are not retrieved is estimated from one tile in
 #: `SAMPLED` of them.
 ESTIMATED_FROM, SAMPLED = 2**14, 8
+#: Units of rounding of a sum of terms.
+ROUNDING = 8
 
 
 class CachedMeans(NamedTuple):
@@ -81,14 +83,8 @@ class RetrievedMixture(Event):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(own.shape, cached.centre.shape)
-        self.cached, self.scale, self.encode, self.k, self.own, self.generator = (
-            cached,
-            scale,
-            encode,
-            k,
-            own,
-            generator,
-        )
+        self.cached, self.scale, self.encode = cached, scale, encode
+        self.k, self.own, self.generator = k, own, generator
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(value) in nats, (B,), for one latent of each row, (B, D)."""
@@ -142,11 +138,13 @@ class _Scan:
         self.loc, self.squares, self.own, self.part = cached.loc, cached.squares, own, part
         self.slopes = z * (LOG2_E / scale.square())  # in bits: exp2 is the faster on a CPU
         self.constants = self.squares * (-0.5 * LOG2_E / scale.square())
+        # The largest terms are differences of numbers as large as |z|^2/sigma^2.
+        self.rounding = torch.finfo(z.dtype).eps * (ROUNDING + (self.slopes * z).sum(1))
         unit = BLOCK * BLOCKS
         self.width = max(1, TILE_TERMS.get(z.device.type, TILE_TERMS["cpu"]) // len(z) // unit) * unit
-        places = torch.where(own < 0, len(self.loc), own) // self.width
-        counts = places.bincount(minlength=-(-len(self.loc) // self.width)).tolist()
-        self.own_rows = places.argsort().split(counts)
+        tiles = -(-len(self.loc) // self.width)
+        places = torch.where(own < 0, tiles, own // self.width)  # rows without one come after those of the last tile
+        self.own_rows = places.argsort().split(places.bincount(minlength=tiles + 1).tolist())
         self.maxima, self.sums = self._run(None)
         largest = self.maxima.amax(1)
         if (largest - self.sums.shift > MAX_BITS).any():  # the sums may have overflowed
@@ -215,13 +213,14 @@ class _Scan:
         total = sums.total - weights.sum(1)
         if self.part is not None:
             weights = weights * (retrieved // self.width % SAMPLED == self.part) * SAMPLED
-        # Where the retrieved ones are all but everything, rounding may leave nothing.
-        floor = torch.finfo(total.dtype).tiny
+        means, squares = sums.means - weights @ loc, sums.squares - weights @ self.squares[retrieved]
+        # Where the retrieved ones are all but everything, only rounding is left, which has no direction.
+        left = total > self.rounding * sums.total
         return _Sums(
             sums.shift,
-            total.clamp(min=floor),
-            sums.means - weights @ loc,
-            sums.squares - weights @ self.squares[retrieved],
+            total.where(left, torch.finfo(total.dtype).tiny),
+            means.where(left.unsqueeze(1), 0),
+            squares.where(left, 0),
         )
 
 
