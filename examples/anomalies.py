@@ -16,7 +16,7 @@ import time
 import warnings
 
 import numpy as np
-from records import Records, add_options, bold_best, into_page
+from records import Records, add_options, bold_best, show
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
@@ -160,17 +160,12 @@ def main(argv=None):
     for name in given.sets:
         for seed in range(0 if given.recorded else given.seeds):
             for d in given.detectors:
-                try:
-                    records.piece(
-                        lambda: auroc(name, seed, d, given.limit, given.epochs),  # noqa: B023
-                        set=name, seed=seed, detector=d,
-                    )  # fmt: skip
-                except ImportError as e:
-                    print(f"left out: {d} ({e})")
+                records.piece_if_installed(
+                    lambda: auroc(name, seed, d, given.limit, given.epochs),  # noqa: B023
+                    set=name, seed=seed, detector=d,
+                )  # fmt: skip
     lines = table(records, given.sets)
-    print("\n".join(lines))
-    if given.page:
-        into_page(given.page, lines)
+    show(lines, given.page)
     if given.picture:
         draw(records, given.sets, given.picture)
     return lines

@@ -13,7 +13,7 @@ import argparse
 from dataclasses import replace
 
 import torch
-from records import Records, add_options, bold_best, into_page
+from records import Records, add_options, bold_best, show
 
 import bype
 from bype.evaluation.augmentation import synthetic_source
@@ -107,9 +107,7 @@ def main(argv=None):
     for n in given.labels:
         cells = bold_best([records.values("test", labels=n, method=m) for m in METHODS], 2, min)
         lines.append(f"| {n} | {' | '.join(cells)} |")
-    print("\n".join(lines))
-    if given.page:
-        into_page(given.page, lines)
+    show(lines, given.page)
     return lines
 
 

@@ -40,6 +40,13 @@ class Records:
                 f.write(json.dumps(found) + "\n")
         print(json.dumps(found), flush=True)
 
+    def piece_if_installed(self, compute, **key):
+        """The same, but left out, with a line, if a package is missing."""
+        try:
+            self.piece(compute, **key)
+        except ImportError as e:
+            print(f"left out: {', '.join(map(str, key.values()))} ({e})")
+
     def values(self, name, **key):
         """The figures of this name in the pieces with these values, in the order of the seeds."""
         return [p[name] for p in sorted(self.find(**key), key=lambda p: p["seed"])]
@@ -59,9 +66,13 @@ def bold_best(rows, digits, best=max):
     return [f"**{text}**" if mean == top else text for text, mean in zip(texts, means, strict=True)]
 
 
-def into_page(page, lines):
-    """Replaces the table of a page, which stands between two comments."""
-    text, table = page.read_text(), "\n".join(lines)
+def show(lines, page):
+    """Prints a table; with a page, also replaces its table, which stands between two comments."""
+    table = "\n".join(lines)
+    print(table)
+    if page is None:
+        return
+    text = page.read_text()
     found = re.subn(r"(<!-- table -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{table}\n{m[2]}", text, flags=re.S)
     assert found[1] == 1, f"{page}: expected one pair of comments"
     page.write_text(found[0])

@@ -22,7 +22,7 @@ from functools import cache
 
 import numpy as np
 import torch
-from records import Records, add_options, bold_best, into_page
+from records import Records, add_options, bold_best, show
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.neural_network import MLPClassifier
 
@@ -213,17 +213,12 @@ def main(argv=None):
     for seed in range(0 if given.recorded else given.seeds):
         for m in given.sizes:
             for name in given.summaries:
-                try:
-                    records.piece(
-                        lambda: figures(load(), name, m, seed, given.epochs),  # noqa: B023
-                        size=m, seed=seed, summary=name,
-                    )  # fmt: skip
-                except ImportError as e:
-                    print(f"left out: {name} ({e})")
+                records.piece_if_installed(
+                    lambda: figures(load(), name, m, seed, given.epochs),  # noqa: B023
+                    size=m, seed=seed, summary=name,
+                )  # fmt: skip
     lines = table(records, given.sizes)
-    print("\n".join(lines))
-    if given.page:
-        into_page(given.page, lines)
+    show(lines, given.page)
     if given.picture:
         draw(load(), given.sizes[0], given.epochs, given.picture)
     return lines

@@ -3,8 +3,8 @@
 
 Each mutant changes one operator, number, condition or statement. The tests of its room run in a copy of the checkout
 and stop at the first failure: first those that run the changed line, the fastest first, then the others. Where none
-fails, either a test is missing or the change has no effect on behaviour. The file of results, and the one beside it,
-which says what test runs which line, let an interrupted run go on; remove both after changing code or tests.
+fails, either a test is missing or the change has no effect on behaviour. The file of results, and the one of the tests'
+lines, which says what test runs which line, let an interrupted run go on; remove both after changing code or tests.
 `mutants.py` says what a mutant is.
 """
 
@@ -73,7 +73,7 @@ class Order:
 
 
 def child(folder, tests, plugin, *given):
-    """Runs tests, in a process of its own that has imported what takes long."""
+    """Runs tests, in a separate process that has imported what takes long."""
     os.setsid()
     os.chdir(folder)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -67,7 +67,7 @@ def fork():
 
 @pytest.fixture
 def start(fork, tmp_path):
-    """Starts a function in a process of its own, which prints into `log`; all are gone when the test ends."""
+    """Starts a function in a separate process, which prints into `log`; all are gone when the test ends."""
     running = []
 
     def call(function, *args, **options):

@@ -47,7 +47,7 @@ def export(
     data: DataPath = None,
     as_json: Json = False,
 ) -> None:
-    """Export a run's encoder, decoder, sampler and score to files that run without bype, and export.json beside them.
+    """Export a run's encoder, decoder, sampler and score to files that run without bype, with export.json.
 
     Noise is an input of the sampler and the score; nothing random is inside. The batch may have any size.
     """

@@ -4,12 +4,12 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bype.core.errors import InputError, first_line
+from bype.core.errors import InputError, RunExistsError, first_line
 
 #: Errors of file systems that cannot flush; what they have written is as safe as they make it.
 NO_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -51,6 +51,24 @@ def write(path: Path, fill: Callable[[Path], None]) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def refuse_foreign(folder: Path, names: Sequence[str], *, own: bool) -> None:
+    """Checks that writing files to a folder replaces none but those of an earlier export.
+
+    Args:
+        folder: The folder.
+        names: The names of the files.
+        own: Whether the folder has the mark of an earlier export.
+
+    Raises:
+        RunExistsError: If it has files of these names and not the mark.
+    """
+    existing = [name for name in names if (folder / name).exists()]
+    if existing and not own:
+        raise RunExistsError(
+            f"{folder / existing[0]}: exists and is not from an earlier export; remove it, or choose another folder"
+        )
 
 
 def flush(handle: int) -> None:

@@ -17,7 +17,7 @@ from bype.runs.run import LoadedRun, Run
 from bype.viz.report import Picture, Report, RunPart, Table, render
 from bype.viz.sheets import Sheet
 from bype.viz.vector import line_chart
-from bype.viz.wording import metrics_in_words
+from bype.viz.wording import metrics_in_words, unit_in_words
 
 
 def write_report(
@@ -115,7 +115,7 @@ def _described(run: Run) -> RunPart:
 
 
 def _loss_unit(run: Run) -> str:
-    return ("nats" if run.record["unit"] == "nats" else "the paper's unit") + " per example"
+    return f"{unit_in_words(run.record['unit'])} per example"
 
 
 def _said(value: object) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from bype.core.errors import InputError, RunExistsError
-from bype.core.files import write, write_text
+from bype.core.errors import InputError
+from bype.core.files import refuse_foreign, write, write_text
 from bype.data.images import Dataset
 from bype.export.nearest import nearest_items
 from bype.models.vae import VAE
@@ -31,15 +31,9 @@ def _nearest_columns(points: Tensor, data: Dataset | None) -> list[list[str]]:
     return columns
 
 
-def _refuse_foreign(out: Path) -> None:
-    """Raises a RunExistsError if writing would replace files that are not from an earlier export."""
-    existing = [name for name in FILES if (out / name).exists()]
-    table = out / "weights.csv"
-    head = table.read_bytes()[:200].decode(errors="replace") if table.is_file() else ""
-    if existing and not head.startswith(",".join(COLUMNS[:3])):
-        raise RunExistsError(
-            f"{out / existing[0]}: exists and is not from an earlier export; remove it, or choose another --out"
-        )
+def _is_export(folder: Path) -> bool:
+    table = folder / "weights.csv"
+    return table.is_file() and table.read_bytes()[:200].startswith(",".join(COLUMNS[:3]).encode())
 
 
 def export_coreset(model: VAE, data: Dataset | None, out: Path) -> dict[str, object]:
@@ -67,7 +61,7 @@ def export_coreset(model: VAE, data: Dataset | None, out: Path) -> dict[str, obj
     prior = model.prior.pseudocoreset
     if prior is None:
         raise InputError(f"coreset: expected a model with prior bype, got {type(model.prior).__name__}")
-    _refuse_foreign(out)
+    refuse_foreign(out, FILES, own=_is_export(out))
     points, weights = prior.pseudo_inputs.detach(), prior.weights.detach()
     nearest = _nearest_columns(points, data)
     order = weights.argsort(descending=True, stable=True).tolist()

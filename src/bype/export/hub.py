@@ -11,8 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from bype.core.errors import InputError, RunExistsError, first_line
-from bype.core.files import expand_path, read_json, write_json, write_text
+from bype.core.errors import InputError, first_line
+from bype.core.files import expand_path, read_json, refuse_foreign, write_json, write_text
 from bype.data.images import Dataset
 from bype.export.cards import Card, card_text
 from bype.models.saved import OwnModel
@@ -53,7 +53,7 @@ def save_pretrained(
     model, run = _loaded(source, refit)
     card = card_text(model, Card(license, data_license, run, name), refit=refit)
     out = expand_path(folder)
-    _refuse_foreign(out)
+    refuse_foreign(out, (WEIGHTS, CONFIG, CARD), own=_is_shared_model(out))
     write_json(out / CONFIG, {"library_name": LIBRARY, "model": model.metadata()})  # it identifies the folder
     model.save(out / WEIGHTS)
     write_text(out / CARD, card)
@@ -144,11 +144,8 @@ def _loaded(source: VAE | LoadedRun | str | Path, refit: str | None) -> tuple[VA
     return (source.model, source) if isinstance(source, LoadedRun) else (source, None)
 
 
-def _refuse_foreign(folder: Path) -> None:
-    existing = [name for name in (WEIGHTS, CONFIG, CARD) if (folder / name).exists()]
-    own = CONFIG in existing and read_json(folder / CONFIG).get("library_name") == LIBRARY
-    if existing and not own:
-        raise RunExistsError(f"{folder / existing[0]}: exists and is not of a shared model; choose another folder")
+def _is_shared_model(folder: Path) -> bool:
+    return (folder / CONFIG).exists() and read_json(folder / CONFIG).get("library_name") == LIBRARY
 
 
 def _fetched(name: str, revision: str | None) -> Path:

@@ -8,8 +8,8 @@ import torch
 from torch.export import Dim, ExportedProgram
 
 from bype.core.devices import versions
-from bype.core.errors import InputError, RunExistsError, first_line
-from bype.core.files import expand_path, write, write_json
+from bype.core.errors import InputError, first_line
+from bype.core.files import expand_path, refuse_foreign, write, write_json
 from bype.core.torch_state import fixed_torch_state
 from bype.export.graphs import RECORDED, Graph, Port, Runner, graphs_of
 from bype.export.onnx import check_packages, onnx_runner, package_versions, save_onnx
@@ -78,7 +78,8 @@ def export_model(
     graph_records: dict[str, GraphRecord] = {}
     with fixed_torch_state(grad=False, products=False):
         graphs = graphs_of(model)
-        _refuse_foreign(folder, [f"{graph.name}{target.suffix}" for graph in graphs])
+        names = [f"{graph.name}{target.suffix}" for graph in graphs]
+        refuse_foreign(folder, names, own=(folder / RECORD).exists())
         record = _record(model, format, target, graph_records, about or {})
         write_json(folder / RECORD, record)  # first: it identifies the folder as an export
         for graph in graphs:
@@ -142,14 +143,6 @@ def _difference(graph: Graph, run: Runner, dtype: torch.dtype) -> float:
             relative = (got.double() - value).abs() / value.abs().clamp(min=1)
             largest = max(largest, float(relative.max()))
     return largest
-
-
-def _refuse_foreign(folder: Path, files: list[str]) -> None:
-    existing = [name for name in files if (folder / name).exists()]
-    if existing and not (folder / RECORD).exists():
-        raise RunExistsError(
-            f"{folder / existing[0]}: exists and is not from an earlier export; remove it, or choose another --out"
-        )
 
 
 def _port(port: Port) -> dict[str, object]:

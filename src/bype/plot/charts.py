@@ -21,6 +21,7 @@ from bype.training.epoch import EpochInfo
 from bype.viz.axes import draw_classes, draw_histogram, draw_lines
 from bype.viz.charts import TERMS
 from bype.viz.latents import TSNE_NAMES
+from bype.viz.wording import unit_in_words
 
 if TYPE_CHECKING:  # matplotlib is imported when something is drawn
     from matplotlib.axes import Axes
@@ -175,9 +176,7 @@ def _name(source: object) -> str:
 
 def _unit(sources: Iterable[object]) -> str:
     units = {run.record["unit"] for run in map(run_of, sources) if run is not None}
-    if len(units) == 1:
-        return "nats" if units == {"nats"} else "the paper's unit"
-    return "nats, or the paper's unit"
+    return unit_in_words(units.pop()) if len(units) == 1 else "nats, or the paper's unit"
 
 
 def _by_epoch(history: History, term: str) -> tuple[list[float], list[float]]:

@@ -14,7 +14,7 @@ COLOURS = (
 MARKERS = ("o", "^", "s", "D", "v")
 #: Line styles that differ without colour.
 STYLES = ("-", "--", "-.", ":")
-#: What has no class of its own, and frames of images.
+#: Points without a class, and frames of images.
 REST, FRAME = "#767676", "#bbbbbb"
 
 

@@ -45,6 +45,11 @@ MEANINGS = {
 }
 
 
+def unit_in_words(unit: str) -> str:
+    """The unit of a run's losses, `nats` or `paper` in its record, as a figure names it."""
+    return "nats" if unit == "nats" else "the paper's unit"
+
+
 def metrics_in_words(metrics: Mapping[str, object], loss_unit: str) -> Sequence[Metric]:
     """The numbers of an evaluation, with their units and meanings; `METRIC@NAME` is the metric under a refit.
 

@@ -53,7 +53,7 @@ def points(kind: Kind, scale: Scale) -> Points:
     return Points(encoded, gradient=learned, variance=kind.prior == "vamp", features=from_cache)
 
 
-def make_trainer(kind: Kind, data: Dataset, scale: Scale, *, compiled: bool = False) -> Trainer:
+def make_trainer(kind: Kind, data: Dataset, scale: Scale) -> Trainer:
     """A trainer with the MLP networks, ready for the steps of an epoch."""
     model = build_model(
         data, prior=kind.prior, coreset=kind.coreset, n_components=scale.components,

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from bype.core.errors import InputError
 from bype.data.images import Dataset
-from bype.experiments.benchmark.epochs import REFERENCE, Kind, as_in_training, make_trainer, step_task
-from bype.experiments.benchmark.floors import Points, Sizes
+from bype.experiments.benchmark.epochs import KINDS, REFERENCE, as_in_training, make_trainer, points, step_task
+from bype.experiments.benchmark.floors import Sizes
 from bype.experiments.benchmark.measure import Progress, Task, alternate, ratio
 from bype.experiments.benchmark.records import Row, Scale
 from bype.networks.layers import gated_mlp
@@ -38,15 +38,11 @@ def peer_versions() -> dict[str, str]:
 
 def peer_rows(data: Dataset, scale: Scale, progress: Progress | None = None) -> list[Row]:
     """A row for each model: a step of pythae's, and the ratio to the step of ours with the same layers."""
-    ours = {
-        "standard": (Kind("standard"), Points()),
-        "vamp": (Kind("vamp"), Points(scale.components, gradient=True, variance=True)),
-        REFERENCE: (Kind("bype"), Points(scale.components)),
-    }
+    ours = {name: KINDS[name] for name in (*PEERS.values(), REFERENCE)}
     device = data.train.pixels.device
     with as_in_training(), tempfile.TemporaryDirectory() as folder, torch.random.fork_rng():
         tasks = {
-            name: step_task(make_trainer(kind, data, scale), scale, points) for name, (kind, points) in ours.items()
+            name: step_task(make_trainer(kind, data, scale), scale, points(kind, scale)) for name, kind in ours.items()
         }
         tasks |= {f"pythae {name}": _task(name, data, scale, folder) for name in PEERS}
         times = alternate(tasks, scale.rounds, device, progress)

@@ -32,7 +32,7 @@ class Scale:
 
 @dataclass
 class Row:
-    """One measurement: a median, and the ratios to what was measured beside it."""
+    """One measurement: a median, and the ratios to others of the same round."""
 
     group: str
     name: str

@@ -12,7 +12,7 @@ from bype.models.build import build_model
 from bype.models.vae import VAE
 
 PRIORS = {"standard": Kind("standard"), "bype": Kind("bype"), "vamp": Kind("vamp"), "exemplar": Kind("exemplar")}
-#: Latents of a product, as in `bype.models.objectives`.
+#: Latents of a product: about as many as scoring takes at once, and a divisor of the number of samples.
 ROWS = 1000
 
 
