@@ -56,6 +56,13 @@ def test_a_split_of_the_own_table_is_that_of_training(run, cli_json, tmp_path):
     assert [whole[row]["log_likelihood"] for row in rows] == [item["log_likelihood"] for item in own]
 
 
+def test_latents_of_a_table_are_of_rows(run, run_cli, tmp_path):
+    code, out, _ = run_cli("embed", run, run.parent / "t.csv", "--out", tmp_path / "z.csv")
+    assert (code, out.endswith(f"latents of {len(bype.load(run.parent / 't.csv').part('all'))} rows\n")) == (0, True), (
+        out
+    )
+
+
 def test_latents_of_a_new_table_are_those_of_the_frame(run, frame, cli_json, tmp_path):
     frame.tail(5).to_csv(tmp_path / "new.csv", index=False)
     cli_json("embed", run, tmp_path / "new.csv", "--out", tmp_path / "z.npz")

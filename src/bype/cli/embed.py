@@ -81,7 +81,8 @@ def embed(
         dim = loaded.model.encoder.latent_dim
         print_json({"out": str(out), "n": len(source), "latent_dim": dim} | ({"map": str(map_)} if map_ else {}))
     else:
-        print(f"{out}: latents of {len(source)} images" + (f"; {map_}: {count} of them" if map_ else ""))
+        what = "images" if loaded.model.input_spec.table is None else "rows"
+        print(f"{out}: latents of {len(source)} {what}" + (f"; {map_}: {count} of them" if map_ else ""))
 
 
 def _source(loaded: LoadedRun, files: list[str] | None, split: str | None, *, resize: bool) -> Source:

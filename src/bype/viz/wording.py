@@ -39,6 +39,7 @@ MEANINGS = {
     "active_units": ("dimensions", "Latent dimensions whose posterior mean varies over the examples (above 0.01)."),
     "kl_prior": ("nats", "KL divergence from the aggregate posterior to the prior. " + LOWER),
     "kl_prior_reverse": ("nats", "KL divergence from the prior to the aggregate posterior. " + LOWER),
+    "silhouette": ("", "How well the classes separate among the latents, from -1 to 1. " + HIGHER),
     "samples": ("", "Importance samples per example behind the log-likelihood."),
     "items": ("", "Examples that the log-likelihood is a mean over."),
     "seed": ("", "Seed of the evaluation's noise."),
