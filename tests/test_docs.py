@@ -15,6 +15,7 @@ from PIL import Image
 
 import bype
 from bype.cli.commands import COMMANDS
+from bype.evaluation.classifier import ClassifierOptions
 from bype.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +59,7 @@ def blocks_of(page):
 def short(monkeypatch):
     """What is trained ends after two epochs."""
     monkeypatch.setattr(Trainer, "finished", property(lambda trainer: trainer.epoch >= min(2, trainer.epochs)))
+    monkeypatch.setattr(ClassifierOptions, "epochs", property(lambda options: 2, lambda options, value: None))
 
 
 @pytest.fixture
