@@ -11,12 +11,25 @@ import torch
 from hypothesis import settings
 
 import bype
+import checkout
 import processes
 from bype import cli
 
 settings.register_profile("bype", deadline=None, derandomize=True, database=None)
 settings.load_profile("bype")
 torch.set_num_threads(1)  # the models here are too small to share
+
+
+@pytest.fixture(scope="session")
+def root():
+    """The root of the checkout; skips where the tests stand alone."""
+    return checkout.require()
+
+
+@pytest.fixture(scope="session")
+def committed_ledger(root):
+    """The ledger of the repository."""
+    return root / "results" / "ledger"
 
 
 @pytest.fixture(scope="session")

@@ -14,11 +14,12 @@ import pytest
 from PIL import Image
 
 import bype
+import checkout
 from bype.cli.commands import COMMANDS
 from bype.evaluation.classifier import ClassifierOptions
 from bype.training.trainer import Trainer
 
-ROOT = Path(__file__).parents[1]
+ROOT = checkout.require()
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.glob("*.md"), ROOT / "CONTRIBUTING.md"])
 #: Run as a whole, in order, by tests of their own.

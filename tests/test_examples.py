@@ -2,12 +2,13 @@
 
 import json
 import runpy
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
+import checkout
+
+ROOT = checkout.require()
 EXAMPLES = ROOT / "examples"
 SMALL = {
     "anomalies": ["--sets", "wine", "--seeds", "1", "--epochs", "2"],

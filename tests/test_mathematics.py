@@ -2,11 +2,12 @@
 
 import re
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 
-PAGE = (Path(__file__).parents[1] / "docs" / "mathematics.md").read_text()
+import checkout
+
+PAGE = (checkout.require() / "docs" / "mathematics.md").read_text()
 NAMES = sorted(set(re.findall(r"`(bype\.[\w.]+)`", PAGE)))
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith(("| quantity", "|--"))]
 

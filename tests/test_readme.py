@@ -4,14 +4,15 @@ import re
 import runpy
 import shlex
 import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import checkout
 from bype.training.trainer import Trainer
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = checkout.require()
+README = (ROOT / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
 COMMANDS = [shlex.split(line, comments=True) for line in README.splitlines() if line.startswith("bype ")]
 
@@ -39,7 +40,7 @@ def test_the_first_examples_are_short_and_the_quickstart_is_the_one_in_torch():
     assert len([line for line in PYTHON[0].splitlines() if line.strip()]) <= 12
     lines = [line for line in PYTHON[1].splitlines() if line.strip()]
     assert len(lines) <= 12
-    quickstart = (Path(__file__).parents[1] / "examples" / "quickstart.py").read_text()
+    quickstart = (ROOT / "examples" / "quickstart.py").read_text()
     assert all(line in quickstart for line in lines[:-1])
 
 
@@ -52,7 +53,7 @@ def test_commands_in_their_order(run_cli, training, tmp_path, monkeypatch):
 
 
 def test_the_examples_that_take_a_run(trained, tmp_path, monkeypatch, capsys):
-    out, folder = tmp_path / "x.png", Path(__file__).parents[1] / "examples"
+    out, folder = tmp_path / "x.png", ROOT / "examples"
     monkeypatch.setattr(sys, "argv", ["points_before_after.py", str(trained["bype"]), str(trained["bype"]), str(out)])
     runpy.run_path(str(folder / "points_before_after.py"), run_name="__main__")
     with Image.open(out) as picture:
@@ -65,7 +66,7 @@ def test_the_examples_that_take_a_run(trained, tmp_path, monkeypatch, capsys):
 
 
 def test_the_example_of_step_two_writes_its_table_and_picture(trained, tmp_path, monkeypatch, capsys):
-    example = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "step_two.py"))
+    example = runpy.run_path(str(ROOT / "examples" / "step_two.py"))
     example["main"].__globals__["SETTINGS"] = [(0, 1e-3), (3, 1e-3)]
     monkeypatch.setattr(sys, "argv", ["step_two.py", str(trained["bype"]), str(tmp_path / "out")])
     example["main"]()

@@ -3,14 +3,14 @@
 import re
 import runpy
 import tomllib
-from pathlib import Path
 
 import pytest
 import yaml
 
 import bype
+import checkout
 
-ROOT = Path(__file__).parents[1]
+ROOT = checkout.require()
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -80,6 +80,24 @@ def test_the_source_distribution_holds_what_a_checkout_needs():
     for name in ("src", "tests", "docs", "CONTRIBUTING.md", "CITATION.cff", "LICENSE", "Makefile", "constraints.txt"):
         assert name in included
         assert (ROOT / name).exists()
+
+
+def test_only_one_file_of_the_tests_names_a_place_outside_of_their_folder():
+    users = {
+        str(p.relative_to(ROOT)) for p in (ROOT / "tests").rglob("*.py") if re.search(r"Path\(__file__", p.read_text())
+    }
+    outside = users - {"tests/checkout.py", "tests/golden/make.py"}
+    assert not outside, "take ROOT from tests/checkout.py, or the fixture `root`"
+
+
+def test_a_file_or_a_test_that_needs_a_checkout_is_skipped_without_one(monkeypatch, tmp_path):
+    assert checkout.require() == ROOT
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    with pytest.raises(pytest.skip.Exception) as caught:
+        checkout.require()
+    assert caught.value.allow_module_level
+    assert "needs a checkout" in str(caught.value)
 
 
 def test_the_lowest_versions_are_those_of_the_package():

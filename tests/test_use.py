@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-PAGE = (Path(__file__).parents[1] / "docs" / "use.md").read_text()
+import checkout
+
+PAGE = (checkout.require() / "docs" / "use.md").read_text()
 BLOCKS = re.findall(r"```(python|)\n(.*?)```", PAGE, re.S)
 
 

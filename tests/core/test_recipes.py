@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +10,6 @@ from bype.core.errors import InputError
 from bype.core.recipes import RECIPES, Recipe
 from bype.experiments.records import hash_settings, settings_hash
 
-LEDGER = Path(__file__).parents[2] / "results" / "ledger"
 #: What `train` did before there were recipes.
 FORMER = {"epochs": 4000, "warmup": 100, "patience": 50, "batch_size": 100, "lr": 5e-4, "likelihood": "mse"}
 
@@ -27,9 +25,9 @@ def test_a_config_of_a_run_that_names_no_recipe_is_paper():
     assert Config.from_dict({"set": "mnist"}, "config.json") == Config("mnist", recipe="paper")
 
 
-def test_every_cell_of_the_ledger_keeps_its_hash():
+def test_every_cell_of_the_ledger_keeps_its_hash(root):
     names = {f.name for f in dataclasses.fields(Config)}
-    records = [json.loads(path.read_text()) for path in LEDGER.glob("*.json")]
+    records = [json.loads(path.read_text()) for path in (root / "results" / "ledger").glob("*.json")]
     checked = 0
     for record in records:
         assert hash_settings(record["settings"]) == record["settings_hash"]

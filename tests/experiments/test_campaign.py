@@ -24,8 +24,6 @@ from bype.experiments.records import settings_hash
 from bype.runs.evaluations import Evaluations
 from bype.runs.run import Run
 
-COMMITTED = Path(__file__).parents[2] / "results" / "ledger"
-
 
 def config(**options):
     given = {"prior": "bype", "n_components": 20, "latent_dim": 4, "hidden_dim": 16, "epochs": 4, "warmup": 2}
@@ -174,18 +172,21 @@ def test_table1_on_a_cpu_is_in_bf16_only_where_that_is_fast(monkeypatch, run_cli
     assert out.count("-bf16-") == 36
 
 
-def test_finished_cells_are_listed_with_their_main_metric(cli_json, run_cli):
-    words = ["reproduce", "trunk", "--device", "cpu", "--ledger", COMMITTED, "--list"]
+def test_finished_cells_are_listed_with_their_main_metric(committed_ledger, cli_json, run_cli):
+    words = ["reproduce", "trunk", "--device", "cpu", "--ledger", committed_ledger, "--list"]
     code, out, err = run_cli(*words)
     assert (code, out) == (0, "")
-    done = {c.id: ledger.read_cell(COMMITTED / f"{c.id}.json") for c in select_cells("trunk", Selection(device="cpu"))}
+    done = {
+        c.id: ledger.read_cell(committed_ledger / f"{c.id}.json")
+        for c in select_cells("trunk", Selection(device="cpu"))
+    }
     short = {name: d["figures"]["nll_paper_short"] for name, d in done.items()}
     assert err.splitlines() == [f"{name}  done, nll_paper_short {v:.2f}" for name, v in short.items()]
     listed = cli_json(*words)
     assert (listed["outstanding"], listed["done"]) == ([], {name: {"nll_paper_short": v} for name, v in short.items()})
 
 
-def test_the_names_of_cells_are_those_before_precision_followed_the_device():
+def test_the_names_of_cells_are_those_before_precision_followed_the_device(committed_ledger):
     """A cell names its precision: `auto` would hide it, and change every name."""
     fp32 = config(precision="fp32")
     cell = Cell("trial", config(precision="auto"), "short")
@@ -194,7 +195,7 @@ def test_the_names_of_cells_are_those_before_precision_followed_the_device():
     assert (cell.config.precision, cell.id) == ("fp32", records.cell_id("trial", fp32, "short"))
     names = {name: {c.id for c in select_cells(name, Selection(device="cpu"))} for name in EXPERIMENTS}
     asked = {c.id for c in select_cells("table1", Selection(device="cpu", precision="bf16"))}
-    committed = {p.stem for p in COMMITTED.glob("*-s0-*.json")}
+    committed = {p.stem for p in committed_ledger.glob("*-s0-*.json")}
     old = [c for c in committed if c.startswith("table1") and "-paper-bf16-paper-" in c]
     assert old
     assert asked.issuperset(old)
@@ -203,8 +204,8 @@ def test_the_names_of_cells_are_those_before_precision_followed_the_device():
     assert names["trunk"] <= committed
 
 
-def test_the_committed_ledger_is_whole_and_holds_the_trunk():
-    done, left_out = ledger.read(COMMITTED)
+def test_the_committed_ledger_is_whole_and_holds_the_trunk(committed_ledger):
+    done, left_out = ledger.read(committed_ledger)
     assert not left_out
     assert campaign.outstanding(select_cells("trunk", Selection(device="cpu")), done) == []
 
@@ -646,8 +647,8 @@ def test_other_budgets_are_refused(text):
         estimates.parse_duration(text)
 
 
-def test_the_script_for_a_gpu_refuses_other_budgets(tmp_path):
-    script, env = Path(__file__).parents[2] / "scripts" / "gpu.sh", os.environ | {"PYTHON": sys.executable}
+def test_the_script_for_a_gpu_refuses_other_budgets(root, tmp_path):
+    script, env = root / "scripts" / "gpu.sh", os.environ | {"PYTHON": sys.executable}
     begun = {}
     for budget in ("abc", "9x", ""):  # side by side, for each imports torch
         command = ["bash", str(script), budget, str(tmp_path / "out")]

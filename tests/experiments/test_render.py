@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 import scipy.stats
 from PIL import Image
@@ -229,10 +227,10 @@ def test_an_empty_ledger_makes_a_page(tmp_path):
     assert text.count("| **not run** |") == 18
 
 
-def test_the_committed_page_is_that_of_the_committed_ledger(tmp_path):
+def test_the_committed_page_is_that_of_the_committed_ledger(root, tmp_path):
     import shutil
 
-    committed = Path(__file__).parents[2] / "results"
+    committed = root / "results"
     shutil.copytree(committed / "ledger", tmp_path / "ledger")
     assert render(tmp_path / "ledger").read_text() == (committed / "README.md").read_text(), (
         "run `bype reproduce --render`"

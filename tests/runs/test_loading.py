@@ -3,13 +3,13 @@
 import csv
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import bype
+import checkout
 from bype.core.config import Config
 from bype.core.errors import InputError
 from bype.core.names import ARCHS, LIKELIHOODS, PRIORS
@@ -19,7 +19,7 @@ from bype.models.description import stand_in
 from bype.runs.early import early_description
 from bype.runs.run import Run
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = checkout.TESTS / "golden"
 OPTIONS = ["--components", 5, "--exemplars", 6, "--latent-dim", 3, "--hidden-dim", 8, "--epochs", 2, "--warmup", 1]
 
 

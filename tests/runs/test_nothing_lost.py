@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+import checkout
 import processes
 from bype.core.config import Config
 from bype.core.errors import InputError
@@ -440,7 +441,7 @@ def test_metrics_that_are_torn_or_strange_are_cut_there(tmp_path):
 
 # Golden runs
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = checkout.TESTS / "golden"
 
 
 @pytest.mark.parametrize("prior", ["standard", "vamp", "exemplar", "bype"])

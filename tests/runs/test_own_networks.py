@@ -18,7 +18,6 @@ from bype.networks import Decoder, Encoder, Gaussian
 from bype.networks.wrapped import FeatureEncoder, MomentEncoder
 from bype.runs.run import Run
 
-DOCS = Path(__file__).parents[2] / "docs" / "architectures.md"
 OPTIONS = {"epochs": 4, "warmup": 1, "coreset_interval": 2, "batch_size": 16, "device": "cpu"}
 
 
@@ -231,8 +230,8 @@ def test_the_class_is_named_and_nothing_is_imported(tiny, tmp_path, run_cli, mon
     assert "evil" not in sys.modules
 
 
-def test_the_example_in_the_documents_runs_as_it_stands(tmp_path, monkeypatch, cli_json):
-    blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+def test_the_example_in_the_documents_runs_as_it_stands(root, tmp_path, monkeypatch, cli_json):
+    blocks = re.findall(r"```python\n(.*?)```", (root / "docs" / "architectures.md").read_text(), re.DOTALL)
     module, use = blocks
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
