@@ -1,6 +1,7 @@
 """The scikit-learn estimator: its contract, and what it computes."""
 
 import math
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -150,6 +151,46 @@ def test_warm_start_continues_with_the_networks_of_the_last_fit(X):
     assert model.score(X) > first
     cold = bype.ByPEVAE(**QUICK).fit(X).model_.state_dict()
     assert all(torch.equal(before[k], cold[k]) for k in before)
+
+
+@pytest.mark.parametrize("prior", ["standard", "vamp", "exemplar", "bype"])
+@pytest.mark.parametrize("coreset", ["paper", "elbo"])
+def test_warm_start_with_other_rows_has_a_prior_that_stands_for_these(X, prior, coreset, tmp_path):
+    if coreset == "elbo" and prior != "bype":
+        pytest.skip("strategies are of the prior bype")
+    options = QUICK | {"prior": prior, "coreset": coreset, "n_components": 20, "warm_start": True, "max_epochs": 2}
+    model = bype.ByPEVAE(**options).fit(X)
+    weights = None if prior != "bype" else model.pseudocoreset_.weights / 270
+    model.set_params(learning_rate=1e-12).fit(X[:100])  # 90 rows to train on, and networks that stay
+    if weights is not None:
+        assert model.pseudocoreset_.weights.sum() == pytest.approx(90)
+        np.testing.assert_allclose(model.pseudocoreset_.weights / 90, weights, rtol=0.01)
+    if prior == "exemplar":
+        assert model.model_.prior.n_data == 90
+        assert model.sample(50)[1].max() < 90
+    model.save(tmp_path / "model.safetensors")
+    again = bype.ByPEVAE.load(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(again.score_samples(X), model.score_samples(X))
+    model.fit(X)  # and with more rows
+    if weights is not None:
+        assert model.pseudocoreset_.weights.sum() == pytest.approx(270)
+
+
+def test_warm_start_needs_as_many_rows_as_points_and_the_same_prior(X):
+    model = bype.ByPEVAE(warm_start=True, n_components=50, **QUICK).fit(X)
+    before = model.score(X)
+    with pytest.raises(InputError, match="at least the 50 training rows that the prior's points stand for, got 36"):
+        model.fit(X[:40])
+    for other in ({"prior": "vamp"}, {"coreset": "elbo"}, {"likelihood": "mixed"}):
+        with pytest.raises(InputError, match="as in the last fit"):
+            clone(model).fit(X).set_params(**other).fit(X)
+    assert model.score(X) == before, "a refused fit leaves the model as it was"
+
+
+def test_a_pickled_estimator_scores_as_before(X, fitted):
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.score_samples(X), fitted.score_samples(X))
+    assert type(again) is bype.ByPEVAE
 
 
 def test_an_interrupted_fit_keeps_the_best_epoch(X, monkeypatch):
