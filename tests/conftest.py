@@ -139,3 +139,17 @@ def copies(trained, tmp_path_factory):
     """Copies of these runs, for what leaves scores in the folders."""
     folder = tmp_path_factory.mktemp("copies")
     return {prior: shutil.copytree(path, folder / prior) for prior, path in trained.items()}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, headless."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    path = os.environ.get("BYPE_BROWSER") or next((p for name in names if (p := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("no browser: install chromium, or set BYPE_BROWSER to its path")
+    with sync_api.sync_playwright() as p:
+        running = p.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield running
+        running.close()

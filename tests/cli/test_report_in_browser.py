@@ -1,23 +1,6 @@
 """A report in a real browser: pointer, clicks and keys, requests, accessibility. Skipped where there is no browser."""
 
-import os
-import shutil
-
 import pytest
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-BROWSER = os.environ.get("BYPE_BROWSER") or next((p for name in NAMES if (p := shutil.which(name))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no browser: install chromium, or set BYPE_BROWSER to its path")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium, headless."""
-    with sync_api.sync_playwright() as p:
-        running = p.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ COMMANDS = {
     "compare": Command("compare:compare", "Compare runs: paired differences with 95 % intervals."),
     "score": Command("score:score", "Score each of your files: log-likelihood, how unusual it is."),
     "report": Command("report:report", "Write one HTML page on runs: metrics, curves, images."),
+    "explore": Command("explore:explore", "Open a page to draw, slide and look at own images."),
     "refit": Command("evaluate:refit", "Fit a second prior to a trained run."),
     "sample": Command("generate:sample", "Generate images."),
     "reconstruct": Command("generate:reconstruct", "Plot test images and their reconstructions."),

@@ -25,3 +25,4 @@ def demo(
         console.table(rows, "digits, test set")
         print(f"pictures: {out}")
         print(f"report:   {out / REPORT}")
+        print(f"to play:  bype explore {out / 'bype'}")

@@ -1,5 +1,6 @@
 """Decoding of a folder or a zip of image files; class subfolders are labels."""
 
+import io
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -181,6 +182,34 @@ def load_image_file(
     except OSError as e:
         raise InputError(f"{path}: cannot be read: {e.strerror}") from None
     return _decode_to(shape, resize, fit, wide=wide)(lambda: opened(path), str(path))
+
+
+def decode_image(
+    content: bytes,
+    name: str,
+    shape: tuple[int, int, int],
+    resize: tuple[int, int] | None = None,
+    *,
+    fit: Fit | None = None,
+    wide: bool = False,
+) -> np.ndarray:
+    """The same for the content of an image file, such as an upload.
+
+    Args:
+        content: The bytes of the file.
+        name: Its name, for errors.
+        shape: As for `load_image_file`.
+        resize: As for `load_image_file`.
+        fit: As for `load_image_file`.
+        wide: As for `load_image_file`.
+
+    Raises:
+        InputError: If it is not an image, or has another shape.
+    """
+    _check_channels(shape, name)
+    if reason := why_too_large(len(content)):
+        raise InputError(f"{name}: {reason}")
+    return _decode_to(shape, resize, fit, wide=wide)(lambda: io.BytesIO(content), name)
 
 
 def load_item_files(

@@ -13,7 +13,7 @@ from bype.core.numbers import parse_int
 from bype.data import published
 from bype.data.catalog import PUBLISHED, applicable, is_image_collection, load
 from bype.data.decoding import Fit
-from bype.data.image_files import load_image_file, load_item_files
+from bype.data.image_files import decode_image, load_image_file, load_item_files
 from bype.data.images import Dataset, Images
 from bype.data.tables import TableSpec
 
@@ -80,6 +80,21 @@ class ItemReader:
         if not items:
             raise InputError("items: expected files, folders or indices, got none")
         return _joined([self._read(str(item), resize, split) for item in items])
+
+    def decode(self, content: bytes, name: str) -> Items:
+        """Reads the content of one image file, cropped at the centre and scaled to the model's size.
+
+        Args:
+            content: The bytes of the file.
+            name: Its name.
+
+        Raises:
+            InputError: If it is not an image.
+        """
+        if self.table is not None:
+            raise InputError(f"{name}: expected rows of a table, as the model was trained on, got an image")
+        pixels = decode_image(content, name, self.shape, self.shape[1:], wide=self._wide)
+        return self._items(torch.from_numpy(pixels.copy())[None], (name,))
 
     def _read(self, item: str, resize: bool, split: str | None) -> Items:
         path = expand_path(item)

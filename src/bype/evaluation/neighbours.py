@@ -78,7 +78,9 @@ class Neighbours(NamedTuple):
 
 
 @fixed_torch_state(grad=False)
-def neighbours(model: VAE, data: Dataset, images: ImagesLike, k: int = 8, *, seed: int = 0) -> Neighbours:
+def neighbours(
+    model: VAE, data: Dataset, images: ImagesLike, k: int = 8, *, seed: int = 0, train_latents: Tensor | None = None
+) -> Neighbours:
     """The k training examples nearest to each image, in latent space and in pixel space.
 
     Memory does not grow with the size of the training split.
@@ -89,6 +91,7 @@ def neighbours(model: VAE, data: Dataset, images: ImagesLike, k: int = 8, *, see
         images: The images, in any form that `bype.iwae` takes.
         k: The number of neighbours.
         seed: Seed of the binarisation, under a binary likelihood.
+        train_latents: The posterior means of the training split, (N, D), if they are known (`bype.embed`).
 
     Raises:
         InputError: If the data or images do not fit the model, or k is not between 1 and the number of training
@@ -100,8 +103,9 @@ def neighbours(model: VAE, data: Dataset, images: ImagesLike, k: int = 8, *, see
     images = model.checked_images(images)  # once: a data set may transform its items at random
     pixels = images.scaled(dtype=model.dtype)
     means = latents(model, images, seed)
+    base = latent_batches(model, data.train, BATCH, seed) if train_latents is None else train_latents.split(BATCH)
     return Neighbours(
-        _nearest(latent_batches(model, data.train, BATCH, seed), means.double(), k),
+        _nearest(base, means.double(), k),
         nearest_by_pixels(pixels.double(), data.train, k),
     )
 

@@ -67,7 +67,12 @@ def _restricted(weights: Tensor, among: Tensor | None) -> Tensor:
 
 @fixed_torch_state(grad=False)
 def sample_among(
-    model: VAE, n: int, among: Tensor, *, generator: torch.Generator | None = None
+    model: VAE,
+    n: int,
+    among: Tensor,
+    *,
+    prior: NormalMixture | None = None,
+    generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Draws n samples from some components of the prior, by their mixing weights.
 
@@ -75,6 +80,7 @@ def sample_among(
         model: The model.
         n: The number of samples.
         among: The components, (k,).
+        prior: p(z), if the caller has already computed it; by default `model.prior(model.encoder)`.
         generator: The generator of all samples.
 
     Returns:
@@ -83,7 +89,7 @@ def sample_among(
     Raises:
         ValueError: If the prior is not a mixture, or none of the components has a positive weight.
     """
-    p = model.prior(model.encoder)
+    p = model.prior(model.encoder) if prior is None else prior
     if not isinstance(p, NormalMixture):
         raise ValueError(f"Expected a mixture prior, but got {type(model.prior).__name__}.")
     weights = _restricted(p.log_weights.exp(), among)
@@ -92,7 +98,7 @@ def sample_among(
     components = categorical_sample(weights / weights.sum(), n, generator).sort().values
     unique, counts = components.unique(return_counts=True)
     drawn = [
-        model.sample(count, component=m, generator=generator).images
+        model.sample(count, component=m, prior=p, generator=generator).images
         for m, count in zip(unique.tolist(), counts.tolist(), strict=True)
     ]
     return torch.cat(drawn), components

@@ -328,6 +328,7 @@ class VAE(nn.Module):
         *,
         component: int | None = None,
         like: Picture | Images | None = None,
+        prior: NormalMixture | DiagonalNormal | None = None,
         generator: torch.Generator | None = None,
     ) -> Samples:
         """Ancestral sampling (Algorithm 1): a component by its mixing weight, z from it, and the mean of p(x|z).
@@ -339,6 +340,7 @@ class VAE(nn.Module):
             component: Sample z from this component of the prior only.
             like: Sample z from the component that this image, (c, h, w) or a PIL image, would have: N(mu(x), sigma^2 I)
                 if the components of the prior share one variance, q(z|x) otherwise.
+            prior: p(z), if the caller has already computed it; by default `model.prior(model.encoder)`.
             generator: The generator of all samples.
 
         Raises:
@@ -347,7 +349,7 @@ class VAE(nn.Module):
         n = whole("n", n)
         if component is not None and like is not None:
             raise ValueError("component and like: expected at most one of them, got both")
-        p = self.prior(self.encoder)
+        p = self.prior(self.encoder) if prior is None else prior
         m: Tensor | None = None
         if like is not None:
             x = self.as_images(like if isinstance(like, Images) else [like], "like")

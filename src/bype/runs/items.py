@@ -22,8 +22,30 @@ def read_items(loaded: LoadedRun, items: Sequence[str], *, resize: bool = False,
     Raises:
         InputError: If an item is not found, cannot be used, or does not fit the model.
     """
+    found = _reader(loaded).read(items, resize=resize, split=split)
+    loaded.model.check_images(found.images)
+    return found
+
+
+def read_upload(loaded: LoadedRun, content: bytes, name: str) -> Items:
+    """Reads the content of one image file as the images that a run's model takes, resized to their size.
+
+    Args:
+        loaded: The run.
+        content: The bytes of the file.
+        name: Its name.
+
+    Raises:
+        InputError: If it is not an image, or does not fit the model.
+    """
+    found = _reader(loaded).decode(content, name)
+    loaded.model.check_images(found.images)
+    return found
+
+
+def _reader(loaded: LoadedRun) -> ItemReader:
     config, spec = loaded.run.config, loaded.model.input_spec
-    reader = ItemReader(
+    return ItemReader(
         spec.shape,
         spec.levels,
         own=lambda: loaded.data,
@@ -33,9 +55,6 @@ def read_items(loaded: LoadedRun, items: Sequence[str], *, resize: bool = False,
         data_dir=config.data_dir,
         table=spec.table,
     )
-    found = reader.read(items, resize=resize, split=split)
-    loaded.model.check_images(found.images)
-    return found
 
 
 def chosen_items(loaded: LoadedRun, items: Sequence[str] | None, *, resize: bool, split: str | None) -> Items:

@@ -49,12 +49,40 @@ def scores_beside_tests(
         reference = own.log_likelihood[:N_REFERENCE]
         kept.write(reference)
         return own._replace(more_unusual_than=more_unusual_than(own.log_likelihood, reference))
+    found = reference_scores(loaded, n_samples, seed=seed, name=name, progress=progress)
+    return score(loaded.model, images, n_samples, reference=found, seed=seed, progress=progress)
+
+
+def reference_scores(
+    loaded: LoadedRun,
+    n_samples: int,
+    items: int = N_REFERENCE,
+    *,
+    seed: int = 0,
+    name: str | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """The log-likelihoods of the first test items in nats, (n,), read from the run folder where they are kept.
+
+    Args:
+        loaded: The run.
+        n_samples: Importance samples per item.
+        items: How many test items, at most 1,000; the scores of the first 1,000 are kept.
+        seed: Seed of the noise.
+        name: The name of the refit that the model was loaded with, if any.
+        progress: As for `score`.
+
+    Raises:
+        InputError: If the run's data are not found.
+    """
+    kept = _Kept(loaded, n_samples, seed, name)
     found = kept.read()
     if found is None:
-        tests = loaded.data.test.first(N_REFERENCE)
+        tests = loaded.data.test.first(min(items, N_REFERENCE))
         found = score(loaded.model, tests, n_samples, seed=seed, progress=progress).log_likelihood
-        kept.write(found)
-    return score(loaded.model, images, n_samples, reference=found, seed=seed, progress=progress)
+        if items >= N_REFERENCE:
+            kept.write(found)
+    return found[:items]
 
 
 class _Kept:

@@ -1,12 +1,10 @@
 """One self-contained HTML page about trained models: arrays and metrics in, a page out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
-from bype.core.version import __version__
-from bype.viz.palette import style_sheet
+from bype.viz.pages import page_file, render_page
 from bype.viz.sheets import Sheet, Tile
 from bype.viz.wording import Metric
 
@@ -92,14 +90,4 @@ class Report:
 
 def render(report: Report) -> str:
     """The page as HTML. It requests nothing: styles, script and images are in it, and its policy forbids requests."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    folder = Path(__file__).parent / "page"
-    environment = Environment(
-        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    files: Mapping[str, str] = {name: (folder / name).read_text(encoding="utf-8") for name in ("page.css", "page.js")}
-    css = f"{style_sheet()}\n{files['page.css']}"
-    page = environment.get_template("page.html.jinja")
-    return page.render(report=report, css=css, script=files["page.js"], version=__version__) + "\n"
+    return render_page("page.html.jinja", script=page_file("page.js"), report=report)
