@@ -23,6 +23,13 @@ def take_photos(folder):
         photo.save(folder / f"{i}.{'png' if i % 2 else 'jpg'}")
 
 
+def write_table(path):
+    """Sixty plants of two species."""
+    rng = np.random.default_rng(0)
+    rows = [f"{rng.normal(5 + i % 2):.2f},{rng.normal(2):.2f},{'setosa' if i % 2 else 'virginica'}" for i in range(60)]
+    path.write_text("\n".join(["width,height,species", *rows]))
+
+
 def test_every_row_has_a_section_that_is_there():
     anchors = re.findall(r"\]\(#([a-z-]+)\)", PAGE)
     headings = [h.lower().replace(" ", "-") for h in re.findall(r"^## (.*)$", PAGE, re.M)]
@@ -32,6 +39,7 @@ def test_every_row_has_a_section_that_is_there():
 def test_the_code_and_the_commands_in_their_order(run_cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     take_photos(tmp_path / "photos")
+    write_table(tmp_path / "table.csv")
     assert len(BLOCKS) >= 3
     for kind, block in BLOCKS:
         if kind == "python":
@@ -41,5 +49,7 @@ def test_the_code_and_the_commands_in_their_order(run_cli, tmp_path, monkeypatch
             code, _, err = run_cli(*shlex.split(line, comments=True)[1:])
             assert code == 0, (line, err)
     assert sorted(p.name for p in Path("reconstructions").iterdir()) == sorted(f"{i}.png" for i in range(20))
+    with open("rows.csv") as f:
+        assert next(f) == "width,height,species\n"
     with np.load("photo-samples.npz") as found:
         assert found["images"].shape == (100, 3, 16, 16)

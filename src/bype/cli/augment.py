@@ -58,8 +58,8 @@ def augment(
 ) -> None:
     """Train a classifier with a model's samples beside the training examples (section 5.4, Table 3)."""
     loaded = Run.open(run).load(device, data=moved)
-    data, model = loaded.dataset(set_), loaded.model
-    model.check_data(data)
+    model = loaded.model
+    data = model.checked_data(loaded.dataset(set_))
     for part in data.splits.values():
         labels_of(part, data.name)
     methods = _methods(method, model)

@@ -35,7 +35,7 @@ COMMANDS = {
     "refit": Command("evaluate:refit", "Fit a second prior to a trained run."),
     "sample": Command("generate:sample", "Generate images."),
     "reconstruct": Command("generate:reconstruct", "Plot test images and their reconstructions."),
-    "interpolate": Command("generate:interpolate", "Plot images along a straight line in z (Figure 2)."),
+    "interpolate": Command("interpolate:interpolate", "Plot images along a straight line in z (Figure 2)."),
     "coreset": Command("export:coreset", "Export a run's pseudocoreset as plain files."),
     "export": Command("export:export", "Export a run's networks to ONNX or torch.export."),
     "recipes": Command("recipes:recipes", "List the recipes, named sets of options for training."),

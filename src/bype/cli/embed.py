@@ -11,11 +11,12 @@ from bype.cli.options import (
     Device,
     Files,
     Json,
-    PngOut,
+    PngOrRowsOut,
     Resize,
     RunPath,
     Seed,
     Split,
+    check_kind,
     ends_in,
     print_json,
 )
@@ -23,11 +24,14 @@ from bype.core.errors import InputError
 from bype.core.numbers import readable
 from bype.core.sampling import random_subset
 from bype.data.images import Dataset
+from bype.data.items import Items
 from bype.evaluation import neighbours as search
 from bype.evaluation.latents import tsne
-from bype.evaluation.neighbours import Nearest
+from bype.evaluation.neighbours import Nearest, Neighbours
 from bype.export.latents import Chosen, Source, save_latents, source_of_items, source_of_split
-from bype.runs.items import own_split, read_items
+from bype.export.rows import save_rows
+from bype.models.vae import VAE
+from bype.runs.items import one_item, own_split, read_items
 from bype.runs.run import LoadedRun, Run
 from bype.viz.images import save_png
 from bype.viz.latents import Row, captioned_rows, class_map
@@ -95,7 +99,7 @@ def _source(loaded: LoadedRun, files: list[str] | None, split: str | None, *, re
 def neighbours(
     run: RunPath,
     image: Annotated[str, typer.Argument(metavar="IMAGE|INDEX", help="An image file, or a test index.")],
-    out: PngOut,
+    out: PngOrRowsOut,
     k: Annotated[int, typer.Option("--k", min=1, max=100, help="Number of neighbours.")] = 8,
     resize: Resize = False,
     seed: Seed = 0,
@@ -103,28 +107,37 @@ def neighbours(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Plot the training images nearest to an image, in latent space and in pixel space."""
+    """Plot the training images nearest to an image, in latent space and in pixel space; of a table write rows."""
     loaded = Run.open(run).load(device, data=moved)
-    found = read_items(loaded, [image], resize=resize)
-    if len(found) != 1:
-        raise InputError(f"neighbours: expected one image, got {len(found)} in {image}")
+    table = loaded.model.input_spec.table
+    check_kind(out, run, table)
+    found = one_item(loaded, image, "neighbours", resize=resize)
     loaded.model.check_finite()
     data = loaded.data
-    latent, pixel = search.neighbours(loaded.model, data, found.images, k, seed=seed)
+    nearest = search.neighbours(loaded.model, data, found.images, k, seed=seed)
+    summary = {space: _listed(data, near) for space, near in nearest._asdict().items()}
+    if table is None:
+        _save_picture(out, loaded.model, data, found, nearest)
+    else:
+        listed = [{"space": space, **item} for space, items in summary.items() for item in items]
+        rows = torch.cat([data.train.scaled(near.rows[0]) for near in nearest])
+        save_rows(out, table, rows, before={name: [item[name] for item in listed] for name in listed[0]})
+    if as_json:
+        print_json({"out": str(out), "name": found.names[0], **summary})
+    else:
+        print(f"{out}: {k} nearest training {'images' if table is None else 'rows'}")
+
+
+def _save_picture(out: Path, model: VAE, data: Dataset, found: Items, nearest: Neighbours) -> None:
     caption = f"{found.names[0]}\n{found.labels[0] if found.labels else ''}"
     rows = [
         Row("the image, and its reconstruction",
-            torch.cat([found.images.scaled(), loaded.model.reconstruct(found.images)]),
+            torch.cat([found.images.scaled(), model.reconstruct(found.images)]),
             [caption, "reconstruction"]),
-        _row(data, "nearest training images in latent space", latent),
-        _row(data, "nearest training images in pixel space", pixel),
+        _row(data, "nearest training images in latent space", nearest.latent),
+        _row(data, "nearest training images in pixel space", nearest.pixel),
     ]  # fmt: skip
     save_png(captioned_rows(rows), out)
-    if as_json:
-        summary = {"latent": _listed(data, latent), "pixel": _listed(data, pixel)}
-        print_json({"out": str(out), "name": found.names[0], **summary})
-    else:
-        print(f"{out}: {k} nearest training images")
 
 
 def _row(data: Dataset, heading: str, nearest: Nearest) -> Row:

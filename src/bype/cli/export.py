@@ -20,7 +20,7 @@ def coreset(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Export a run's pseudocoreset as plain files: points.npy, weights.csv, gallery.png."""
+    """Export a run's pseudocoreset as plain files: points.npy, weights.csv, and gallery.png or points.csv."""
     loaded = Run.open(run).load(device, data=data)
     try:
         own = None if loaded.model.prior.pseudocoreset is None else loaded.data

@@ -1,4 +1,4 @@
-"""`sample`, `reconstruct`, `interpolate`."""
+"""`sample` and `reconstruct`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,27 +8,30 @@ import typer
 from torch import Tensor
 
 from bype.cli.options import (
+    PICTURE,
+    ROWS,
     DataPath,
     Device,
     Files,
     Json,
-    PngOut,
+    PngOrRowsOut,
     Resize,
     RunPath,
     Seed,
     Split,
+    check_kind,
     ends_in,
     print_written,
 )
 from bype.core import console
 from bype.core.errors import InputError
 from bype.core.numbers import MAX_INT, parse_int
-from bype.data.items import Items
+from bype.export.rows import save_rows
 from bype.export.samples import save_samples
 from bype.export.sources import component_sources, components_of_label
 from bype.models import generation
 from bype.models.observing import model_inputs
-from bype.runs.items import chosen_items, own_items, read_items
+from bype.runs.items import chosen_items, one_item
 from bype.runs.run import LoadedRun, Run
 from bype.viz import charts, images
 
@@ -38,7 +41,10 @@ def sample(
     out: Annotated[
         Path,
         typer.Option(
-            "--out", metavar="FILE.png|FILE.npz", callback=ends_in("--out", ".png", ".npz"), help="The output file."
+            "--out",
+            metavar="FILE.png|FILE.npz",
+            callback=ends_in("--out", *PICTURE, *ROWS),
+            help="The output file; for a run of a table .csv, .parquet or .npz.",
         ),
     ],
     n: Annotated[
@@ -76,9 +82,13 @@ def sample(
     chosen = None if component is None else _component_list(component)
 
     loaded = Run.open(run).load(device, with_, data=moved)
-    model, columns = loaded.model, None
+    model, columns, table = loaded.model, None, loaded.model.input_spec.table
+    check_kind(out, run, table, (".png", ".npz"))
+    if table is not None and (plates or raw):
+        raise InputError(f"{'--plates' if plates else '--raw'}: expected a run of images, but {run} is of a table")
     components: Tensor | None
-    generator = _generator(seed, loaded.device)
+    latents: Tensor | None = None
+    generator = torch.Generator(loaded.device).manual_seed(seed)
     if label is not None or plates:
         loaded.attach_items()
     among = None
@@ -96,19 +106,23 @@ def sample(
             drawn, components = plate.images.flatten(0, 1), plate.components.repeat_interleave(plate.images.shape[1])
         elif chosen is not None:
             columns = n or (16 if len(chosen) > 1 else 64)
-            parts = [model.sample(columns, component=m, generator=generator).images for m in chosen]
-            drawn, components = torch.cat(parts), torch.tensor(chosen).repeat_interleave(columns)
+            drawn, latents, components = generation.sample_each(
+                model, chosen, [columns] * len(chosen), generator=generator
+            )
             columns = columns if len(chosen) > 1 else None
         elif among is not None:
-            drawn, components = generation.sample_among(model, n or 64, among, generator=generator)
+            drawn, latents, components = generation.sample_among(model, n or 64, among, generator=generator)
         else:
-            image = None if like is None else _one_item(loaded, like, "--like", resize=resize).images.scaled()[0]
-            sampled = model.sample(n or 64, like=image, generator=generator)
-            drawn, components = sampled.images, sampled.components
+            image = None if like is None else one_item(loaded, like, "--like", resize=resize).images
+            drawn, latents, components = model.sample(n or 64, like=image, generator=generator)
     except ValueError as e:
         raise InputError(f"sample {run}: {e}") from None
     if out.suffix == ".png":
         images.save_png(images.grid(drawn, columns), out)
+    elif table is not None:
+        assert latents is not None
+        rows = generation.sample_rows(model, latents, generator=generator)
+        save_rows(out, table, rows, after=_label_column(loaded, components))
     else:
         sources, labels = _behind(loaded, components)
         save_samples(out, drawn, components, sources=sources, labels=labels, raw=raw)
@@ -138,24 +152,16 @@ def _behind(loaded: LoadedRun, components: Tensor | None) -> tuple[list[str] | N
     return [names[i] for i in index.tolist()], None if labels is None else labels[index]
 
 
-def _generator(seed: int, device: torch.device) -> torch.Generator:
-    return torch.Generator(device).manual_seed(seed)
-
-
-def _one_item(loaded: LoadedRun, item: str, option: str, *, resize: bool) -> Items:
-    """The image of a file, or the test image of an index."""
-    try:
-        found = read_items(loaded, [item], resize=resize)
-    except InputError as e:
-        raise InputError(f"{option}: {e}") from None
-    if len(found) != 1:
-        raise InputError(f"{option}: expected one image, got {len(found)} in {item}")
-    return found
+def _label_column(loaded: LoadedRun, components: Tensor | None) -> dict[str, list[str]]:
+    """The column of labels of the run's table, with the label of the training row behind each sample's component."""
+    key = loaded.run.config.labels_key
+    labels = _behind(loaded, components)[1] if key else None
+    return {} if labels is None else {str(key): [loaded.data.label_name(label) for label in labels.tolist()]}
 
 
 def reconstruct(
     run: RunPath,
-    out: PngOut,
+    out: PngOrRowsOut,
     files: Files = None,
     n: Annotated[
         int | None,
@@ -167,79 +173,15 @@ def reconstruct(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Plot images, each with its reconstruction below: of files, or test images."""
+    """Plot images, each with its reconstruction below: of files, or test images. Of a table write rows."""
     loaded = Run.open(run).load(device, data=moved)
-    model = loaded.model
+    model, table = loaded.model, loaded.model.input_spec.table
+    check_kind(out, run, table)
     found = chosen_items(loaded, files, resize=resize, split=split)
     shown = n or (None if files else 32)
     x = torch.cat(list(model_inputs(model, found.images.first(shown), seed=0)))
-    images.save_png(images.pairs(x, model.reconstruct(x)), out)
+    if table is not None:
+        save_rows(out, table, model.reconstruct(found.images.first(shown)))
+    else:
+        images.save_png(images.pairs(x, model.reconstruct(x)), out)
     print_written(out, len(x), as_json, names=list(found.names[:shown]))
-
-
-def interpolate(
-    run: RunPath,
-    out: PngOut,
-    between: Annotated[
-        tuple[str, str] | None,
-        typer.Option(
-            "--between", metavar="A B", help="From image A to B, files or test indices [default: --rows random pairs]."
-        ),
-    ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=2, max=1000, help="Images per row, both ends included.")] = 11,
-    rows: Annotated[
-        int, typer.Option("--rows", min=1, max=1000, help="Number of random pairs, without --between.")
-    ] = 8,
-    points: Annotated[bool, typer.Option("--points", help="Between the prior's points, not test images.")] = False,
-    resize: Resize = False,
-    seed: Seed = 0,
-    moved: DataPath = None,
-    device: Device = "auto",
-    as_json: Json = False,
-) -> None:
-    """Plot images along the straight line in z from one image to another (Figure 2)."""
-    loaded = Run.open(run).load(device, data=moved)
-    generator = _generator(seed, loaded.device)
-    if points:
-        start, end, names = _point_ends(loaded, between, rows, generator)
-    elif between is not None:
-        ends = [_one_item(loaded, item, "--between", resize=resize) for item in between]
-        start, end = (loaded.model.encoder(loaded.model.as_images(item.images)).loc for item in ends)
-        names = [[item.names[0] for item in ends]]
-    else:
-        found = own_items(loaded, "test")
-        pairs = _random_pairs(len(found), rows, generator, "test images")
-        start, end = (loaded.model.encoder(found.images.scaled(i, dtype=loaded.model.dtype)).loc for i in pairs.T)
-        names = [[found.names[i] for i in pair] for pair in pairs.tolist()]
-    path = generation.decode_line(loaded.model, start, end, steps)
-    images.save_png(images.grid(path.flatten(0, 1), steps), out)
-    print_written(out, path.shape[:2].numel(), as_json, between=names)
-
-
-def _point_ends(
-    loaded: LoadedRun, between: tuple[str, str] | None, rows: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor, list[list[str]]]:
-    """The latents at both ends of lines between points of the prior, and the indices of these points."""
-    model, where = loaded.model, loaded.device
-    count = getattr(model.prior(model.encoder), "n_components", 0)
-    if not count or model.prior.points_at(torch.zeros(1, dtype=torch.long, device=where)) is None:
-        raise InputError(f"--points: expected a prior made of points, got {type(model.prior).__name__}")
-    if between is None:
-        pairs = _random_pairs(count, rows, generator, "points of the prior")
-    else:
-        chosen = [parse_int(end) for end in between]
-        if not all(end is not None and end < count for end in chosen):
-            raise InputError(
-                f"--between: expected points of the prior from 0 to {count - 1}, got {between[0]} and {between[1]}"
-            )
-        pairs = torch.tensor([chosen], device=where)
-    images_at = (model.prior.points_at(index) for index in pairs.T)
-    start, end = (model.encoder(x).loc for x in images_at if x is not None)  # points may lie outside [0, 1]
-    return start, end, [[str(index) for index in pair] for pair in pairs.tolist()]
-
-
-def _random_pairs(count: int, n: int, generator: torch.Generator, what: str) -> Tensor:
-    """Pairs of different numbers below `count`, (n, 2)."""
-    if count < 2:
-        raise InputError(f"interpolate: expected at least two {what}, got {count}")
-    return torch.stack([torch.randperm(count, generator=generator, device=generator.device)[:2] for _ in range(n)])

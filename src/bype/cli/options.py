@@ -75,14 +75,40 @@ def ends_in(option: str, *suffixes: str) -> Callable[[Path | None], Path | None]
     def check(path: Path | None) -> Path | None:
         path = expand_user(path)
         if path is not None and path.suffix not in suffixes:
-            raise InputError(f"{option}: expected a name that ends in {' or '.join(suffixes)}, got {path}")
+            raise InputError(f"{option}: expected a name that ends in {_either(suffixes)}, got {path}")
         return path
 
     return check
 
 
+#: How names of pictures and of files of rows of a table end.
+PICTURE, ROWS = (".png",), (".csv", ".parquet", ".npz")
+
+
+def check_kind(out: Path, run: Path, table: object, images: tuple[str, ...] = PICTURE) -> None:
+    """Checks that an output file is rows for a run of a table, and one of `images` for a run of images."""
+    suffixes, kind = (images, "images") if table is None else (ROWS, "a table, of which there are no pictures")
+    if out.suffix not in suffixes:
+        raise InputError(
+            f"--out: expected a name that ends in {_either(suffixes)}, since {run} is of {kind}, got {out}"
+        )
+
+
+def _either(suffixes: tuple[str, ...]) -> str:
+    return " or ".join([", ".join(suffixes[:-1]), suffixes[-1]] if len(suffixes) > 1 else suffixes)
+
+
 PngOut = Annotated[
-    Path, typer.Option("--out", metavar="FILE.png", callback=ends_in("--out", ".png"), help="The output file.")
+    Path, typer.Option("--out", metavar="FILE.png", callback=ends_in("--out", *PICTURE), help="The output file.")
+]
+PngOrRowsOut = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        metavar="FILE.png",
+        callback=ends_in("--out", *PICTURE, *ROWS),
+        help="The output file; for a run of a table .csv, .parquet or .npz.",
+    ),
 ]
 
 
@@ -92,8 +118,8 @@ def print_json(value: object) -> None:
 
 
 def print_written(out: Path, count: int, as_json: bool, **more: object) -> None:
-    """Prints how many images were written; as JSON, with more keys."""
+    """Prints how many images, or rows of a table, were written; as JSON, with more keys."""
     if as_json:
         print_json({"out": str(out), "n": count, **more})
     else:
-        print(f"{out}: {count} images")
+        print(f"{out}: {count} {'rows' if out.suffix in ROWS[:2] else 'images'}")

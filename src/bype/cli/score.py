@@ -1,7 +1,5 @@
 """`score`."""
 
-import csv
-import io
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +7,7 @@ import typer
 
 from bype.cli.options import DataPath, Device, Files, Json, Resize, RunPath, Seed, Split, ends_in, print_json
 from bype.core import console
-from bype.core.files import write_text
+from bype.core.files import write_csv
 from bype.core.numbers import MAX_INT, readable
 from bype.evaluation.scores import Scores
 from bype.evaluation.scores import score as score_items
@@ -48,7 +46,7 @@ def score(
             console.report(f"{run}: without its data; the column more_unusual_than is left out")
             scores = score_items(loaded.model, found.images, samples, seed=seed, progress=progress)
     rows = _rows(found.names, found.labels, scores)
-    write_text(out, _csv(rows))
+    write_csv(out, list(rows[0]), (list(row.values()) for row in rows))
     least = min(rows, key=lambda row: row["log_likelihood"])
     if as_json:
         print_json({"run": str(run), "out": str(out), "samples": samples, "items": rows})
@@ -77,11 +75,3 @@ def _rows(names: tuple[str, ...], labels: tuple[str, ...], scores: Scores) -> li
         own.update({column: round(values[i], 6) for column, values in figures.items()})
         rows.append(own)
     return rows
-
-
-def _csv(rows: list[Row]) -> str:
-    lines = io.StringIO()
-    table = csv.DictWriter(lines, list(rows[0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    return lines.getvalue()

@@ -1,10 +1,12 @@
 """Paths, and atomic file writes: temporary file, fsync, rename."""
 
+import csv
 import errno
+import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -96,9 +98,18 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file atomically; bytes in names that are not UTF-8 are escaped."""
 
     def fill(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
     write(path, fill)
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes a table in UTF-8 atomically, separated by commas; cells are quoted where they need it."""
+    lines = io.StringIO()
+    table = csv.writer(lines, lineterminator="\n")
+    table.writerow(header)
+    table.writerows(rows)
+    write_text(path, lines.getvalue())
 
 
 def write_json(path: Path, value: object) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bype.core.config import TABLES, parse_size
-from bype.core.errors import InputError
+from bype.core.errors import InputError, first_line
 from bype.core.files import expand_path
 from bype.core.torch_state import fixed_torch_state
 from bype.data import published
@@ -222,7 +222,7 @@ def _load_own(name: str, reading: Mapping[str, Any], least: int, table: TableSpe
     try:
         there, is_folder = path.exists(), path.is_dir()
     except (OSError, ValueError) as e:  # the name is too long or contains a zero byte
-        raise InputError(f"data set: expected a name or a path, got {name[:100]!r} ({e})") from None
+        raise InputError(f"data set: expected a name or a path, got {name[:100]!r} ({first_line(e)[:100]})") from None
     sizes = {option: parse_size(reading[option], f"--{option}") for option in ("resize", "shape") if option in reading}
     if there:
         _refuse_published_files(path, name)

@@ -87,14 +87,24 @@ def encode_rows(table: TableSpec, values: object, where: str) -> np.ndarray | No
     Raises:
         InputError: If a column is missing, or a value is missing, not finite, or not a known category.
     """
+    columns = row_columns(table, values, where)
+    return None if columns is None else encoded(table, columns, where)
+
+
+def row_columns(table: TableSpec, values: object, where: str) -> list[np.ndarray] | None:
+    """The columns of a table from a data frame, or from an array or tensor (n, columns); None of anything else.
+
+    Raises:
+        InputError: If a column of a frame is missing, or an array has another number of columns.
+    """
     frame = frame_columns(values, where)
     if frame is not None:
-        columns = columns_of(table, frame, where)
-    elif isinstance(values, Tensor | np.ndarray) and values.ndim == 2:
-        columns = list((values.detach().cpu().numpy() if isinstance(values, Tensor) else values).T)
-    else:
-        return None
-    return encoded(table, columns, where)
+        return columns_of(table, frame, where)
+    if isinstance(values, Tensor | np.ndarray) and values.ndim == 2:
+        if values.shape[1] != len(table.columns):
+            raise InputError(f"{where}: expected {len(table.columns)} columns, got {values.shape[1]}")
+        return list((values.detach().cpu().numpy() if isinstance(values, Tensor) else values).T)
+    return None
 
 
 def encoded(table: TableSpec, columns: Sequence[np.ndarray], where: str) -> np.ndarray:

@@ -127,6 +127,13 @@ def is_batch(value: object) -> bool:
     return isinstance(images, Tensor | np.ndarray) and images.ndim == 4
 
 
+def is_labelled(value: object) -> bool:
+    """Whether a value is a pair of something and its labels, rather than of two batches of images."""
+    if not isinstance(value, tuple) or len(value) != 2:
+        return False
+    return not isinstance(value[1], Tensor | np.ndarray) or value[1].ndim < 3
+
+
 def _plain_label(label: object) -> object:
     """A label as a number or text."""
     if isinstance(label, Tensor):

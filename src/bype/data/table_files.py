@@ -4,6 +4,7 @@ import csv
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -44,13 +45,37 @@ def load_table(
     else:
         names, columns = _read_csv(path, name, text=() if table is None else table.text_columns)
     labels: np.ndarray | None = None
-    classes: tuple[str, ...] = ()
     if labels_key and (table is None or labels_key in names):
         if labels_key not in names:
             raise InputError(f"{name}: expected a column {labels_key!r} of labels, got the columns {', '.join(names)}")
         i = names.index(labels_key)
-        labels, classes = check_labels(columns[i], len(columns[i]), name)
+        labels = columns[i]
         names, columns = names[:i] + names[i + 1 :], columns[:i] + columns[i + 1 :]
+    return from_columns(names, columns, name, labels, least=least, table=table)
+
+
+def from_columns(
+    names: Sequence[str],
+    columns: Sequence[np.ndarray],
+    name: str,
+    labels: np.ndarray | None = None,
+    *,
+    least: int = LEAST_IMAGES,
+    table: TableSpec | None = None,
+) -> Dataset:
+    """A table in a seeded 80/10/10 split from its columns.
+
+    Args:
+        names: The names of the columns.
+        columns: Their values, (n,) each.
+        name: The name of the table in error messages.
+        labels: The label of each row, (n,), or None.
+        least: The smallest number of rows.
+        table: As for `load_table`.
+
+    Raises:
+        InputError: If there are too few rows, or a value is missing or not finite.
+    """
     if not columns or len(columns[0]) < least:
         raise InputError(f"{name}: expected at least {least} rows of columns, got {len(columns[0]) if columns else 0}")
     if table is None:
@@ -60,8 +85,9 @@ def load_table(
             raise InputError(f"{name}: {e}") from None
     else:
         spec, columns = table, columns_of(table, dict(zip(names, columns, strict=True)), name)
+    targets, classes = (None, ()) if labels is None else check_labels(labels, len(columns[0]), name)
     stored = encoded(spec, columns, name).astype(np.float32).reshape(-1, *spec.shape)
-    return replace(split(stored, labels, name, 256, classes=classes), table=spec)
+    return replace(split(stored, targets, name, 256, classes=classes), table=spec)
 
 
 def _read_csv(path: Path, name: str, text: Collection[str] = ()) -> tuple[list[str], list[np.ndarray]]:
@@ -109,12 +135,22 @@ def _is_number(cell: str) -> bool:
     return cell.lower() not in MISSING
 
 
-def _read_parquet(path: Path, name: str) -> tuple[list[str], list[np.ndarray]]:
+def import_pandas(where: str) -> ModuleType:
+    """pandas, which reads and writes .parquet with pyarrow.
+
+    Raises:
+        InputError: If one of them is not installed; `where` names the file.
+    """
     try:
         import pandas
-        import pyarrow  # noqa: F401 (pandas reads parquet with it)
+        import pyarrow  # noqa: F401
     except ImportError:
-        raise InputError(f"{name}: reading .parquet needs pandas and pyarrow: pip install 'bype[tables]'") from None
+        raise InputError(f"{where}: .parquet needs pandas and pyarrow: pip install 'bype[tables]'") from None
+    return pandas
+
+
+def _read_parquet(path: Path, name: str) -> tuple[list[str], list[np.ndarray]]:
+    pandas = import_pandas(name)
     try:
         frame = pandas.read_parquet(path)
     except (OSError, ValueError) as e:  # pyarrow's errors are ValueErrors

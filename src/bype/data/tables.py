@@ -123,6 +123,17 @@ class TableSpec:
             columns.append(np.array(c.categories)[index])
         return columns
 
+    def named(self, stored: np.ndarray) -> dict[str, np.ndarray]:
+        """The columns of stored rows (n, D) by name, in the table's units, for example for `pandas.DataFrame`.
+
+        Real columns are rounded to about a millionth of their standard deviation, as far as stored rows are exact.
+        """
+        columns = {}
+        for c, values in zip(self.columns, self.decode(stored), strict=True):
+            decimals = 6 - math.floor(math.log10(c.sd))
+            columns[c.name] = values.round(decimals) if c.kind == "normal" else values
+        return columns
+
     def to_json(self) -> list[dict[str, object]]:
         """The columns as a JSON value."""
         return [c._asdict() | {"categories": list(c.categories)} for c in self.columns]

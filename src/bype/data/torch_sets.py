@@ -15,8 +15,9 @@ from bype.core.errors import InputError
 from bype.core.torch_state import fixed_torch_state
 from bype.data.archives import check_room
 from bype.data.checks import LEAST_IMAGES, check_labels, check_values, warn_of_likely_mistakes
+from bype.data.frames import frame_columns
 from bype.data.images import Dataset
-from bype.data.reading import Batch, Reader, is_batch
+from bype.data.reading import Batch, Reader, is_batch, is_labelled
 from bype.data.rows import SPLIT_NAMES, SplitsLike, given_rows, random_rows, with_missing
 from bype.data.splits import from_rows
 
@@ -42,8 +43,6 @@ class Batches(Protocol):
 
 
 Source = MapStyle | Batches
-#: What training functions take as data.
-DataLike = Dataset | Source | Mapping[str, Source]
 
 
 @fixed_torch_state()
@@ -115,11 +114,6 @@ def from_torch(
     if not fresh:
         return data
     return replace(data, fresh=_fresh(opened["train"], reader, rows["train"], len(parts["train"][0]), name))
-
-
-def as_dataset(data: DataLike, device: torch.device | str = "cpu") -> Dataset:
-    """A `Dataset` as it is; anything else by `from_torch`, moved to a device."""
-    return data if isinstance(data, Dataset) else from_torch(data).to(device)
 
 
 def read_images(source: Source, name: str, *, grey: bool) -> np.ndarray:
@@ -236,7 +230,9 @@ def _opened(source: object, where: str, workers: int) -> _Items | Batches:
         items = source.dataset
         return _Items(items, source.num_workers) if isinstance(items, MapStyle) and _reads_all(source) else source
     if isinstance(source, list | tuple) and is_batch(source[0]):
-        return source
+        return [source] if is_labelled(source) else source
+    if frame_columns(source, where) is not None:
+        raise InputError(f"{where}: expected images, got a data frame; a table is passed alone, without splits")
     if isinstance(source, MapStyle):
         return _Items(source, workers)
     if isinstance(source, Batches):

@@ -25,6 +25,7 @@ from bype.estimator.files import Saved, read_estimator, write_estimator
 from bype.estimator.fitting import Names, continued, held_out, sizes_for, train
 from bype.estimator.rows import RowFormat, checked_columns, image_shape_of
 from bype.models.build import build_model
+from bype.models.generation import sample_rows
 from bype.models.vae import VAE
 
 
@@ -237,7 +238,7 @@ class ByPEVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
         drawn = model.sample(n, generator=generator)
         images = drawn.images
         if self.table_ is not None:
-            images = model.decoder(drawn.latents).sample(generator=generator)
+            images = sample_rows(model, drawn.latents, generator=generator)
         chosen = np.zeros(n, np.int64) if drawn.components is None else drawn.components.cpu().numpy()
         return self._format().units(images), chosen
 

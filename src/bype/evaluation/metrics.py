@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 from bype.core.errors import InputError
 from bype.core.seeds import Stream
 from bype.core.torch_state import fixed_torch_state
+from bype.data.coerce import DataLike
 from bype.data.images import Dataset, Images
 from bype.evaluation.divergences import prior_divergences
 from bype.evaluation.latents import active_units, latents, silhouette
@@ -79,7 +80,7 @@ def bits_per_dimension(model: VAE, nll: T, n_pixels: int, levels: int | None) ->
 @fixed_torch_state(grad=False)
 def evaluate(
     model: VAE,
-    data: Dataset,
+    data: DataLike,
     *,
     split: str = "test",
     n_samples: int = 5000,
@@ -94,7 +95,8 @@ def evaluate(
 
     Args:
         model: The model.
-        data: The data. The reference points of kNN are its training and validation examples, except those of `split`.
+        data: The data, in any form that `bype.train` takes. The reference points of kNN are its training and validation
+            examples, except those of `split`.
         split: `train`, `validation`, `test`, or `all`.
         n_samples: Importance samples S per example.
         n_items: Use only the first `n_items` examples for the log-likelihood; by default all.
@@ -111,8 +113,9 @@ def evaluate(
         `kl_prior_reverse` in nats; `knn`, accuracies in percent by K.
 
     Raises:
-        InputError: If the data do not fit the model (`VAE.check_data`), or an option is out of range.
+        InputError: If the data do not fit the model (`VAE.checked_data`), or an option is out of range.
     """
+    data = model.checked_data(data)
     images = _checked_part(model, data, split, n_samples, n_items)
     scored = images.first(n_items)
     if ks:  # fail before the long evaluation
@@ -172,7 +175,7 @@ def knn_of_split(
 @fixed_torch_state(grad=False)
 def evaluate_under(
     model: VAE,
-    data: Dataset,
+    data: DataLike,
     prior: Prior,
     name: str,
     *,
@@ -187,7 +190,7 @@ def evaluate_under(
 
     Args:
         model: The model.
-        data: The data.
+        data: The data, in any form that `bype.train` takes.
         prior: The prior, such as a refitted one.
         name: The name of the prior.
         split: `train`, `validation`, `test`, or `all`.
@@ -200,6 +203,7 @@ def evaluate_under(
     Raises:
         InputError: If the data do not fit the model, or an option is out of range.
     """
+    data = model.checked_data(data)
     scored = _checked_part(model, data, split, n_samples, n_items).first(n_items)
     p = prior(model.eval().encoder)
     log_p = log_likelihood(model, scored, n_samples, prior=p, seed=seed, scoring=scoring, progress=progress)
@@ -211,7 +215,6 @@ def _checked_part(model: VAE, data: Dataset, split: str, n_samples: int, n_items
     """Checks the options and returns the selected split."""
     if n_samples < 1 or (n_items is not None and n_items < 1):
         raise InputError(f"samples, items: expected at least 1, got {n_samples} and {n_items}")
-    model.check_data(data)
     model.check_finite()
     return data.part(split)
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from bype.core.errors import InputError
 from bype.core.numbers import whole
 from bype.core.torch_state import fixed_torch_state
-from bype.data.images import Dataset, Images
+from bype.data.coerce import DataLike
+from bype.data.images import Images
 from bype.evaluation.latents import latent_batches, latents
 from bype.models.inputs import ImagesLike
 from bype.models.vae import VAE
@@ -79,7 +80,7 @@ class Neighbours(NamedTuple):
 
 @fixed_torch_state(grad=False)
 def neighbours(
-    model: VAE, data: Dataset, images: ImagesLike, k: int = 8, *, seed: int = 0, train_latents: Tensor | None = None
+    model: VAE, data: DataLike, images: ImagesLike, k: int = 8, *, seed: int = 0, train_latents: Tensor | None = None
 ) -> Neighbours:
     """The k training examples nearest to each image, in latent space and in pixel space.
 
@@ -87,7 +88,7 @@ def neighbours(
 
     Args:
         model: The model.
-        data: The data; the neighbours are of its training split.
+        data: The data in any form that `bype.train` takes; the neighbours are of its training split.
         images: The images, in any form that `bype.iwae` takes.
         k: The number of neighbours.
         seed: Seed of the binarisation, under a binary likelihood.
@@ -97,7 +98,7 @@ def neighbours(
         InputError: If the data or images do not fit the model, or k is not between 1 and the number of training
             examples.
     """
-    model.check_data(data)
+    data = model.checked_data(data)
     k = whole("k", k, 1)
     check_ks([k], len(data.train))
     images = model.checked_images(images)  # once: a data set may transform its items at random

@@ -22,6 +22,7 @@ from bype.core.numbers import whole
 from bype.core.sampling import random_subset
 from bype.core.seeds import Stream
 from bype.core.torch_state import fixed_torch_state
+from bype.data.coerce import DataLike
 from bype.data.images import Dataset, Images
 from bype.evaluation.features import FEATURES, fit_features
 from bype.models.vae import VAE
@@ -129,7 +130,7 @@ def _check_features(samples: Tensor, real: Tensor) -> None:
 @fixed_torch_state(grad=None)
 def sample_quality(
     model: VAE,
-    data: Dataset,
+    data: DataLike,
     *,
     features: Sequence[str] | None = None,
     prior: Prior | None = None,
@@ -144,7 +145,7 @@ def sample_quality(
 
     Args:
         model: The model; its samples are the means of p(x|z), as those of `VAE.sample`.
-        data: The data that it was trained on.
+        data: The data that it was trained on, in any form that `bype.train` takes.
         features: Of `pca`, `classifier` and `inception` (`bype.evaluation.features`); by default `pca`, and
             `classifier` where there are labels of two or more classes.
         prior: Sample z from this prior instead of the model's.
@@ -163,7 +164,7 @@ def sample_quality(
         InputError: If the data do not fit the model, there are too few items, features are unknown or need labels that
             are missing, or the weights of `inception` cannot be had.
     """
-    model.check_data(data)
+    data = model.checked_data(data)
     model.check_finite()
     names = _feature_names(features, data)
     most = min(len(data.test), len(data.train) // 2, MAX_ITEMS)

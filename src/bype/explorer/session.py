@@ -161,7 +161,8 @@ class Session:
                 if not among:
                     raise InputError(f"expected a class, one of {_some(self.about.classes)}, got {source.value!r:.60}")
                 title = f"{len(among)} components whose (nearest) training image is of class {source.value}"
-                images, _ = sample_among(model, DRAWN, self._order.new_tensor(among), prior=p, generator=generator)
+                chosen = self._order.new_tensor(among)
+                images = sample_among(model, DRAWN, chosen, prior=p, generator=generator).images
             elif source.kind == "item":
                 item = self._test_item(source.value)
                 title = f"Around {_captioned(item)}"

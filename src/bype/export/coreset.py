@@ -1,20 +1,19 @@
 """Export of a pseudocoreset: its points, a table of weights and nearest training examples, and a gallery."""
 
-import csv
-import io
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from bype.core.errors import InputError
-from bype.core.files import refuse_foreign, write, write_text
+from bype.core.files import refuse_foreign, write, write_csv
 from bype.data.images import Dataset
 from bype.export.nearest import nearest_items
+from bype.export.rows import save_rows
 from bype.models.vae import VAE
 from bype.viz import images as pictures
 
-FILES = ("points.npy", "weights.csv", "gallery.png")
+FILES = ("points.npy", "weights.csv", "gallery.png", "points.csv")
 GALLERY = 1000  # points of the picture at most; more would make it unreadably large
 COLUMNS = ("point", "weight", "share", "nearest_label", "nearest_item", "distance", "source")
 
@@ -37,13 +36,14 @@ def _is_export(folder: Path) -> bool:
 
 
 def export_coreset(model: VAE, data: Dataset | None, out: Path) -> dict[str, object]:
-    """Writes a pseudocoreset as points.npy, weights.csv and gallery.png.
+    """Writes a pseudocoreset as points.npy, weights.csv and gallery.png; of a table points.csv in place of the picture.
 
     points.npy is float32 (M, c, h, w). weights.csv has one line per point, in order of decreasing weight: the row in
     points.npy (`point`), w_m (`weight`), the mixing weight w_m/N (`share`), and the nearest training example: its
     label, or the name of its class if the set has names (`nearest_label`), its row in the training set
     (`nearest_item`), its Euclidean distance (`distance`), and its file or its row in the user's array (`source`).
-    gallery.png shows the points of largest weight, at most `GALLERY`.
+    gallery.png shows the points of largest weight, at most `GALLERY`; points.csv has the rows of points.npy in the
+    units and with the columns of the table.
 
     Args:
         model: A model with a pseudocoreset prior.
@@ -70,19 +70,15 @@ def export_coreset(model: VAE, data: Dataset | None, out: Path) -> dict[str, obj
         with temporary.open("wb") as f:
             np.save(f, points.float().cpu().numpy())
 
-    lines = io.StringIO()
-    table = csv.writer(lines, lineterminator="\n")
-    table.writerow(COLUMNS)
-    for m in order:
-        weight = weights[m].item()
-        table.writerow([m, f"{weight:.6g}", f"{weight / prior.n_data:.6g}", *nearest[m]])
-    write_text(out / "weights.csv", lines.getvalue())  # written first: it identifies the folder as an export
+    shares = [(m, weights[m].item()) for m in order]
+    lines = [[str(m), f"{weight:.6g}", f"{weight / prior.n_data:.6g}", *nearest[m]] for m, weight in shares]
+    write_csv(out / "weights.csv", COLUMNS, lines)  # written first: it identifies the folder as an export
+    table = model.input_spec.table
+    if table is not None:
+        save_rows(out / "points.csv", table, points)
     write(out / "points.npy", fill)
-    title = f"{len(weights)} pseudo-points for {prior.n_data} training examples, by weight"
-    if len(order) > GALLERY:
-        title += f": the first {GALLERY}"
-    shown = order[:GALLERY]
-    pictures.save_png(pictures.gallery(points[shown], weights[shown] / prior.n_data, title), out / "gallery.png")
+    if table is None:
+        _save_gallery(points[order], weights[order] / prior.n_data, prior.n_data, out / "gallery.png")
     return {
         "out": str(out),
         "points": len(weights),
@@ -90,3 +86,11 @@ def export_coreset(model: VAE, data: Dataset | None, out: Path) -> dict[str, obj
         "effective_points": (weights.sum().square() / weights.square().sum()).item(),
         "weightless": int((weights == 0).sum()),
     }
+
+
+def _save_gallery(points: Tensor, shares: Tensor, n_data: int, path: Path) -> None:
+    """A picture of the points, in this order."""
+    title = f"{len(points)} pseudo-points for {n_data} training examples, by weight"
+    if len(points) > GALLERY:
+        title += f": the first {GALLERY}"
+    pictures.save_png(pictures.gallery(points[:GALLERY], shares[:GALLERY], title), path)

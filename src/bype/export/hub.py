@@ -13,7 +13,7 @@ from types import ModuleType
 
 from bype.core.errors import InputError, first_line
 from bype.core.files import expand_path, read_json, refuse_foreign, write_json, write_text
-from bype.data.images import Dataset
+from bype.data.coerce import DataLike
 from bype.export.cards import Card, card_text
 from bype.models.saved import OwnModel
 from bype.models.vae import VAE
@@ -65,7 +65,7 @@ def from_pretrained(
     *,
     revision: str | None = None,
     device: str = "auto",
-    data: Dataset | str | Path | None = None,
+    data: DataLike | None = None,
     model: OwnModel | None = None,
 ) -> VAE:
     """Loads a shared model, in `eval` mode, from a folder of `save_pretrained` or from the Hugging Face Hub.
@@ -77,7 +77,7 @@ def from_pretrained(
         name: A folder; or a name on the Hub, USER/MODEL.
         revision: A branch, tag or commit of the Hub.
         device: `auto`, `cpu` or `cuda`.
-        data: The training data, which an exemplar prior needs.
+        data: The training data, in any form that `bype.train` takes, which an exemplar prior needs.
         model: For networks of the user's own, a model of the same classes, or a function that builds one.
 
     Raises:

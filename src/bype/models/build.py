@@ -9,6 +9,7 @@ from bype.core.errors import InputError
 from bype.core.names import ARCHS, LIKELIHOODS, PRIORS, STRATEGIES
 from bype.core.numbers import real, whole
 from bype.core.torch_state import fixed_torch_state
+from bype.data.coerce import DataLike, as_dataset
 from bype.data.images import Dataset
 from bype.data.tables import TableSpec
 from bype.models.description import Description, used_options
@@ -22,7 +23,7 @@ from bype.priors.base import Prior, PriorOptions
 
 @fixed_torch_state(grad=True)
 def build_model(
-    data: Dataset,
+    data: DataLike,
     *,
     arch: str = "vae",
     prior: str = "bype",
@@ -42,7 +43,7 @@ def build_model(
     The same seed gives the same networks with every prior.
 
     Args:
-        data: The data set, on the device of the model.
+        data: The data, in any form that `bype.train` takes; a `Dataset` on the device of the model.
         arch: The networks: `vae`, `hvae`, `convhvae` or `celeba`.
         prior: `standard`, `vamp`, `exemplar` or `bype`.
         likelihood: `mse`, `gaussian` (one learned scalar variance), `bernoulli` or `logistic`; for a table `mixed`, or
@@ -62,6 +63,7 @@ def build_model(
     Raises:
         InputError: If a name is unknown, a size does not fit the data, or the likelihood needs other pixel levels.
     """
+    data = as_dataset(data)
     latent_dim, hidden_dim = whole("latent_dim", latent_dim, 1), whole("hidden_dim", hidden_dim, 1)
     seed = whole("seed", seed)
     n_components, exemplars, retrieve = (
@@ -111,7 +113,7 @@ def build_model(
     }  # fmt: skip
     if data.table is not None:
         model.description["table"] = data.table.to_json()
-    model.to(data.train.pixels.device).check_data(data)
+    model.to(data.train.pixels.device).checked_data(data)
     return model
 
 

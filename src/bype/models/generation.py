@@ -1,5 +1,6 @@
 """Generation from chosen components, and interpolation between images."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from bype.core.numbers import whole
 from bype.core.torch_state import fixed_torch_state
 from bype.distributions.mixtures import NormalMixture, categorical_sample
 from bype.models.inputs import ImagesLike
-from bype.models.vae import VAE
+from bype.models.vae import DECODED_AT_ONCE, VAE, Samples
 
 
 class Plates(NamedTuple):
@@ -73,7 +74,7 @@ def sample_among(
     *,
     prior: NormalMixture | None = None,
     generator: torch.Generator | None = None,
-) -> tuple[Tensor, Tensor]:
+) -> Samples:
     """Draws n samples from some components of the prior, by their mixing weights.
 
     Args:
@@ -84,7 +85,7 @@ def sample_among(
         generator: The generator of all samples.
 
     Returns:
-        The images (n, c, h, w), ordered by component, and the component of each, (n,).
+        The samples, ordered by component.
 
     Raises:
         ValueError: If the prior is not a mixture, or none of the components has a positive weight.
@@ -97,11 +98,48 @@ def sample_among(
         raise ValueError("Expected a component with a positive weight, but all have weight 0.")
     components = categorical_sample(weights / weights.sum(), n, generator).sort().values
     unique, counts = components.unique(return_counts=True)
-    drawn = [
-        model.sample(count, component=m, prior=p, generator=generator).images
-        for m, count in zip(unique.tolist(), counts.tolist(), strict=True)
+    return sample_each(model, unique.tolist(), counts.tolist(), prior=p, generator=generator)
+
+
+@fixed_torch_state(grad=False)
+def sample_each(
+    model: VAE,
+    components: Sequence[int],
+    counts: Sequence[int],
+    *,
+    prior: NormalMixture | None = None,
+    generator: torch.Generator | None = None,
+) -> Samples:
+    """Draws a number of samples from each of some components of the prior, in their order.
+
+    Args:
+        model: The model.
+        components: The components.
+        counts: The number of samples of each.
+        prior: p(z), if it is known already.
+        generator: The generator of all samples.
+
+    Raises:
+        ValueError: If the prior has no such component.
+    """
+    p = model.prior(model.encoder) if prior is None else prior
+    parts = [
+        model.sample(count, component=m, prior=p, generator=generator)
+        for m, count in zip(components, counts, strict=True)
     ]
-    return torch.cat(drawn), components
+    indices = torch.tensor(components, device=parts[0].latents.device)
+    return Samples(
+        torch.cat([part.images for part in parts]),
+        torch.cat([part.latents for part in parts]),
+        indices.repeat_interleave(torch.tensor(counts, device=indices.device)),
+    )
+
+
+@fixed_torch_state(grad=False)
+def sample_rows(model: VAE, latents: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """Samples of p(x|z), as a model of a table stores its rows, (n, 1, 1, D); one for each latent, (n, D)."""
+    parts = [model.decoder(z).sample(generator=generator) for z in latents.split(DECODED_AT_ONCE)]
+    return torch.cat(parts)
 
 
 @fixed_torch_state(grad=False)

@@ -18,6 +18,7 @@ from bype.core.names import class_name
 from bype.core.numbers import whole
 from bype.core.tensors import read_tensors, write_tensors
 from bype.core.torch_state import fixed_torch_state
+from bype.data.coerce import DataLike, as_dataset
 from bype.data.images import Dataset, Images
 from bype.distributions.mixtures import IsotropicMixture, NormalMixture
 from bype.distributions.normal import DiagonalNormal
@@ -178,14 +179,17 @@ class VAE(nn.Module):
         parts = {"likelihood": self.decoder.likelihood, "prior": self.prior}
         return {name: type(part).__name__ for name, part in parts.items()} | self.prior.metadata()
 
-    def check_data(self, data: Dataset) -> None:
-        """Checks that the model can be used with a data set.
+    def checked_data(self, data: DataLike) -> Dataset:
+        """Data in any accepted form as a `Dataset` that the model can be used with (`bype.data.coerce.as_dataset`).
 
         Raises:
-            InputError: If the shape, levels or device of the images do not match the model.
+            InputError: If the data cannot be read, or the shape, levels or device of the images do not match the model.
         """
-        for images in data.splits.values():
-            self.check_images(images, data.name)
+        spec = self.input_spec
+        found = as_dataset(data, spec.device, shape=spec.shape, levels=spec.levels, table=spec.table)
+        for images in found.splits.values():
+            check_images(images, spec, found.name)
+        return found
 
     def check_images(self, images: Images, name: str = "images") -> None:
         """Checks that the model can be used with these images.

@@ -9,6 +9,7 @@ from bype.core.errors import InputError
 from bype.core.names import LIKELIHOODS
 from bype.core.numbers import whole
 from bype.core.torch_state import fixed_torch_state
+from bype.data.coerce import DataLike, as_dataset
 from bype.data.images import Dataset
 from bype.models.build import build_prior
 from bype.models.vae import VAE
@@ -26,7 +27,7 @@ def wrap(
     *,
     latent_dim: int,
     image_shape: Sequence[int] | None = None,
-    data: Dataset | None = None,
+    data: DataLike | None = None,
     prior: str | Prior = "standard",
     likelihood: str | Likelihood | None = None,
     n_components: int | None = None,
@@ -50,7 +51,8 @@ def wrap(
             maps these to p(x|z); no output activation is needed.
         latent_dim: The dimension D of z.
         image_shape: The shape (c, h, w) of an image; by default that of `data`.
-        data: The training data, for priors made of training items (any but `standard`) and for the image shape.
+        data: The training data, in any form that `bype.train` takes, for priors made of training items (any but
+            `standard`) and for the image shape.
         prior: `standard`, `vamp`, `exemplar`, `bype`, a registered name, or a `Prior`.
         likelihood: `mse` (the default), `gaussian`, `bernoulli`, `logistic`, a registered name, or a `Likelihood`. A
             `Decoder` has its own.
@@ -64,6 +66,7 @@ def wrap(
         InputError: If a network does not fit the shapes, a name is unknown, or the prior needs data and none are given.
     """
     latent_dim, seed = whole("latent_dim", latent_dim, 1), whole("seed", seed)
+    data = None if data is None else as_dataset(data)
     shape = _shape(image_shape, data)
     if isinstance(decoder, Decoder) and likelihood is not None:
         raise InputError("likelihood: a Decoder has its own; leave it out, or pass a plain module as decoder")
@@ -86,7 +89,7 @@ def wrap(
     model = VAE(q, p, p_z)
     if data is not None:
         model.levels = data.levels
-        model.to(data.train.pixels.device).check_data(data)
+        model.to(data.train.pixels.device).checked_data(data)
     return model
 
 

@@ -11,6 +11,7 @@ from bype.core.config import Config
 from bype.core.errors import InputError
 from bype.core.files import expand_path, resolve_path
 from bype.data.catalog import PUBLISHED, applicable, load
+from bype.data.coerce import DataLike, as_dataset
 from bype.data.images import Dataset
 from bype.data.tables import TableSpec
 from bype.runs.record import ConfigFile, lock_folder
@@ -131,7 +132,7 @@ class RunData:
         given: The data themselves, or where they are now, if they have moved.
     """
 
-    def __init__(self, dataset: RunDataset, device: torch.device, given: Dataset | str | Path | None = None) -> None:
+    def __init__(self, dataset: RunDataset, device: torch.device, given: DataLike | None = None) -> None:
         self._dataset, self.device, self._given = dataset, device, given
 
     @cached_property
@@ -141,10 +142,11 @@ class RunData:
         Raises:
             InputError: If they are not found, or their values differ.
         """
-        if not isinstance(self._given, Dataset):
+        if self._given is None or isinstance(self._given, str | Path):
             return self._dataset.load(self.device, at=self._given)
-        self._dataset.check(self._given, self._given.name)
-        return self._given.to(self.device)
+        found = as_dataset(self._given)
+        self._dataset.check(found, found.name)
+        return found.to(self.device)
 
     def require(self, purpose: str) -> Dataset:
         """The data, for a purpose that an error names, such as `prior exemplar is made of the training items`."""

@@ -13,6 +13,7 @@ from bype.core.files import remove_partial
 from bype.core.names import STRATEGIES
 from bype.core.precision import resolve_precision
 from bype.data.catalog import load
+from bype.data.coerce import DataLike, as_dataset
 from bype.data.images import Dataset
 from bype.models.build import model_from
 from bype.models.saved import registered_model
@@ -97,7 +98,7 @@ def fit(
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
     trackers: Sequence[Tracker | str] = (),
-    data: Dataset | None = None,
+    data: DataLike | None = None,
     model: VAE | None = None,
 ) -> TrainedRun:
     """Trains into a run folder and saves each epoch as it ends, or while the next one is computed (`Writer`).
@@ -114,7 +115,8 @@ def fit(
         on_epoch: Called after each epoch; however this function ends, that epoch is saved.
         on_step: Called after each network step with the trainer, the step and the number of steps of the epoch.
         trackers: Names (`tensorboard`, `mlflow`, `trackio`) or objects that receive each epoch, with pictures.
-        data: The data, if they are not read by the config's `set`; with `resume`, those of the run.
+        data: The data in any form that `bype.train` takes, if they are not read by the config's `set`; with `resume`,
+            those of the run.
         model: The model, if it is not built from the config; its best epoch is loaded into it.
 
     Raises:
@@ -135,12 +137,12 @@ def fit(
             run.dataset.follow(config)
     device, in_memory = resolve_device(config.device), data is not None
     if existed:
-        data = RunData(run.dataset, device, data).value
+        own = RunData(run.dataset, device, data).value
     else:
-        data = (load(config.set, config.data_dir, **config.reading) if data is None else data).to(device)
-    config = config.sized(len(data.train))
-    model = _model(run, config, data, model, existed=existed)
-    trainer = trainer_from(config, model, data)
+        own = (load(config.set, config.data_dir, **config.reading) if data is None else as_dataset(data)).to(device)
+    config = config.sized(len(own.train))
+    model = _model(run, config, own, model, existed=existed)
+    trainer = trainer_from(config, model, own)
     if on_step is not None:
         trainer.steps.on_step = partial(on_step, trainer)
     with run.lock():
@@ -149,7 +151,7 @@ def fit(
         remove_partial(run.path)
         if not existed:
             unit = "nats" if model.decoder.likelihood.normalised else "paper"
-            record = new_record(config, data, unit, trainer.precision, model.metadata(), in_memory=in_memory)
+            record = new_record(config, own, unit, trainer.precision, model.metadata(), in_memory=in_memory)
             create_run(run, record)
         elif changed(run.config, config):
             epoch = run.checkpoints.epoch
@@ -169,4 +171,4 @@ def fit(
                 if on_epoch is not None:
                     on_epoch(info, trainer)
             trainer.load_best()
-    return TrainedRun(run, data, trainer, was_finished=was_finished, kept=writer.kept)
+    return TrainedRun(run, own, trainer, was_finished=was_finished, kept=writer.kept)

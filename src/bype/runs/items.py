@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from bype.core.errors import InputError
 from bype.data.catalog import PUBLISHED
 from bype.data.items import ItemReader, Items, named_items
 from bype.runs.run import LoadedRun
@@ -55,6 +56,21 @@ def _reader(loaded: LoadedRun) -> ItemReader:
         data_dir=config.data_dir,
         table=spec.table,
     )
+
+
+def one_item(loaded: LoadedRun, item: str, option: str, *, resize: bool = False) -> Items:
+    """One image: of a file, or the test image of an index; a file of one row is one item too.
+
+    Raises:
+        InputError: As `read_items`, or if there are several; `option` names what was given.
+    """
+    try:
+        found = read_items(loaded, [item], resize=resize)
+    except InputError as e:
+        raise InputError(f"{option}: {e}") from None
+    if len(found) != 1:
+        raise InputError(f"{option}: expected one image, got {len(found)} in {item}")
+    return found
 
 
 def chosen_items(loaded: LoadedRun, items: Sequence[str] | None, *, resize: bool, split: str | None) -> Items:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bype.core.devices import resolve_device
 from bype.core.files import expand_path
-from bype.data.catalog import load
+from bype.data.coerce import DataLike, as_dataset
 from bype.data.images import Dataset
 from bype.models.saved import OwnModel, load_saved
 from bype.models.vae import VAE
@@ -12,7 +12,7 @@ from bype.runs.run import Run
 
 
 def load_model(
-    path: str | Path, device: str = "auto", *, model: OwnModel | None = None, data: Dataset | str | Path | None = None
+    path: str | Path, device: str = "auto", *, model: OwnModel | None = None, data: DataLike | None = None
 ) -> VAE:
     """Loads the model of a run folder, or of a file written by `VAE.save`, in `eval` mode.
 
@@ -25,7 +25,8 @@ def load_model(
         device: `auto`, `cpu` or `cuda`.
         model: For networks of the user's own, a model of the same classes and sizes, whose tensors are replaced, or a
             function that builds one for a data set, if it is not registered (`bype.register_model`).
-        data: The data that the model was trained on, or their name or path, if they are needed and have moved.
+        data: The data that the model was trained on, in any form that `bype.train` takes, if they are needed and have
+            moved.
 
     Raises:
         InputError: If there is no such file, it is damaged, it is of networks that are not bype's and no `model` is
@@ -38,6 +39,6 @@ def load_model(
 
     def given() -> Dataset:
         assert data is not None
-        return (data if isinstance(data, Dataset) else load(data)).to(target)
+        return as_dataset(data).to(target)
 
     return load_saved(where, target, model=model, data=None if data is None else given)

@@ -8,8 +8,8 @@ from typing import Any, overload
 from bype.core.config import READING, Config, Options
 from bype.core.errors import InputError
 from bype.core.names import CUSTOM
+from bype.data.coerce import DataLike
 from bype.data.images import Dataset
-from bype.data.torch_sets import DataLike, as_dataset
 from bype.models.vae import VAE
 from bype.runs.fitting import OnEpoch, OnStep, TrainedRun
 from bype.runs.fitting import fit as fit_config
@@ -30,7 +30,7 @@ def fit(
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
     trackers: Sequence[Tracker | str] = (),
-    data: Dataset | None = None,
+    data: DataLike | None = None,
 ) -> TrainedRun: ...
 
 
@@ -38,7 +38,7 @@ def fit(
 def fit(
     model: VAE,
     /,
-    data: DataLike | str | Path,
+    data: DataLike,
     path: str | Path | Run,
     *,
     resume: bool = False,
@@ -61,8 +61,8 @@ def fit(what: Config | VAE, /, *places: Any, **options: Any) -> TrainedRun:
         what: The options, a `Config`; or a model. With `resume` the options must be those of the run, except for
             `device`, options that the run does not use, and `data_dir` and the path of a data set, which may be a new
             location of the same data; a model must have the run's classes and sizes, and its tensors are replaced.
-        places: For a config `path`, the run folder; for a model `data`, a `Dataset`, what `bype.from_torch`
-            takes, or a name or path, and `path`.
+        places: For a config `path`, the run folder; for a model `data`, in any form that `bype.train` takes, and
+            `path`.
         options: `resume`, to continue from the folder's last checkpoint, if it has one; `on_epoch`, called after each
             epoch with its measurements and the trainer; `on_step`, called after each step; `trackers`, names or
             objects that receive each epoch (`tensorboard`, `mlflow`, `trackio`). For a config also `data`, if
@@ -82,7 +82,7 @@ def fit(what: Config | VAE, /, *places: Any, **options: Any) -> TrainedRun:
 
 def _fit_model(
     model: VAE,
-    data: DataLike | str | Path,
+    data: DataLike,
     path: str | Path | Run,
     *,
     resume: bool = False,
@@ -91,7 +91,7 @@ def _fit_model(
     trackers: Sequence[Tracker | str] = (),
     **options: object,
 ) -> TrainedRun:
-    own = str(data) if isinstance(data, str | Path) else as_dataset(data)
+    own = str(data) if isinstance(data, str | Path) else model.checked_data(data)
     config = own_config(model, own, options)
     given = own if isinstance(own, Dataset) else None
     return fit_config(

@@ -11,6 +11,7 @@ from bype.core.config import Config
 from bype.core.devices import resolve_device
 from bype.core.errors import InputError
 from bype.core.files import expand_path
+from bype.data.coerce import DataLike
 from bype.data.images import Dataset
 from bype.models.saved import OwnModel
 from bype.models.vae import VAE
@@ -94,7 +95,7 @@ class Run:
         device: str = "auto",
         refit: str | None = None,
         *,
-        data: Dataset | str | Path | None = None,
+        data: DataLike | None = None,
         model: OwnModel | None = None,
     ) -> "LoadedRun":
         """The run's best model. Its data are read when they are first asked for (`LoadedRun.data`), if at all.
@@ -102,8 +103,8 @@ class Run:
         Args:
             device: `auto`, `cpu` or `cuda`.
             refit: The name of a refit that replaces the model's prior.
-            data: The data that the run was trained on, or where they are now, if they have moved; they are verified at
-                once, by their checksum.
+            data: The data that the run was trained on, in any form that `bype.train` takes, or where they are now, if
+                they have moved; they are verified at once, by their checksum.
             model: For networks of the user's own (`bype.wrap`), a model of the same classes, whose tensors are
                 replaced, or the function that builds one for a data set.
 

@@ -16,6 +16,7 @@ from bype.core.precision import flush_denormals
 from bype.core.sampling import random_subset
 from bype.core.seeds import Stream
 from bype.core.torch_state import fixed_torch_state
+from bype.data.coerce import DataLike
 from bype.data.images import Dataset, Images
 from bype.distributions.em import Report, best_scale, fit_em, log_prob_at_scales
 from bype.distributions.normal import DiagonalNormal
@@ -29,7 +30,7 @@ HELD_BYTES = 2**31  # of posterior means and scales that are held for EM; beyond
 
 def refit(
     model: VAE,
-    data: Dataset,
+    data: DataLike,
     *,
     points: int | None = None,
     em: int | None = None,
@@ -40,7 +41,7 @@ def refit(
 
     Args:
         model: The trained model.
-        data: The data it was trained on.
+        data: The data it was trained on, in any form that `bype.train` takes.
         points: Number of training examples, drawn without replacement, that become components; by default all.
         em: Instead, number of components K of a mixture fitted by EM to samples of q(z|x_n) over the training examples.
         seed: Seed of the random draws.
@@ -49,7 +50,7 @@ def refit(
     Raises:
         InputError: If `points` or `em` does not fit the data, or both are given.
     """
-    model.check_data(data)
+    data = model.checked_data(data)
     n = len(data.train)
     if points is not None and em is not None:
         raise InputError("refit: expected at most one of --points and --em, got both")

@@ -17,7 +17,7 @@ from bype.core.precision import bf16_is_fast, deterministic_algorithms, flush_de
 from bype.core.recipes import DEFAULT_RECIPE, training_options
 from bype.core.seeds import Stream
 from bype.core.torch_state import fixed_torch_state
-from bype.data.torch_sets import DataLike, as_dataset
+from bype.data.coerce import DataLike
 from bype.models.objectives import kl_by_level
 from bype.models.vae import VAE
 from bype.pseudocoreset.strategy import Strategy, coreset_metrics, resolve_strategy
@@ -43,7 +43,7 @@ class Trainer:
 
     Args:
         model: The model, on the device of the data.
-        data: The data set; or what `bype.from_torch` takes, such as a torch data set or a loader.
+        data: The data in any form that `bype.train` takes.
         epochs: Maximum number of epochs.
         warmup: Epochs over which beta rises linearly to 1.
         patience: Early stopping: epochs without a lower validation loss, counted after the warm-up. Not used if the
@@ -94,10 +94,9 @@ class Trainer:
         seed: int = 0,
         graph: bool = True,
     ) -> None:
-        data = as_dataset(data, next(model.parameters()).device)
+        data = model.checked_data(data)
         self.model, self.data = model, data
         self.device = data.train.pixels.device
-        model.check_data(data)
         try:
             model.prior.check_items(data.train)
         except ValueError as e:
@@ -359,7 +358,8 @@ def train(
 
     Args:
         model: The model, on the device of the data.
-        data: The data set; or what `bype.from_torch` takes, such as a torch data set or a loader.
+        data: A `Dataset`; or a name or path, an array, a data frame, a torch or Hugging Face data set, or a loader,
+            which is split (`bype.data.coerce.as_dataset`), into the same parts whenever it is passed to a function.
         recipe: The named set of options (`bype.core.recipes`) that applies where `options` names no other; the
             likelihood is the model's.
         on_epoch: Called after each epoch with its measurements and the trainer.
@@ -372,7 +372,7 @@ def train(
         InputError: If an option is out of range, or the data do not fit the model.
         TrainingError: If the loss, the gradients, U or w become non-finite.
     """
-    data = as_dataset(data, next(model.parameters()).device)
+    data = model.checked_data(data)
     trainer = Trainer(model, data, **training_options(recipe, len(data.train), options))
     infos = []
     try:
