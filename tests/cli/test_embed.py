@@ -95,6 +95,10 @@ def test_chosen_rows_are_collected_across_blocks():
     ("command", "message"),
     [
         (["embed", "--out", "x.txt"], "--out: expected a name that ends in .npz or .csv"),
+        (
+            ["embed", "--out", "x.csv", "--map", "x.png", "--tsne", "umap"],
+            "--tsne: expected sklearn or opentsne, got 'umap'",
+        ),
         (["embed", "--out", "x.csv", "--map", "x.jpg"], "--map: expected a name that ends in .png"),
         (["embed", "3", "--out", "x.csv", "--map", "x.png"], "--map: expected at least four images, got 1"),
         (["embed", "--out", "x.csv", "--split", "half"], "expected train, validation, test or all"),

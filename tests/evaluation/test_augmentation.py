@@ -117,30 +117,6 @@ def test_samples_of_the_pseudocoreset_follow_the_weights_and_have_the_points_lab
     assert torch.equal(drawn.labels, labels[drawn.sources])
 
 
-def test_plates_agree_where_samples_are_their_points(digits):
-    """With a prior of sigma near zero, all samples of a component are the same image."""
-    model = model_of(digits)
-    with torch.no_grad():
-        model.prior.log_scale.fill_(-20)
-        decoded = model.generate(model.encoder(model.prior.pseudo_inputs).loc)
-        model.prior.pseudo_inputs.copy_(decoded.clamp(0, 1))  # then the point and its samples differ by the encoder
-
-    class Constant(torch.nn.Module):
-        def predict(self, x):
-            return torch.zeros(len(x), dtype=torch.long)
-
-    class Mean(torch.nn.Module):
-        def predict(self, x):
-            return (x.flatten(1).mean(1) > 0.5).long()
-
-    assert augmentation.plate_agreement(model, Constant()) == 100
-    with torch.no_grad():
-        points = model.prior.pseudo_inputs
-        samples = model.generate(model.encoder(points).loc)
-        expected = 100 * (Mean().predict(points) == Mean().predict(samples)).double().mean().item()
-    assert augmentation.plate_agreement(model, Mean()) == pytest.approx(expected)
-
-
 @pytest.mark.parametrize(
     ("prior", "method", "message"),
     [

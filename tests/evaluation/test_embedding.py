@@ -1,5 +1,7 @@
 """Latents of images in any form, silhouette, nearest training examples, t-SNE."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 
 import bype
 from bype.core.errors import InputError
-from bype.evaluation.latents import latent_batches, latents, silhouette, tsne
+from bype.evaluation.latents import TSNE_LIBRARIES, latent_batches, latents, silhouette, tsne
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +76,25 @@ def test_a_training_example_is_its_own_nearest_and_the_first_of_equals_wins(mode
         bype.neighbours(model, doubled, tiny.test, k=4)
 
 
-def test_a_map_is_seeded_and_keeps_clusters_apart():
+@pytest.mark.parametrize("by", TSNE_LIBRARIES)
+def test_a_map_is_seeded_and_keeps_clusters_apart(by):
+    if by == "opentsne":
+        pytest.importorskip("openTSNE")
     means = torch.cat([torch.randn(40, 5, generator=torch.Generator().manual_seed(i)) + 20 * i for i in range(2)])
-    points = tsne(means)
+    points = tsne(means, 0, by)
     assert points.shape == (80, 2)
-    assert torch.equal(points, tsne(means))
+    assert points.dtype == torch.float32
+    assert torch.equal(points, tsne(means, 0, by))
     assert silhouette(points, torch.arange(80) // 40) > 0.5
+    assert tsne(means[:4, :1], 0, by).shape == (4, 2)
     with pytest.raises(InputError, match="at least four images, got 3"):
-        tsne(means[:3])
+        tsne(means[:3], 0, by)
+
+
+def test_an_unknown_or_missing_library_for_a_map_is_named(monkeypatch):
+    means = torch.randn(5, 3)
+    with pytest.raises(InputError, match="expected t-SNE by sklearn or opentsne, got 'umap'"):
+        tsne(means, 0, "umap")
+    monkeypatch.setitem(sys.modules, "openTSNE", None)
+    with pytest.raises(InputError, match=r"needs openTSNE: pip install 'bype\[opentsne\]'"):
+        tsne(means, 0, "opentsne")

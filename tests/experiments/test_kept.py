@@ -10,7 +10,7 @@ from bype.core.tensors import read_tensors
 from bype.evaluation.classifier import ClassifierOptions
 from bype.experiments import classifiers
 from bype.experiments.arrays import LARGEST, pack, unpack
-from bype.experiments.classifiers import baseline_path, kept_classifier, seconds_spent
+from bype.experiments.classifiers import baseline_path, kept_classifier
 
 OPTIONS = ClassifierOptions(epochs=3, batch_size=300, hidden_dim=8)
 
@@ -82,11 +82,11 @@ def stopping(after):
 
 def test_a_classifier_is_continued_and_not_trained_twice(tmp_path):
     data = bype.load("digits")
-    path = baseline_path(tmp_path, data, OPTIONS)
+    path = baseline_path(tmp_path, data.name, OPTIONS)
     with pytest.raises(Stop):
         kept_classifier(path, data, None, OPTIONS, stopping(2)[0])
     assert int(read_tensors(path)[0]["epoch"]) == 2
-    before = seconds_spent(path)
+    before = read_tensors(path)[1]["seconds"]
     check, calls = stopping(9)
     done = kept_classifier(path, data, None, OPTIONS, check)
     assert len(calls) == 1, "the third epoch"
@@ -98,6 +98,16 @@ def test_a_classifier_is_continued_and_not_trained_twice(tmp_path):
     for one in (done, again):
         ours, theirs = one.classifier.state_dict(), unbroken.classifier.state_dict()
         assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_another_source_of_the_same_release_trains_no_classifier_again(tmp_path, monkeypatch):
+    data, path = bype.load("digits"), tmp_path / "c.safetensors"
+    kept_classifier(path, data, None, OPTIONS, lambda: None)
+    same = classifiers.versions() | {"source": "another tree"}
+    monkeypatch.setattr(classifiers, "versions", lambda: same)
+    check, calls = stopping(9)
+    kept_classifier(path, data, None, OPTIONS, check)
+    assert not calls
 
 
 @pytest.mark.parametrize("change", ["options", "data", "network", "versions", "damaged"])
@@ -123,7 +133,7 @@ def test_a_classifier_of_something_else_is_trained_anew(tmp_path, monkeypatch, c
 def test_the_file_of_the_baseline_depends_on_data_seed_and_options(tmp_path):
     data = bype.load("digits")
     names = {
-        baseline_path(tmp_path, data, options).name
+        baseline_path(tmp_path, data.name, options).name
         for options in (OPTIONS, ClassifierOptions(seed=1), ClassifierOptions(epochs=9))
     }
     assert len(names) == 3

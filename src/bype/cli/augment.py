@@ -16,6 +16,7 @@ from bype.data.images import Dataset
 from bype.evaluation import augmentation
 from bype.evaluation.augmentation import METHODS
 from bype.evaluation.classifier import ClassifierInfo, ClassifierOptions, error_rate, labels_of, train_classifier
+from bype.evaluation.plates import plate_agreement
 from bype.export.augmented import save_augmented
 from bype.models.vae import VAE
 from bype.runs.run import Run
@@ -113,5 +114,5 @@ def _train(model: VAE, data: Dataset, method: str, options: ClassifierOptions) -
     for split in ("test", "validation"):
         row[f"{split}_error"] = error_rate(classifier, data.part(split), data.name)
     if method == "baseline" and "prior" in augmentation.allowed_methods(model):
-        row["plate_agreement"] = augmentation.plate_agreement(model, classifier, seed=options.seed)
+        row["plate_agreement"] = plate_agreement(model, classifier, seed=options.seed)
     return row | {"seconds": time.monotonic() - start}

@@ -26,7 +26,7 @@ from bype.core.sampling import random_subset
 from bype.data.images import Dataset
 from bype.data.items import Items
 from bype.evaluation import neighbours as search
-from bype.evaluation.latents import tsne
+from bype.evaluation.latents import TSNE_LIBRARIES, tsne
 from bype.evaluation.neighbours import Nearest, Neighbours
 from bype.export.latents import Chosen, Source, save_latents, source_of_items, source_of_split
 from bype.export.rows import save_rows
@@ -58,6 +58,10 @@ def embed(
             help=f"Also plot the latents by t-SNE, of at most {MAP_ITEMS} images chosen at random.",
         ),
     ] = None,
+    tsne_by: Annotated[
+        str,
+        typer.Option("--tsne", metavar="|".join(TSNE_LIBRARIES), help="The library of the map; opentsne is an extra."),
+    ] = TSNE_LIBRARIES[0],
     split: Split = None,
     resize: Resize = False,
     seed: Seed = 0,
@@ -66,6 +70,8 @@ def embed(
     as_json: Json = False,
 ) -> None:
     """Write the latents of images, their posterior means, with names and labels: of files, or test images."""
+    if tsne_by not in TSNE_LIBRARIES:
+        raise InputError(f"--tsne: expected {' or '.join(TSNE_LIBRARIES)}, got {tsne_by!r}")
     loaded = Run.open(run).load(device, data=moved)
     loaded.model.check_finite()
     source = _source(loaded, files, split, resize=resize)
@@ -80,7 +86,7 @@ def embed(
     if map_ is not None:
         what = f"{count} images" if count == len(source) else f"{count} of {len(source)} images"
         title = f"Latents of {what} by t-SNE (the distance between clusters has no meaning)"
-        save_png(class_map(tsne(chosen.latents, seed), chosen.labels(source), title), map_)
+        save_png(class_map(tsne(chosen.latents, seed, tsne_by), chosen.labels(source), title), map_)
     if as_json:
         dim = loaded.model.encoder.latent_dim
         print_json({"out": str(out), "n": len(source), "latent_dim": dim} | ({"map": str(map_)} if map_ else {}))

@@ -19,6 +19,7 @@ from bype.experiments.cell import Selection
 from bype.experiments.estimates import parse_duration
 from bype.experiments.ledger import read
 from bype.experiments.page import render as write_page
+from bype.experiments.remaining import Pace
 
 
 def _text(flag: str, help: str, metavar: str | None = None) -> Any:
@@ -33,7 +34,9 @@ SELECTION = {
     "coreset": _text("--coreset", "Only cells with this strategy.", "STRATEGY"),
     "seeds": _text("--seeds", "These seeds, such as 0-4 or 0,2,5 [default: the experiment's].", "N-M|N,..."),
     "protocol": _text(
-        "--protocol", "For table1 [default: paper] and figures 1 to 4 [default: fast].", "paper|short|fast"
+        "--protocol",
+        "For table1 [default: paper], fig5 [default: short], table3 and figures 1 to 4 [default: fast].",
+        "paper|short|fast",
     ),
     "precision": _text(
         "--precision",
@@ -150,7 +153,12 @@ def _run_experiment(
             name: {metric: record["figures"][metric] for metric in campaign.main_metric(record)}
             for name, record in campaign.finished_records(cells, done).items()
         }
-        return {"outstanding": [c.id for c in campaign.outstanding(cells, done)], "done": metrics}
+        left = campaign.outstanding(cells, done)
+        pace = Pace.of(done)
+        if left and pace is not None:
+            cells_left = "1 cell" if len(left) == 1 else f"{len(left)} cells"
+            console.report(f"{what}: {cells_left} left, {pace.words(left, runs)}")
+        return {"outstanding": [c.id for c in left], "done": metrics}
     return campaign.run_cells(cells, ledger, runs, budget=seconds, partial=partial)._asdict()
 
 

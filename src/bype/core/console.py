@@ -22,12 +22,13 @@ def report(text: str) -> None:
 def duration(seconds: float) -> str:
     """A duration in one unit.
 
-    >>> duration(45.3), duration(700), duration(12000)
-    ('45 s', '12 min', '3.3 h')
+    >>> duration(45.3), duration(700), duration(12000), duration(5e6)
+    ('45 s', '12 min', '3.3 h', '1,389 h')
     """
     if seconds < 90:
         return f"{max(seconds, 0):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    hours = seconds / 3600
+    return f"{seconds / 60:.0f} min" if hours < 1.5 else f"{hours:.1f} h" if hours < 100 else f"{hours:,.0f} h"
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from bype.core.seeds import Stream
 from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Dataset, Images
 from bype.distributions.mixtures import IsotropicMixture, categorical_sample
-from bype.evaluation.classifier import TILE, Classifier, Source, Synthetic, labels_of
+from bype.evaluation.classifier import TILE, Source, Synthetic, labels_of
 from bype.models.observing import model_inputs
 from bype.models.vae import VAE
 from bype.priors.base import SharedScalePrior
@@ -131,39 +131,6 @@ def coreset_labels(model: VAE, data: Dataset) -> Votes:
         votes.T.index_add_(0, own, log_r.softmax(1))
     total = votes.sum(1).clamp(min=torch.finfo(votes.dtype).tiny)
     return Votes(classes[votes.argmax(1)], votes.max(1).values / total)
-
-
-@fixed_torch_state(grad=False)
-def plate_agreement(model: VAE, classifier: Classifier, n: int = 16, seed: int = 0) -> float:
-    """The share of a component's samples that a classifier labels as the image of the component's point, in percent.
-
-    The mean over all components with a positive weight.
-
-    Args:
-        model: A model whose prior is made of points.
-        classifier: A classifier trained on data alone.
-        n: Samples per component.
-        seed: The seed of the samples.
-
-    Raises:
-        InputError: If the prior's components are not made from images.
-    """
-    model.eval()
-    p = model.prior(model.encoder)
-    device = next(model.parameters()).device
-    first = torch.zeros(1, dtype=torch.long, device=device)
-    if not isinstance(p, IsotropicMixture) or model.prior.points_at(first) is None:
-        raise InputError(f"plates: expected a prior made of points, got {type(model.prior).__name__}")
-    generator = torch.Generator(device).manual_seed(seed + Stream.AUGMENTATION)
-    agreeing = []
-    for rows in (p.log_weights > -torch.inf).nonzero()[:, 0].split(max(1, TILE // n)):
-        points = model.prior.points_at(rows)
-        assert points is not None
-        noise = torch.randn(len(rows), n, p.loc.shape[1], generator=generator, device=device, dtype=p.loc.dtype)
-        samples = model.generate(p.loc[rows, None] + p.scale * noise, generator=generator)
-        own = classifier.predict(points.float().clamp(0, 1))
-        agreeing.append(classifier.predict(samples.float().flatten(0, 1)).view(len(rows), n) == own[:, None])
-    return 100 * torch.cat(agreeing).double().mean().item()
 
 
 def posteriors(model: VAE, images: Images) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,8 @@ from bype.models.vae import VAE
 ACTIVE_VARIANCE = 0.01
 #: Examples that the silhouette is computed on, at most: its cost grows with their square.
 SILHOUETTE_ITEMS = 10_000
+#: The libraries that can make a map.
+TSNE_LIBRARIES = ("sklearn", "opentsne")
 
 
 @fixed_torch_state(grad=False)
@@ -94,26 +97,43 @@ def silhouette(means: Tensor, labels: Tensor, seed: int = 0) -> float | None:
     return float(silhouette_score(means.double().cpu().numpy(), labels.cpu().numpy()))
 
 
-def tsne(means: Tensor, seed: int = 0) -> Tensor:
-    """A map of latents by t-SNE, (n, 2), by scikit-learn.
+def tsne(means: Tensor, seed: int = 0, by: str = "sklearn") -> Tensor:
+    """A map of latents by t-SNE, (n, 2).
 
     Perplexity 30, or a third of n - 1 where that is less; started from the first two principal components. Distances
-    between clusters, their sizes and densities on the map have no meaning.
+    between clusters, their sizes and densities on the map have no meaning. Of openTSNE the approximation is chosen by
+    the number of latents; it takes time in proportion to it, scikit-learn's a little more.
 
     Args:
         means: The posterior means, (n, D).
         seed: Seed of the optimisation.
+        by: The library: `sklearn`, or `opentsne`, which is an extra.
 
     Raises:
-        InputError: If there are fewer than four latents.
+        InputError: If there are fewer than four latents, or the library is unknown or missing.
     """
-    from sklearn.manifold import TSNE
-
+    if by not in TSNE_LIBRARIES:
+        raise InputError(f"map: expected t-SNE by {' or '.join(TSNE_LIBRARIES)}, got {by!r}")
     if len(means) < 4:
         raise InputError(f"map: expected at least four images, got {len(means)}")
+    perplexity = min(30.0, (len(means) - 1) / 3)
     start = "pca" if means.shape[1] > 1 else "random"
-    method = TSNE(perplexity=min(30.0, (len(means) - 1) / 3), init=start, random_state=seed, n_jobs=1)
-    return torch.from_numpy(method.fit_transform(means.float().cpu().numpy()))
+    x = means.float().cpu().numpy()
+    if by == "opentsne":
+        return _by_opentsne(x, perplexity, start, seed)
+    from sklearn.manifold import TSNE
+
+    method = TSNE(perplexity=perplexity, init=start, random_state=seed, n_jobs=1)
+    return torch.from_numpy(method.fit_transform(x))
+
+
+def _by_opentsne(x: np.ndarray, perplexity: float, start: str, seed: int) -> Tensor:
+    try:
+        from openTSNE import TSNE
+    except ImportError:
+        raise InputError("t-SNE by opentsne: needs openTSNE: pip install 'bype[opentsne]'") from None
+    places = TSNE(perplexity=perplexity, initialization=start, random_state=seed, n_jobs=1).fit(x)
+    return torch.from_numpy(np.asarray(places, np.float32).copy())
 
 
 def in_two_dimensions(means: Tensor, seed: int) -> tuple[Tensor, str]:

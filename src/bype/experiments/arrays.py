@@ -4,11 +4,14 @@ import base64
 import binascii
 import math
 import zlib
+from collections.abc import Mapping
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from bype.core.errors import InputError
-from bype.experiments.records import PackedArray
+from bype.experiments.records import CellRecord, PackedArray
 
 #: Bytes of one array, at most.
 LARGEST = 20_000_000
@@ -53,3 +56,31 @@ def unpack(value: object, name: str) -> np.ndarray:
     dtype = np.dtype(value["dtype"]).newbyteorder("<")
     array = np.frombuffer(content, dtype).reshape(shape)
     return array.astype(value["dtype"])
+
+
+def pack_images(images: Tensor) -> PackedArray:
+    """Images (..., c, h, w) in [0, 1], as bytes (..., h, w, c)."""
+    levels = (images.detach().float().clamp(0, 1) * 255).round().byte()
+    return pack(levels.movedim(-3, -1).cpu().contiguous().numpy())
+
+
+def pictures_of(record: CellRecord, wanted: Mapping[str, int], most: int) -> list[Tensor]:
+    """Images of a record that `pack_images` stored, (..., c, h, w) in [0, 1].
+
+    Args:
+        record: The record.
+        wanted: The names of the arrays, and the number of their axes before the images'.
+        most: The first axes' largest length; what goes beyond is left out.
+
+    Raises:
+        InputError: If an array is missing or damaged, or they are not equally many images of the same size.
+    """
+    found = {name: unpack(record.get("arrays", {}).get(name), name) for name in wanted}
+    fits = all(
+        a.dtype == np.uint8 and a.ndim == axes + 3 and a.size
+        for a, axes in zip(found.values(), wanted.values(), strict=True)
+    )
+    if not fits or len({(len(a), a.shape[-3:]) for a in found.values()}) != 1:
+        shapes = ", ".join(f"{name} {a.dtype} {a.shape}" for name, a in found.items())
+        raise InputError(f"expected images that belong together, got {shapes}")
+    return [torch.from_numpy(a[:most]).movedim(-1, -3) / 255 for a in found.values()]

@@ -14,10 +14,11 @@ from bype.core.files import write_text
 from bype.core.locks import locked
 from bype.data.catalog import PUBLISHED, find, load
 from bype.experiments import ledger
-from bype.experiments.catalog.registry import EXPERIMENTS
+from bype.experiments.catalog.registry import find_experiment
 from bype.experiments.cell import Cell, Outcome
 from bype.experiments.estimates import Estimator
 from bype.experiments.records import CellRecord, EpochMetrics, cell_record, settings_hash
+from bype.experiments.remaining import Pace
 from bype.experiments.scores import score, training_metrics
 from bype.experiments.training import checked, train
 from bype.runs.fitting import TrainedRun
@@ -70,7 +71,7 @@ def finished_records(cells: Sequence[Cell], done: Sequence[CellRecord]) -> dict[
 
 def main_metric(record: CellRecord) -> list[str]:
     """The name of the metric that sums up a cell, the first that its experiment shows; empty if there is none."""
-    experiment = EXPERIMENTS.get(record["experiment"])
+    experiment = find_experiment(record["experiment"])
     shown = experiment.shown.get(record["protocol"], ()) if experiment is not None else ()
     names = (*shown, "nll_paper", "nll_nats", "nll_paper_short", "val_loss")
     return [name for name in names if name in record["figures"]][:1]
@@ -114,6 +115,9 @@ def run_cells(
     report = Report([], [], [], [], [])
     todo = _with_data(todo, report)
     estimator, too_expensive = Estimator(done, runs_folder), math.inf
+    pace = Pace.of(done)
+    if pace is not None and len(todo) > 1:
+        console.report(f"{len(todo)} cells to run, {pace.words(todo, runs_folder)}")
     for c in todo:
         if budget < math.inf:
             left = budget - (clock() - start)
@@ -137,6 +141,8 @@ def run_cells(
                     too_expensive = min(too_expensive, c.rank)
                 continue
             console.report(f"{c.id}  {guess}")
+        elif pace is not None:
+            console.report(f"{c.id}  {pace.words([c], runs_folder)}")
         try:
             run_cell(c, ledger_folder, runs_folder, deadline=start + budget, clock=clock)
         except BudgetSpent:
@@ -200,7 +206,8 @@ def _run_cell(
         if clock() > deadline:
             raise BudgetSpent
 
-    measure = EXPERIMENTS[cell.experiment].measure if cell.experiment in EXPERIMENTS else None
+    experiment = find_experiment(cell.experiment)
+    measure = None if experiment is None else experiment.measure
     parts: list[PartialScores] = []
     with notes_kept(parts):
         if measure is None:

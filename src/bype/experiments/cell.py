@@ -17,6 +17,12 @@ EVERY_FIFTH = 5
 STEP_GFLOP = {"vae": (0.6, 2.1), "hvae": (1.3, 2.8), "convhvae": (132.0, 220.0), "celeba": (881.0, 1266.0)}
 #: Learned points need gradients; the exemplar prior encodes 50,000 exemplars for every validation.
 RELATIVE_COST = {"vamp": 1.25, "exemplar": 1.3}
+#: Epochs of a run with early stopping, until the ledger has one.
+ASSUMED_EPOCHS = 400
+#: Training examples and pixels of the data sets; others are counted as MNIST.
+SIZES = {"mnist": (50_000, 784), "fashion-mnist": (50_000, 784), "cifar10": (40_000, 3072), "celeba": (26_000, 12_288)}
+#: Test examples that are scored where all are.
+TEST_ITEMS = 10_000
 
 
 @dataclass(frozen=True)
@@ -47,9 +53,31 @@ class Cell:
     def rank(self) -> float:
         """Rough cost relative to other cells: GFLOP per step times the expected epochs."""
         c = self.config
-        alone, with_points = STEP_GFLOP.get(c.arch, STEP_GFLOP["vae"])
-        step = alone if c.prior == "standard" else with_points * RELATIVE_COST.get(c.prior, 1.0)
-        return step * (1.5 if c.set == "cifar10" else 1.0) * min(c.epochs or 400, 400)
+        return step_gflop(c.set, c.arch, c.prior) * min(c.epochs or ASSUMED_EPOCHS, ASSUMED_EPOCHS)
+
+    @property
+    def gflop(self) -> float:
+        """GFLOP of the training run and its evaluation, roughly."""
+        c = self.config
+        epochs = min(c.epochs or ASSUMED_EPOCHS, ASSUMED_EPOCHS)
+        scored = SHORT_SAMPLES * SHORT_ITEMS + (self.samples or 0) * TEST_ITEMS // self.every
+        # A sample is decoded, which is half of a forward pass, a third of the step on one of 100 images.
+        decode = step_gflop(c.set, c.arch, "standard") / 600
+        return training_gflop(c.set, c.arch, c.prior, c.batch_size or 100) * epochs + decode * scored
+
+
+def step_gflop(name: str, arch: str, prior: str) -> float:
+    """GFLOP of a training step on 100 images."""
+    alone, with_points = STEP_GFLOP.get(arch, STEP_GFLOP["vae"])
+    step = alone if prior == "standard" else with_points * RELATIVE_COST.get(prior, 1.0)
+    return step * (1.5 if name == "cifar10" else 1.0)
+
+
+def training_gflop(name: str, arch: str, prior: str, batch_size: int) -> float:
+    """GFLOP of a training epoch; larger batches encode the prior's points less often."""
+    alone, whole = (step_gflop(name, arch, kind) for kind in ("standard", prior))
+    images, _ = SIZES.get(name, SIZES["mnist"])
+    return images / 100 * (alone + (whole - alone) * 100 / batch_size)
 
 
 @dataclass(frozen=True)
@@ -100,6 +128,9 @@ class Experiment:
         check: Raises InputError for a record that the section cannot show.
         section: Returns the lines of the section, given the records of all experiments and the folder for pictures.
         measure: Runs a cell, if a cell is not a training run with its evaluation.
+        network: The training run that `measure` starts from, if there is one.
+        left: Returns the seconds that `measure` takes apart from that training run, given a cell, the folder of runs
+            (None: with nothing done yet) and the seconds per GFLOP.
     """
 
     name: str
@@ -110,6 +141,8 @@ class Experiment:
     check: Callable[[CellRecord], None] | None = None
     section: Callable[[Sequence[CellRecord], Path], list[str]] | None = None
     measure: Measure | None = None
+    network: Callable[[Cell], Cell] | None = None
+    left: Callable[[Cell, Path | None, float], float] | None = None
 
 
 def short_config(selection: Selection, seed: int, prior: str, coreset: str = "none") -> Config:

@@ -15,6 +15,7 @@ from bype.core.locks import locked
 from bype.core.tensors import read_tensors, write_tensors
 from bype.data.images import Dataset
 from bype.evaluation.classifier import Classifier, ClassifierInfo, ClassifierOptions, Source, train_classifier
+from bype.experiments.cell import SIZES
 from bype.experiments.records import hash_settings
 
 #: Seconds between two saved states.
@@ -28,9 +29,9 @@ class Trained(NamedTuple):
     seconds: float
 
 
-def baseline_path(runs: Path, data: Dataset, options: ClassifierOptions) -> Path:
+def baseline_path(runs: Path, data: str, options: ClassifierOptions) -> Path:
     """The file of the classifier of a data set that is trained without synthetic examples: the same for all cells."""
-    stem, settings = dataset_stem(data.name), hash_settings(asdict(options))
+    stem, settings = dataset_stem(data), hash_settings(asdict(options))
     return runs / f"classifier-{stem}-s{options.seed}-{settings}.safetensors"
 
 
@@ -57,7 +58,7 @@ def kept_classifier(
         RunExistsError: If another process is training it.
     """
     made: dict[str, object] = {
-        "options": asdict(options), "data": data.checksum(), "network": dict(network or {}), "versions": versions(),
+        "options": asdict(options), "data": data.checksum(), "network": dict(network or {}), "versions": _versions(),
     }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_name(f".{path.name}.lock"), f"{path}: in use by another process"):
@@ -84,13 +85,32 @@ def kept_classifier(
         return Trained(classifier, earlier + time.perf_counter() - start)
 
 
-def seconds_spent(path: Path) -> float:
-    """The seconds of training that a file holds; 0 if there is none."""
-    try:
-        seconds = read_tensors(path)[1].get("seconds")
-    except InputError:
-        return 0.0
-    return float(seconds) if isinstance(seconds, int | float) else 0.0
+def _versions() -> dict[str, str]:
+    """The released versions: a change of the sources, which may concern anything, does not train a classifier again."""
+    return {name: version for name, version in versions().items() if name != "source"}
+
+
+def seconds_left(path: Path | None, data: str, options: ClassifierOptions, rate: float, *, alone: bool) -> float:
+    """The seconds that a classifier's training takes, less those that its file holds.
+
+    Args:
+        path: Its file, or None.
+        data: The name of the data.
+        options: How it is trained.
+        rate: Seconds per GFLOP.
+        alone: Whether it is trained without synthetic examples, which double the work.
+    """
+    images, pixels = SIZES.get(data, SIZES["mnist"])
+    weights = pixels * options.hidden_dim + options.hidden_dim**2
+    # 2 FLOP forward and 4 backward for each weight and example.
+    whole = 6e-9 * weights * images * (1 if alone else 2) * options.epochs * rate
+    epochs = 0
+    if path is not None:
+        try:
+            epochs = int(read_tensors(path)[0]["epoch"])
+        except (InputError, KeyError):  # none yet, or damaged
+            epochs = 0
+    return whole * (1 - min(1.0, epochs / options.epochs))
 
 
 def _read(path: Path, made: Mapping[str, object]) -> tuple[dict[str, Tensor] | None, float]:

@@ -16,7 +16,8 @@ from bype.core.errors import InputError
 from bype.core.precision import flush_denormals
 from bype.data.catalog import load
 from bype.distributions.mixtures import IsotropicMixture
-from bype.experiments.cell import SHORT_ITEMS, SHORT_SAMPLES, Cell
+from bype.experiments.catalog.registry import find_experiment
+from bype.experiments.cell import ASSUMED_EPOCHS, SHORT_ITEMS, SHORT_SAMPLES, Cell, Experiment, training_gflop
 from bype.experiments.records import CellRecord, settings_hash
 from bype.experiments.scores import samples_under
 from bype.models.build import model_from
@@ -26,8 +27,6 @@ from bype.runs.run import Run
 from bype.runs.scoring import seconds_spent
 from bype.training.refitting import VALIDATION_DRAWS, VALIDATION_ITEMS
 
-# Epochs of a run with early stopping, until the ledger has one.
-ASSUMED_EPOCHS = 400
 # Passes over all latents in a refit's search for sigma.
 SIGMA_CANDIDATES = 12
 
@@ -69,16 +68,19 @@ class Estimator:
         """The time a cell still needs: from records of the same settings and device, else from a short measurement.
 
         Finished epochs and saved partial scores are subtracted. With early stopping, the number of epochs is the median
-        of the ledger's runs with that protocol, or `ASSUMED_EPOCHS`.
+        of the ledger's runs with that protocol, or `ASSUMED_EPOCHS`. Of a cell that is no training run with its
+        evaluation, what it measures counts, and the training run that it starts from.
         """
-        device = device_model(resolve_device(cell.config.device))
+        experiment = find_experiment(cell.experiment)
+        if experiment is not None and experiment.measure is not None:
+            return self._of_measure(cell, experiment)
+        training, evaluation, source = self._parts(cell)
+        return Estimate(training + max(0.0, evaluation - seconds_spent(self.runs_folder / cell.id)), source)
+
+    def _parts(self, cell: Cell) -> tuple[float, float, str]:
+        """Seconds of the epochs left and of the whole evaluation, and their source."""
         of_protocol = [d for d in self.done if d["protocol"] == cell.protocol and "epochs" in d["figures"]]
-        own_hash = settings_hash(cell.config)
-        same = [
-            d
-            for d in of_protocol
-            if (d["settings_hash"], d["device"]) == (own_hash, device) and "seconds_evaluation" in d["figures"]
-        ]
+        same = [d for d in self._same(cell) if d in of_protocol and "seconds_evaluation" in d["figures"]]
         source = "ledger"
         if same:
             evaluation = statistics.median(d["figures"]["seconds_evaluation"] for d in same)
@@ -92,8 +94,26 @@ class Estimator:
             epochs = min(cell.config.epochs or ASSUMED_EPOCHS, statistics.median(known) if known else ASSUMED_EPOCHS)
         run = Run(self.runs_folder / cell.id)
         epochs_left = 0 if run.checkpoints.finished else max(0.0, epochs - len(run.metrics.read()))
-        left = epochs_left * epoch + max(0.0, evaluation - seconds_spent(run.path))
-        return Estimate(left, source)
+        return epochs_left * epoch, evaluation, source
+
+    def _same(self, cell: Cell) -> list[CellRecord]:
+        """The records of the same settings on this device, with any seed."""
+        device = device_model(resolve_device(cell.config.device))
+        own_hash = settings_hash(cell.config)
+        return [d for d in self.done if (d["settings_hash"], d["device"]) == (own_hash, device)]
+
+    def _of_measure(self, cell: Cell, experiment: Experiment) -> Estimate:
+        training, source = 0.0, "ledger"
+        if experiment.network is not None:
+            training, _, source = self._parts(experiment.network(cell))
+        same = [d["seconds"] for d in self._same(cell) if d["experiment"] == cell.experiment]
+        begun = (self.runs_folder / cell.id).exists()
+        if (same and not begun) or experiment.left is None:
+            return Estimate(training + (statistics.median(same) if same else 0.0), source)
+        c = cell.config
+        epoch, _, measured = self.measure(cell)
+        rate = epoch / training_gflop(c.set, c.arch, c.prior, c.batch_size or 100)
+        return Estimate(training + experiment.left(cell, self.runs_folder, rate), measured)
 
     def measure(self, cell: Cell) -> Measurement:
         """Measures a cell, or returns the measurement of an earlier cell with the same settings."""

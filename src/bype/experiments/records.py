@@ -18,6 +18,9 @@ _PLACE = ("device", "data_dir", "seed")
 #: The values of later options under which training is as it was before them, and the recipe, a name for other options.
 _NEUTRAL: dict[str, Setting] = {"schedule": "constant", "lr_warmup": 0, "averaging": 0.0, "gradient": "total"}
 
+#: The options of training that do not depend on the prior.
+_TRAINING = ("epochs", "warmup", "batch_size", "lr", "schedule", "lr_warmup", "averaging", "gradient")
+
 #: The metrics of one epoch.
 EpochMetrics = Mapping[str, float]
 
@@ -137,3 +140,8 @@ def cell_record(
 def by_seed(records: Sequence[CellRecord], metric: str) -> dict[int, float]:
     """The values of a metric by seed, of the cells that have it."""
     return {r["seed"]: r["figures"][metric] for r in records if metric in r["figures"]}
+
+
+def training_settings(record: CellRecord) -> str:
+    """The options of training that cells with different priors have in common, as text."""
+    return " ".join(f"{name} {record['settings'].get(name)}" for name in _TRAINING)

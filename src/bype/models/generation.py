@@ -180,3 +180,8 @@ def decode_line(model: VAE, start: Tensor, end: Tensor, steps: int = 11) -> Tens
     a, b = start[:, None], end[:, None]
     t = torch.linspace(0, 1, steps, dtype=a.dtype, device=a.device)[:, None]
     return model.generate(torch.lerp(a, b, t), sample_lower=False)
+
+
+def step_sizes(lines: Tensor) -> Tensor:
+    """The Euclidean distances between the neighbouring images of lines, (n, steps - 1), of (n, steps, c, h, w)."""
+    return (lines[:, 1:] - lines[:, :-1]).flatten(2).norm(dim=2)

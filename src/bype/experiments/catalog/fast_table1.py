@@ -16,7 +16,7 @@ from bype.experiments.markdown import (
     scored_examples,
     table_head,
 )
-from bype.experiments.records import CellRecord, by_seed
+from bype.experiments.records import CellRecord, by_seed, training_settings
 from bype.experiments.stats import paired, summary
 
 NAME, PROTOCOL = "fast-table1", "fast"
@@ -72,8 +72,8 @@ def section(cells: Sequence[CellRecord], folder: Path) -> list[str]:
     groups: dict[tuple[str, str, str], list[CellRecord]] = {}
     for arch, name, *_ in COLUMNS:
         column = [c for c in mine if (c["arch"], c["set"]) == (arch, name)]
-        for precision, settings in sorted({(c["precision"], _without_prior(c)) for c in column}):
-            kind = [c for c in column if (c["precision"], _without_prior(c)) == (precision, settings)]
+        for precision, settings in sorted({(c["precision"], training_settings(c)) for c in column}):
+            kind = [c for c in column if (c["precision"], training_settings(c)) == (precision, settings)]
             for prior in PRIORS:
                 for label in sorted({c["coreset"] or "" for c in kind if c["prior"] == prior}):
                     own = [c for c in kind if (c["prior"], c["coreset"] or "") == (prior, label)]
@@ -81,12 +81,6 @@ def section(cells: Sequence[CellRecord], folder: Path) -> list[str]:
                     if label in ("", "paper"):
                         groups[f"| {arch} | {name} |", precision + settings, prior] = own
     return [*lines, "", *_differences(groups)]
-
-
-def _without_prior(record: CellRecord) -> str:
-    """The settings that the cells of one comparison share, as text."""
-    shared = ("epochs", "warmup", "batch_size", "lr", "schedule", "lr_warmup", "averaging", "gradient")
-    return " ".join(f"{name} {record['settings'].get(name)}" for name in shared)
 
 
 def _row(arch: str, name: str, prior: str, cells: Sequence[CellRecord]) -> str:

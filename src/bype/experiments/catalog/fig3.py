@@ -117,5 +117,5 @@ def _maps(groups: Mapping[str, Sequence[CellRecord]]) -> list[ClassMap]:
 EXPERIMENT = Experiment(
     NAME, "Figure 3 of the paper: maps of test latents, and their silhouette.", fig3, section=section, check=check,
     shown=dict.fromkeys((s.protocol for s in SOURCES), ("silhouette",)), options=("protocol", "precision"),
-    measure=measure,
+    measure=measure, network=network_of, left=lambda cell, runs, rate: 60.0,
 )  # fmt: skip

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bype.core.errors import InputError
 from bype.experiments.catalog import step_two, trunk
-from bype.experiments.cell import Cell, Experiment, Selection, short_config
+from bype.experiments.catalog.sources import FAST, networks, one_kind
+from bype.experiments.cell import Cell, Experiment, Selection
 from bype.experiments.markdown import UNIT, interval, number, signed_mean, table_head
 from bype.experiments.records import CellRecord, by_seed
 from bype.experiments.stats import Summary, paired, summary
@@ -15,72 +17,102 @@ from bype.viz.images import save_png
 NAME = "fig5"
 COMPONENTS = (50, 100, 250, 500, 1000)
 PRIORS = ("bype", "exemplar")
-#: The cells with M = 500 are those of other experiments.
-SOURCES = (NAME, step_two.NAME, trunk.NAME)
+#: By protocol, the experiments whose cells are those of the figure; cells with M = 500 are those of others.
+SOURCES = {"short": (NAME, step_two.NAME, trunk.NAME), FAST.protocol: (NAME, FAST.experiment)}
+TITLES = {"short": "protocol `short` (30 epochs, warm-up 10)", FAST.protocol: FAST.title}
 
 
 def fig5(selection: Selection) -> list[Cell]:
-    """MNIST, MLP VAE, M from 50 to 1000; M exemplars are sampled per step."""
-    selection = replace(selection, seeds=selection.seeds or (0,))
-    cells = [c for c in step_two.step_two(selection) if c.config.coreset == "paper"]
-    cells += [c for c in trunk.baseline(selection) if c.config.prior == "exemplar"]
-    for seed in selection.seeds or ():
+    """MNIST, MLP VAE, M from 50 to 1000; M exemplars are sampled per step. Protocol `short`, or the recipe `fast`."""
+    protocol = selection.protocol or "short"
+    if protocol not in SOURCES:
+        raise InputError(f"--protocol: expected {' or '.join(SOURCES)}, got {protocol!r}")
+    selection = replace(selection, seeds=selection.seeds or (0,), protocol=protocol)
+    of_500 = _fast_500(selection) if protocol == FAST.protocol else _short_500(selection)
+    cells = list(of_500)
+    for own in of_500:
         for m in (m for m in COMPONENTS if m != 500):
-            points = replace(short_config(selection, seed, "bype", "paper"), n_components=m)
-            exemplars = replace(short_config(selection, seed, "exemplar"), exemplars=m)
-            cells += [Cell(NAME, config, "short", samples=None) for config in (points, exemplars)]
+            points = own.config.prior == "bype"
+            config = replace(own.config, n_components=m) if points else replace(own.config, exemplars=m)
+            cells.append(Cell(NAME, config, protocol, samples=None))
     return cells
 
 
-def components(record: CellRecord) -> int:
-    """M: the components of `bype`, or the exemplars sampled per step."""
-    return int(record["settings"]["n_components" if record["prior"] == "bype" else "exemplars"])
+def _short_500(selection: Selection) -> list[Cell]:
+    points = [c for c in step_two.step_two(selection) if c.config.coreset == "paper"]
+    return points + [c for c in trunk.baseline(selection) if c.config.prior == "exemplar"]
 
 
-def curves(cells: Sequence[CellRecord]) -> dict[str, dict[int, dict[int, float]]]:
+def _fast_500(selection: Selection) -> list[Cell]:
+    return networks(selection, ("mnist",), PRIORS)
+
+
+def components(record: CellRecord) -> int | None:
+    """M: the components of `bype`, or the exemplars sampled per step; None if the record does not have it."""
+    m = record["settings"].get("n_components" if record["prior"] == "bype" else "exemplars")
+    return m if isinstance(m, int) else None
+
+
+def curves(cells: Sequence[CellRecord], protocol: str) -> dict[str, dict[int, dict[int, float]]]:
     """`nll_paper_short` by prior, M and seed; also from cells of other experiments with the same settings."""
+    chosen = [
+        c
+        for c in cells
+        if c["experiment"] in SOURCES[protocol]
+        and c["prior"] in PRIORS
+        and c["coreset"] in (None, "paper")
+        and (c["set"], c["arch"], c["protocol"]) == ("mnist", "vae", protocol)
+    ]
     own: dict[str, dict[int, dict[int, float]]] = {prior: {} for prior in PRIORS}
-    for c in cells:
-        if c["experiment"] not in SOURCES or c["prior"] not in own or c["coreset"] not in (None, "paper"):
-            continue
-        if (c["set"], c["arch"], c["protocol"], c["precision"]) == ("mnist", "vae", "short", "fp32"):
-            own[c["prior"]].setdefault(components(c), {}).update(by_seed([c], "nll_paper_short"))
+    for c in one_kind(chosen):
+        if (m := components(c)) is not None:
+            own[c["prior"]].setdefault(m, {}).update(by_seed([c], "nll_paper_short"))
     return own
 
 
-def differences(cells: Sequence[CellRecord]) -> dict[int, Summary]:
+def differences(cells: Sequence[CellRecord], protocol: str) -> dict[int, Summary]:
     """`bype` minus `exemplar` at equal M, paired by seed."""
-    own = curves(cells)
+    own = curves(cells, protocol)
     at_m = {m: paired(own["bype"][m], own["exemplar"][m]) for m in COMPONENTS if all(m in own[p] for p in PRIORS)}
     return {m: value for m, value in at_m.items() if value is not None}
 
 
 def section(cells: Sequence[CellRecord], folder: Path) -> list[str]:
-    """A row per M, and the picture."""
-    if not any(c["experiment"] == NAME for c in cells):
+    """A row per M, and the picture, for each protocol."""
+    run = [p for p in SOURCES if any((c["experiment"], c["protocol"]) == (NAME, p) for c in cells)]
+    if not run:
         return []
-    own, difference = curves(cells), differences(cells)
     lines = [
-        "## Figure 5: the number of components, protocol `short`",
+        "## Figure 5: the number of components",
         "",
-        f"{UNIT} MNIST, MLP VAE, 30 epochs, warm-up 10; `nll_paper_short` uses 500 samples on the first 2,000 test "
-        "examples. M is the number of pseudo-points of `bype`, and the number of exemplars sampled per step of "
-        "`exemplar`, which is evaluated with all training examples as components.",
+        f"{UNIT} MNIST, MLP VAE; `nll_paper_short` uses 500 samples on the first 2,000 test examples. M is the number "
+        "of pseudo-points of `bype`, and the number of exemplars sampled per step of `exemplar`, which is evaluated "
+        "with all training examples as components.",
+        "",
+    ]
+    for protocol in run:
+        lines += _of_protocol(cells, protocol, folder)
+    return lines
+
+
+def _of_protocol(cells: Sequence[CellRecord], protocol: str, folder: Path) -> list[str]:
+    own, difference = curves(cells, protocol), differences(cells, protocol)
+    points = {
+        prior: {m: list(seeds.values()) for m, seeds in sorted(by_m.items())} for prior, by_m in own.items() if by_m
+    }
+    file, title = f"fig5-{protocol}.png", TITLES[protocol]
+    panels = {f"NLL by M, {title.replace('`', '')}": points}
+    picture = lines_by_number(panels, "number of components M", "nll_paper_short (the paper's unit)", log=True)
+    save_png(picture, folder / file)
+    return [
+        f"{title.capitalize()}:",
         "",
         *table_head("M", "bype", "exemplar", "bype - exemplar", "n", "95 % interval"),
         *(_row(m, own, difference.get(m)) for m in COMPONENTS),
         "",
+        f"![Negative log-likelihood by the number of components, {title}]({file})",
+        "",
     ]
-    points = {
-        prior: {m: list(seeds.values()) for m, seeds in sorted(by_m.items())} for prior, by_m in own.items() if by_m
-    }
-    save_png(
-        lines_by_number(
-            {"Figure 5: NLL by M": points}, "number of components M", "nll_paper_short (the paper's unit)", log=True
-        ),
-        folder / "fig5.png",
-    )
-    return [*lines, "![Negative log-likelihood by the number of components](fig5.png)", ""]
 
 
 def _row(m: int, own: Mapping[str, Mapping[int, Mapping[int, float]]], difference: Summary | None) -> str:
@@ -91,5 +123,5 @@ def _row(m: int, own: Mapping[str, Mapping[int, Mapping[int, float]]], differenc
 
 EXPERIMENT = Experiment(
     NAME, "Figure 5 of the paper: ByPE and Exemplar with 50 to 1,000 components.", fig5,
-    shown={"short": ("nll_paper_short",)}, section=section,
+    shown=dict.fromkeys(SOURCES, ("nll_paper_short",)), section=section, options=("protocol",),
 )  # fmt: skip

@@ -16,6 +16,8 @@ EXPERIMENTS: Registry[Experiment] = Registry(
         "fast-table1": "bype.experiments.catalog.fast_table1:EXPERIMENT",
         "table2": "bype.experiments.catalog.table2:EXPERIMENT",
         "table3": "bype.experiments.catalog.table3:EXPERIMENT",
+        "fig1": "bype.experiments.catalog.fig1:EXPERIMENT",
+        "fig2": "bype.experiments.catalog.fig2:EXPERIMENT",
         "fig3": "bype.experiments.catalog.fig3:EXPERIMENT",
         "fig4": "bype.experiments.catalog.fig4:EXPERIMENT",
         "fig5": "bype.experiments.catalog.fig5:EXPERIMENT",
@@ -25,6 +27,14 @@ EXPERIMENTS: Registry[Experiment] = Registry(
         "trunk": "bype.experiments.catalog.trunk:EXPERIMENT",
     },
 )
+
+
+def find_experiment(name: str) -> Experiment | None:
+    """The experiment of that name; None for one from outside that is not registered."""
+    if name in EXPERIMENTS:
+        return EXPERIMENTS[name]
+    return None
+
 
 #: The options of `Selection` that only some experiments use.
 OPTIONS = ("protocol", "precision")
