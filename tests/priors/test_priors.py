@@ -386,7 +386,7 @@ def test_one_pass_equals_separate_passes(train, encoder, decoder, name):
     model = VAE(encoder, decoder, prior)
     x = train.scaled(INDEX, dtype=torch.float64)
     passes = []
-    handle = encoder.hidden.register_forward_hook(lambda module, args, out: passes.append(len(out)))
+    handle = encoder.hidden[-1].register_forward_hook(lambda module, args, out: passes.append(len(out)))
     q, p = model.posterior_and_prior(x, index=INDEX, generator=seeded(5))
     handle.remove()
     separate = encoder(x)

@@ -512,8 +512,8 @@ def test_every_option_arrives(tmp_path, monkeypatch):
     }  # fmt: skip
     trainer_options = {
         "epochs": 8, "warmup": 3, "patience": 4, "batch_size": 17, "lr": 0.02, "coreset_interval": 2,
-        "schedule": "linear", "lr_warmup": 1, "averaging": 0.9, "gradient": "path", "precision": "bf16",
-        "deterministic": True, "seed": 6,
+        "schedule": "linear", "lr_warmup": 1, "averaging": 0.9, "gradient": "path", "importance": 3,
+        "precision": "bf16", "compile": True, "deterministic": True, "seed": 6,
     }  # fmt: skip
     strategy_options = {"coreset_steps": 12, "coreset_lr": 0.03, "coreset_samples": 13, "coreset_z1": 14}
     place = {"set": "digits", "data_dir": None, "device": "cpu", "recipe": "paper", **Config("digits").reading}

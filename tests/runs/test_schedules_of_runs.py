@@ -28,12 +28,14 @@ def _stop(*_):
         ("paper", {"schedule": "cosine", "averaging": 0.99}),
         ("elbo", {"averaging": 0.99, "patience": 2}),
         ("paper", {"gradient": "path", "schedule": "linear"}),
+        ("paper", {"importance": 3, "schedule": "linear", "epochs": 10, "averaging": 0.9}),
     ],
 )
 def test_stopped_after_every_epoch_a_schedule_ends_bit_equal(tmp_path, coreset, options):
-    config = Config("digits", coreset=coreset, epochs=5, warmup=2, lr=2e-3, **SMALL, **STEP_TWO, **options)
+    options = {"epochs": 5, "warmup": 2, "lr": 2e-3, **SMALL, **STEP_TWO, **options}
+    config = Config("digits", coreset=coreset, **options)
     fit(config, tmp_path / "whole")
-    for _ in range(5):
+    for _ in range(options["epochs"]):
         with pytest.raises(KeyboardInterrupt):
             fit(config, tmp_path / "cut", resume=True, on_epoch=_stop)
     assert fit(config, tmp_path / "cut", resume=True).was_finished

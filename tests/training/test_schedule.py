@@ -103,7 +103,7 @@ def test_after_validation_the_model_has_its_own_weights_again_even_after_an_erro
     own.validate()
     with own.average.applied():
         assert not torch.equal(own.model.state_dict()["prior.log_scale"], before["prior.log_scale"])
-    monkeypatch.setattr("bype.training.trainer.validation_bound", lambda *_: 1 / 0)
+    monkeypatch.setattr("bype.training.trainer.validation_bound", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         own.validate()
     assert all(torch.equal(value, before[name]) for name, value in own.model.state_dict().items())

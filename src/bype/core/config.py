@@ -118,6 +118,11 @@ class Config:
         "Gradient of log q(z|x) in training: total, or along the path of z alone, with less noise.",
         choices=GRADIENTS,
     )
+    importance: int = training(
+        by_recipe(int),
+        "Samples of the importance-weighted bound that the last tenth of the epochs maximises; 1 for the ELBO.",
+        low=1,
+    )
     coreset: str = model("paper", "Strategy of step (ii), which updates the pseudocoreset.", choices=STRATEGIES)
     coreset_interval: int = training(10, "Epochs k between updates of the pseudocoreset.", low=1)
     coreset_steps: int | None = option(None, "Inner steps per update of paper [default: 100].", low=1)
@@ -139,6 +144,9 @@ class Config:
         "auto",
         "Precision of the networks' matrix products in training; auto: tf32 on CUDA, fp32 on a CPU.",
         choices=PRECISIONS,
+    )
+    compile: bool = training(
+        False, "Compile the training step on a CPU, if it saves more time in the run than compiling takes."
     )
     deterministic: bool = training(False, "Bit-identical results on a GPU too; slower there.")
     seed: int = option(0, "Seed of all random numbers.", low=0)
@@ -262,7 +270,7 @@ class Config:
                 raise InputError(f"{where}: expected the options of a run, got an unknown key {key!r}")
         if "set" not in values:
             raise InputError(f"{where}: expected the key 'set', got the keys {list(values)}")
-        values = cast(Options, {"recipe": "paper"}) | values  # runs of the first versions name none
+        values = cast(Options, {"recipe": "paper", "importance": 1}) | values  # earlier runs name none
         for key, value in values.items():
             if not _has_type(value, fields[key].type):
                 raise InputError(f"{where}: expected {key!r} to be {_name(fields[key].type)}, got {value!r}")

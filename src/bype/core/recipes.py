@@ -56,6 +56,8 @@ class Recipe:
         """
         named = {name: value for name, value in given.items() if value is not None}
         values = {name: value for name, value in self.options.items() if name not in named}
+        if "importance" in values and (named | values)["schedule"] == "constant":
+            values["importance"] = 1  # such a run has no known end
         if "epochs" not in named and (n is not None or not self.scaled):
             values["epochs"] = self.epochs if n is None else self.epochs_for(n)
         epochs = plain(named.get("epochs", values.get("epochs")), whole=True)  # a numpy integer is one too
@@ -75,7 +77,7 @@ RECIPES = {
         "The protocol of the paper (Ai et al., 2021).",
         {
             "patience": 50, "batch_size": 100, "lr": 5e-4, "schedule": "constant", "lr_warmup": 0, "averaging": 0.0,
-            "gradient": "total", "likelihood": "mse",
+            "gradient": "total", "importance": 1, "likelihood": "mse",
         },
         epochs=4000, warmup=100,
     ),
@@ -83,7 +85,7 @@ RECIPES = {
         "A high rate that falls linearly to 0, a normalised density, epochs by the size of the data.",
         {
             "patience": 50, "batch_size": 200, "lr": 8e-3, "schedule": "linear", "lr_warmup": 1, "averaging": 0.0,
-            "gradient": "path", "likelihood": "gaussian",
+            "gradient": "path", "importance": 5, "likelihood": "gaussian",
         },
         epochs=100, warmup=0.2, scaled=True, least=10, most=100,
     ),

@@ -332,23 +332,25 @@ def _logsumexp_affine(features: Tensor, coefficients: Tensor, constants: Tensor)
         logits = torch.addmm(constants, features, coefficients.T)
         largest, best = logits.max(-1, keepdim=True)
         return (logits - largest).logsumexp(-1), best.squeeze(-1)
-    # In tiles that stay in the cache, each processed in place.
-    tile_rows, tile_components = tiles(features.device)
-    position = torch.arange(min(tile_components, len(coefficients)), dtype=features.dtype, device=features.device)
+    # In tiles that stay in the cache, each processed in place, in bits.
+    most_rows, most = tiles(features.device)
+    width = min(most, len(constants))
+    slopes, offsets = coefficients * LOG2_E, constants * LOG2_E
+    position = torch.arange(width, dtype=features.dtype, device=features.device)
     out = []
-    for rows in features.split(tile_rows):
+    for rows in features.split(most_rows * most // width):
         parts = []
-        for m in range(0, len(coefficients), tile_components):
-            tile = torch.addmm(constants[m : m + tile_components], rows, coefficients[m : m + tile_components].T)
+        for m in range(0, len(offsets), width):
+            tile = torch.addmm(offsets[m : m + width], rows, slopes[m : m + width].T)
             shift = tile.amax(-1, keepdim=True).clamp_(min=torch.finfo(tile.dtype).min)
-            log_total = tile.sub_(shift).mul_(LOG2_E).exp2_().sum(-1).log_()
+            log_total = tile.sub_(shift).exp2_().sum(-1).log_()
             # floor keeps only exp2(0) = 1, the largest term; argmax would take as long as the product on a CPU.
             # A NaN cannot be an index and becomes 0.
             best = tile.floor_().mul_(position[: tile.shape[1]]).amax(-1).nan_to_num_().long()
             parts.append((log_total, shift.squeeze(-1), best + m))
         log_totals, shifts, bests = (torch.stack(t, -1) for t in zip(*parts, strict=True))
         shift, largest = shifts.max(-1, keepdim=True)
-        log_total = (log_totals + (shifts - shift)).mul_(LOG2_E).exp2_().sum(-1).log_()
+        log_total = log_totals.mul_(LOG2_E).add_(shifts - shift).exp2_().sum(-1).log_()
         out.append((log_total, bests.gather(-1, largest).squeeze(-1)))
     log_total, best = (torch.cat(t) for t in zip(*out, strict=True))
     return log_total, best

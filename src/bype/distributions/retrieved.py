@@ -87,7 +87,12 @@ class RetrievedMixture(Event):
         self.k, self.own, self.generator = k, own, generator
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log p(value) in nats, (B,), for one latent of each row, (B, D)."""
+        """log p(value) in nats, (\\*samples, B), for latents of each row, (\\*samples, B, D).
+
+        Each sample retrieves its own components.
+        """
+        if value.dim() > 2:
+            return torch.stack([self.log_prob(latents) for latents in value])
         n, own, part = len(self.cached), self.own, self._part()
         with torch.no_grad(), torch.autocast(value.device.type, enabled=False), product_precision(tf32=False):
             scan = _Scan(value - self.cached.centre, self.cached, self.scale, own, part)

@@ -16,10 +16,12 @@ Setting = str | int | float | bool
 #: Options that do not define a cell: its place and its seed.
 _PLACE = ("device", "data_dir", "seed")
 #: The values of later options under which training is as it was before them, and the recipe, a name for other options.
-_NEUTRAL: dict[str, Setting] = {"schedule": "constant", "lr_warmup": 0, "averaging": 0.0, "gradient": "total"}
+_NEUTRAL: dict[str, Setting] = {
+    "schedule": "constant", "lr_warmup": 0, "averaging": 0.0, "gradient": "total", "importance": 1,
+}  # fmt: skip
 
 #: The options of training that do not depend on the prior.
-_TRAINING = ("epochs", "warmup", "batch_size", "lr", "schedule", "lr_warmup", "averaging", "gradient")
+_TRAINING = ("epochs", "warmup", "batch_size", "lr", "schedule", "lr_warmup", "averaging", "gradient", "importance")
 
 #: The metrics of one epoch.
 EpochMetrics = Mapping[str, float]

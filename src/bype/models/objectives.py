@@ -75,6 +75,51 @@ def elbo(
     return ElboTerms(terms.log_likelihood, kl if terms.kl is None else kl + terms.kl, terms.kl)
 
 
+def importance_terms(
+    model: VAE,
+    x: Tensor,
+    n_samples: int,
+    *,
+    prior: Distribution | None = None,
+    index: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> ElboTerms:
+    r"""The importance-weighted bound with S samples for a training step, as two terms.
+
+    .. math:: \log \frac{1}{S} \sum_{s=1}^S w_s
+        = \sum_{s=1}^S \bar{w}_s \log p(x|z_s) - \mathrm{KL}, \qquad w_s = \frac{p(x|z_s) p(z_s)}{q(z_s|x)},
+        \quad \bar{w}_s = \frac{w_s}{\sum_r w_r}
+
+    The log-likelihood is the average over the samples by their normalised weights, without a gradient; the KL term is
+    what is left of the bound, so that at beta = 1 the two make the bound and its gradient. Unlike `iwae`, this encodes
+    a prior's points with x, and its noise is drawn at once.
+
+    Source: Importance weighted autoencoders (Burda et al., 2016), https://arxiv.org/abs/1509.00519
+
+    Args:
+        model: The model.
+        x: Images, (B, c, h, w).
+        n_samples: The number of samples S; with one, the bound is `elbo`'s.
+        prior: As for `elbo`.
+        index: As for `elbo`.
+        generator: The generator of the noise.
+    """
+    if prior is None:
+        q, prior = model.posterior_and_prior(x, index=index, generator=generator)
+    else:
+        q = model.encoder(x)
+    shape = (n_samples, *q.loc.shape)
+    noise = torch.randn(shape, generator=generator, dtype=q.loc.dtype, device=q.loc.device)
+    z, log_q = q.rsample_and_log_prob(noise)
+    terms = model.likelihood_terms(x, z, generator=generator)
+    log_w = terms.log_weight + prior.log_prob(z) - log_q
+    bound = log_w.logsumexp(0) - math.log(n_samples)
+    weights = log_w.detach().softmax(0)
+    log_likelihood = (weights * terms.log_likelihood.detach()).sum(0)
+    kl_z1 = None if terms.kl is None else (weights * terms.kl.detach()).sum(0)
+    return ElboTerms(log_likelihood, log_likelihood - bound, kl_z1)
+
+
 @product_precision(tf32=False)
 def iwae(
     model: VAE,

@@ -257,7 +257,7 @@ class VAE(nn.Module):
             count = max(1, round(self.reencode * len(images)))
             chosen = torch.randperm(len(images), generator=generator, device=x.device)[:count]
             images = images[chosen]
-        features = self.encoder.features(torch.cat([x, images]))
+        features = self.encoder.joined_features(x, images)
         own, features = features.split([len(x), len(images)])  # whose backward pass is one copy, unlike that of slices
         q = self.encoder.posterior(own)
         if cache is not None:

@@ -62,6 +62,13 @@ class Encoder(NormalHeads, ABC):
     def features(self, x: Tensor) -> Tensor:
         """The input of both heads: maps (n, c, h, w) to (n, n_features)."""
 
+    def joined_features(self, x: Tensor, points: Tensor) -> Tensor:
+        """The features of the images [x; points], (B + M, n_features), by one pass.
+
+        Nothing needs the gradient of x, so that an encoder may leave it out.
+        """
+        return self.features(torch.cat([x, points]))
+
     def forward(self, x: Tensor) -> DiagonalNormal:
         """q(z|x) for images (n, c, h, w), batch shape (n,), event shape (D,)."""
         return self.posterior(self.features(x))

@@ -1,12 +1,14 @@
 """The paper's MLP VAE: two gated dense layers each in encoder and decoder."""
 
 import math
+from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from bype.networks.architecture import Networks
 from bype.networks.base import Decoder, Encoder
-from bype.networks.layers import gated_mlp
+from bype.networks.layers import GatedLinear, gated_mlp
 from bype.networks.likelihoods import Likelihood
 
 
@@ -23,9 +25,20 @@ class MLPEncoder(Encoder):
         super().__init__(hidden_dim, latent_dim)
         self.hidden = gated_mlp(math.prod(shape), hidden_dim, hidden_dim)
 
+    def rows(self, x: Tensor) -> Tensor:
+        """The input of the first layer, (n, pixels)."""
+        return x.flatten(1)
+
     def features(self, x: Tensor) -> Tensor:
         """The output of the second hidden layer, (n, hidden_dim)."""
-        return self.hidden(x.flatten(1))
+        return self.hidden(self.rows(x))
+
+    def joined_features(self, x: Tensor, points: Tensor) -> Tensor:
+        """The features of the images [x; points], (B + M, hidden_dim), without the gradient of x if points have one."""
+        if x.requires_grad or not (points.requires_grad and torch.is_grad_enabled()):
+            return super().joined_features(x, points)
+        first = cast(GatedLinear, self.hidden[0])
+        return self.hidden[1:](first.joined(self.rows(x), self.rows(points)))
 
 
 class MLPDecoder(Decoder):

@@ -78,9 +78,9 @@ class TableEncoder(MLPEncoder):
         self.span: Tensor
         self.register_buffer("span", span, persistent=False)
 
-    def features(self, x: Tensor) -> Tensor:
-        """The output of the second hidden layer, (n, hidden_dim)."""
-        return super().features(self.span * (x.flatten(1) - 0.5))
+    def rows(self, x: Tensor) -> Tensor:
+        """The standardised columns, (n, D)."""
+        return self.span * (x.flatten(1) - 0.5)
 
 
 def build(table: TableSpec, hidden_dim: int, latent_dim: int) -> Networks:

@@ -20,10 +20,11 @@ class EpochInfo:
     seconds_validation: float
     skipped_steps: int
     coreset: dict[str, float] = field(default_factory=dict)  # the metrics of an update of the pseudocoreset
+    tail: dict[str, float] = field(default_factory=dict)  # in the tail `val_loss_importance`, which chooses the best
     levels: dict[str, float] = field(default_factory=dict)  # with two levels, `kl_z1` and `kl_z2`, the parts of `kl`
 
     def to_dict(self) -> dict[str, object]:
         """The measurements as one flat line of `metrics.jsonl`."""
         values = asdict(self)
-        parts = values.pop("coreset"), values.pop("levels")
-        return values | parts[0] | parts[1]
+        parts = [values.pop(name) for name in ("coreset", "tail", "levels")]
+        return values | parts[0] | parts[1] | parts[2]

@@ -23,6 +23,7 @@ class Counters(TypedDict):
     best_epoch: int
     best_val_loss: float
     skipped_in_a_row: NotRequired[int]  # checkpoints of the first versions lack it
+    compiled: NotRequired[bool | None]  # whether the step is compiled, of runs with `compile`; None if undecided
 
 
 class Snapshot(NamedTuple):

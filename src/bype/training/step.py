@@ -11,9 +11,10 @@ from torch import Tensor
 from bype.core import graphs
 from bype.core.precision import product_precision
 from bype.data.images import Images
-from bype.models.objectives import elbo
+from bype.models.objectives import elbo, importance_terms
 from bype.models.vae import VAE
 from bype.training.averaging import WeightAverage
+from bype.training.compiling import CompiledBound
 from bype.training.optim import NormalizedAdam
 from bype.training.schedule import Schedule
 
@@ -48,6 +49,8 @@ def network_step(
     generator: torch.Generator,
     bf16: bool = False,
     path: bool = False,
+    samples: int = 1,
+    compiled: CompiledBound | None = None,
 ) -> StepInfo:
     """Takes one optimiser step on a batch, without reading values back from the device.
 
@@ -60,10 +63,17 @@ def network_step(
         generator: The random generator of the noise.
         bf16: Whether the networks' matrix products are in bfloat16.
         path: Whether the gradient of log q(z|x) is the one through z alone (`bype.models.objectives.elbo`).
+        samples: More than 1 for the importance-weighted bound with that many samples, by its total gradient.
+        compiled: The evidence lower bound for this batch, in place of that of `model`, `generator` and `path`.
     """
     # In a CUDA graph, autocast's cache of cast weights would hold tensors of an earlier step.
     with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16, cache_enabled=x.device.type != "cuda"):
-        terms = elbo(model, x, index=index, generator=generator, path=path)
+        if samples > 1:
+            terms = importance_terms(model, x, samples, index=index, generator=generator)
+        elif compiled is not None:
+            terms = compiled(x, index)
+        else:
+            terms = elbo(model, x, index=index, generator=generator, path=path)
     optimizer.zero_grad(set_to_none=True)
     loss = -terms.bound(beta).mean()
     loss.backward()
@@ -78,6 +88,15 @@ class Steps(ABC):
     """Runs the network steps of an epoch: in one process, in several processes, or for several seeds."""
 
     on_step: Callable[[int, int], None] | None = None  # called after each step: its number, and that of all
+    samples = 1  # of the bound that steps maximise; more than 1 for the importance-weighted one
+
+    compiled: CompiledBound | None = None  # the bound of full batches, if compiling it was asked for
+
+    def maximise(self, samples: int) -> None:
+        """Sets the number of samples of the bound that the following steps maximise."""
+        if samples != self.samples:
+            self.samples = samples
+            self.reset()
 
     @abstractmethod
     def run(self, order: Tensor, beta: float, first: int = 0) -> EpochSums:
@@ -139,6 +158,7 @@ class LocalSteps(Steps):
         self._lines = torch.zeros(count, 4, dtype=model.dtype, device=device)
         self._line = torch.zeros(1, dtype=torch.long, device=device)
         self._full_step: graphs.Capture | None = None
+        self._step_number = 0
 
     def run(self, order: Tensor, beta: float, first: int = 0) -> EpochSums:
         """Takes the steps of one epoch."""
@@ -160,6 +180,7 @@ class LocalSteps(Steps):
 
     def _set_rate(self, step: int) -> None:
         """Sets the learning rate of a step, counted from 0 over the whole run."""
+        self._step_number = step
         if not self.schedule.constant:
             self.optimizer.scale_rates(self.schedule.factor(step))
 
@@ -189,15 +210,21 @@ class LocalSteps(Steps):
 
     def _step_on(self, grey: Tensor, index: Tensor | None, beta: float | Tensor) -> StepInfo:
         """Step (i) on a batch of pixels in [0, 1]."""
+        x = self.model.binarise(grey, self.generator)
+        compiled = self.compiled if self.samples == 1 and len(x) == self.batch_size else None
+        if compiled is not None:
+            compiled.decide(x, index, self.schedule.total - self._step_number, bf16=self.precision == "bf16")
         return network_step(
             self.model,
             self.optimizer,
-            self.model.binarise(grey, self.generator),
+            x,
             index=index,
             beta=beta,
             generator=self.generator,
             bf16=self.precision == "bf16",
             path=self.path,
+            samples=self.samples,
+            compiled=compiled,
         )
 
     def _step(self, index: Tensor) -> None:

@@ -23,12 +23,14 @@ from bype.models.vae import VAE
 from bype.pseudocoreset.strategy import Strategy, coreset_metrics, resolve_strategy
 from bype.training import diagnosis, state
 from bype.training.averaging import WeightAverage
+from bype.training.compiling import CompiledBound
 from bype.training.epoch import EpochInfo
 from bype.training.fresh import steps_for, steps_per_epoch
 from bype.training.optim import NormalizedAdam, parameter_groups
 from bype.training.schedule import Schedule
 from bype.training.state import Counters, Snapshot, Tensors
 from bype.training.step import EpochSums
+from bype.training.tail import Tail
 from bype.training.validation import validation_bound
 
 log = logging.getLogger("bype")
@@ -57,6 +59,8 @@ class Trainer:
             last weights (`bype.training.averaging`); 0 for none.
         gradient: `total`, or `path` for the gradient of log q(z|x) through z alone, which has the same expectation and
             less noise (`bype.distributions.normal`).
+        importance: More than 1 to maximise the importance-weighted bound with that many samples in the last tenth of
+            the epochs (`bype.training.tail`). It needs a learning rate that decays.
         strategy: The strategy of step (ii), a name or a `Strategy`; by default the prior's `coreset`. Ignored for
             priors without a pseudocoreset.
         coreset_interval: Epochs k between updates of the pseudocoreset.
@@ -66,6 +70,7 @@ class Trainer:
         deterministic: Whether to use deterministic algorithms on a GPU, so that repeated and resumed runs are
             bit-identical, as they always are on a CPU. Slower on a GPU.
         seed: Seed of the order of the data and of all noise.
+        compile: Whether to compile the step on a CPU, if that pays (`bype.training.compiling`).
         graph: Whether a CUDA graph may be used. Without it the noise is the same, and the steps agree up to rounding.
 
     Raises:
@@ -87,10 +92,12 @@ class Trainer:
         lr_warmup: int = 0,
         averaging: float = 0.0,
         gradient: str = "total",
+        importance: int = 1,
         strategy: Strategy | str | None = None,
         coreset_interval: int = 10,
         precision: str = "auto",
         deterministic: bool = False,
+        compile: bool = False,
         seed: int = 0,
         graph: bool = True,
     ) -> None:
@@ -120,6 +127,7 @@ class Trainer:
         self.schedule = Schedule(
             schedule, self.epochs * self.steps_per_epoch, whole("lr_warmup", lr_warmup) * self.steps_per_epoch
         )
+        self.tail = Tail.of(whole("importance", importance, 1), self.epochs, self.warmup, self.schedule)
         self.strategy = resolve_strategy(model.prior, strategy)
         self.strategy.graph = graph
         self.optimizer = NormalizedAdam(parameter_groups(model), lr=lr)
@@ -137,10 +145,15 @@ class Trainer:
             average=self.average,
             path=gradient == "path",
         )
+        if compile and self.device.type == "cpu":
+            self.steps.compiled = CompiledBound(model, self.generator, path=gradient == "path")
+        elif compile:
+            log.warning("compile: only steps on a CPU are compiled; on a GPU they are replayed as one CUDA graph")
         self.epoch = 0
         self.skipped_in_a_row = 0  # consecutive skipped steps at the end of the last epoch
         self.best_epoch, self.best_val_loss = 0, float("inf")
         self.best_state: dict[str, Tensor] = {}
+        self._best_in_tail: float | None = None  # the best epoch's loss by the importance-weighted bound
         self._warned = False
         self._data_mean: Tensor | None = None
 
@@ -216,7 +229,7 @@ class Trainer:
         seconds_validation = seconds_now(self.device) - start
         if not math.isfinite(val_loss):
             raise diagnosis.no_validation(epoch, val_loss, "after the last step")
-        best = val_loss < self.best_val_loss
+        best, tail = self._compare(epoch, val_loss)
         if best:
             self.best_epoch, self.best_val_loss = epoch, val_loss
             self.best_state = self._evaluated_state()
@@ -234,6 +247,7 @@ class Trainer:
             seconds_validation=seconds_validation,
             skipped_steps=sum(sums.skipped),
             coreset=coreset,
+            tail=tail,
             levels=kl_by_level(kl, kl_z1) if self.model.lower_dim else {},
         )
 
@@ -242,6 +256,7 @@ class Trainer:
         self.model.train()
         self.model.begin_epoch()
         order = torch.randperm(len(self.data.train), generator=self.generator, device=self.device)
+        self.steps.maximise(self.tail.samples_in(epoch))
         sums = self.steps.run(order, beta, (epoch - 1) * self.steps_per_epoch)
         self.skipped_in_a_row = diagnosis.check_steps(
             self.model, sums, epoch, self.skipped_in_a_row, bf16=self.precision == "bf16"
@@ -284,8 +299,33 @@ class Trainer:
 
         With weight averaging it is that of the average. In the unit of the likelihood (nats, or the paper's).
         """
+        return self._validation_loss()
+
+    def _validation_loss(self, samples: int = 1) -> float:
         with self._evaluated_weights():
-            return -validation_bound(self.model, self.data.validation, self.seed + Stream.VALIDATION)
+            return -validation_bound(self.model, self.data.validation, self.seed + Stream.VALIDATION, samples=samples)
+
+    def _compare(self, epoch: int, val_loss: float) -> tuple[bool, dict[str, float]]:
+        """Whether the epoch is the best so far, and in the tail the loss that says so, by the bound of the tail."""
+        samples = self.tail.samples_in(epoch)
+        if samples == 1:
+            return val_loss < self.best_val_loss, {}
+        if self._best_in_tail is None:
+            self._best_in_tail = self._loss_of_best(samples)
+        loss = self._validation_loss(samples)
+        best = loss < self._best_in_tail
+        self._best_in_tail = min(loss, self._best_in_tail)
+        return best, {"val_loss_importance": loss}
+
+    def _loss_of_best(self, samples: int) -> float:
+        """The validation loss of the best epoch so far by the importance-weighted bound."""
+        if not self.best_state:
+            return math.inf
+        own = {k: v.clone() for k, v in self.model.state_dict().items()}
+        self.model.load_state_dict(self.best_state)
+        bound = validation_bound(self.model, self.data.validation, self.seed + Stream.VALIDATION, samples=samples)
+        self.model.load_state_dict(own)
+        return -bound
 
     def _evaluated_weights(self) -> AbstractContextManager[None]:
         """The weights that are validated and kept: the averaged ones, if there are any."""
@@ -306,12 +346,15 @@ class Trainer:
         tensors = state.collect(self.model, self.optimizer, self.strategy, self.generator)
         if self.average is not None:
             tensors |= {f"average.{name}": value for name, value in self.average.tensors.items()}
-        return tensors, Counters(
+        counters = Counters(
             epoch=self.epoch,
             best_epoch=self.best_epoch,
             best_val_loss=self.best_val_loss,
             skipped_in_a_row=self.skipped_in_a_row,
         )
+        if self.steps.compiled is not None:
+            counters["compiled"] = self.steps.compiled.used
+        return tensors, counters
 
     def snapshot(self) -> Snapshot:
         """Returns the state after the last epoch, copied to the CPU, as saved in a checkpoint."""
@@ -336,6 +379,9 @@ class Trainer:
         self.epoch, self.best_epoch = int(saved["epoch"]), int(saved["best_epoch"])
         self.best_val_loss = float(saved["best_val_loss"])
         self.skipped_in_a_row = int(saved.get("skipped_in_a_row", 0))
+        self._best_in_tail = None
+        if self.steps.compiled is not None:
+            self.steps.compiled.used = saved.get("compiled")
         if self.average is not None:
             self.average.load({k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")})
         if self.best_epoch == self.epoch:
