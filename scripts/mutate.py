@@ -2,9 +2,10 @@
 """Mutation testing: plants small faults, one at a time, and counts those that the tests of their room notice.
 
 Each mutant changes one operator, number, condition or statement. The tests of its room run in a copy of the checkout
-and stop at the first failure: first those that run the changed line, the fastest first, then the others. Where none
-fails, either a test is missing or the change has no effect on behaviour. The file of results, and the one of the tests'
-lines, which says what test runs which line, let an interrupted run go on; remove both after changing code or tests.
+and stop at the first failure: first those that run the changed line, the fastest first, then the others in their files;
+all of the room where none runs it. Where none fails, either a test is missing or the change has no effect on behaviour.
+The file of results, and the one of the tests' lines, which says what test runs which line, let an interrupted run go
+on; remove both after changing code or tests.
 `mutants.py` says what a mutant is.
 """
 
@@ -36,6 +37,7 @@ ROOMS = {  # the files that are mutated, and the tests that must notice
     "files": ("core/files.py", "tests/core", "tests/runs"),
     "data": ("data/*.py", "tests/data"),
 }
+DEFAULTS = ("tests/core/test_defaults.py",)  # for every room
 PRELOADED = ("torch", "scipy.stats", "sklearn.ensemble", "matplotlib.pyplot", "pandas", "typer", "rich.progress")
 
 
@@ -101,7 +103,9 @@ def work(todo, known, results):
         for key, (room, file, path) in todo:
             target, (text, _, line) = folder / file.relative_to(ROOT), mutant(file, path)
             target.write_text(text)
-            outcome = run(900, folder, ROOMS[room][1:], Order, known["lines"].get(line, ()), known["seconds"])
+            first = [test for test in known["lines"].get(line, ()) if test.startswith(ROOMS[room][1:])]
+            tests = sorted({test.partition("::")[0] for test in first}) or (*ROOMS[room][1:], *DEFAULTS)
+            outcome = run(900, folder, tests, Order, first, known["seconds"])
             target.write_text(file.read_text())
             with results.open("a") as f:
                 print(json.dumps([key, outcome]), file=f)
@@ -120,7 +124,7 @@ def main():
     chosen = {mutant(*c[1:])[1]: c for c in random.Random(given.seed).sample(every, min(given.mutants, len(every)))}
     for name in PRELOADED:
         importlib.import_module(name)
-    tests = sorted({t for room in rooms for t in ROOMS[room][1:]})
+    tests = sorted({t for room in rooms for t in (*ROOMS[room][1:], *DEFAULTS)})
     if not (record := given.results.with_suffix(".tests.json")).exists() and (
         run(3600, ROOT, tests, Recorder, record) != "survived"
     ):

@@ -257,6 +257,8 @@ def test_rows_become_images_of_a_shape(tmp_path, caplog, cli_json):
     assert "--shape" not in caplog.text
     with pytest.raises(InputError, match=r"--shape 5x5: expected rows of 25 values a channel, got \(40, 784\)"):
         bype.from_arrays(rows, shape=5)
+    with pytest.raises(InputError, match=r"--shape 5x5: expected rows of 25 values a channel, got \(40, 28, 28\)"):
+        bype.from_arrays(rows.reshape(40, 28, 28), shape=5)
     for wrong in ("0", "4x4x4", "a"):
         with pytest.raises(InputError, match="shape: expected a number of pixels or HxW"):
             bype.from_arrays(rows, shape=wrong)

@@ -52,6 +52,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _truncates(self, start):  # 100,000 bytes at a time, of a length that promises all
         self._send(CONTENT[start : start + 100_000], start, length=len(CONTENT) - start)
 
+    def _byte_by_byte(self, start):
+        self._send(CONTENT[start : start + 1], start, length=len(CONTENT) - start)
+
     def _stalls(self, start):
         if start:
             return self._good(start)
@@ -140,6 +143,11 @@ def server(monkeypatch):
         yield running
         running.release.set()
         running.shutdown()
+
+
+def _part(n):
+    """The first n bytes of the content, as a published file."""
+    return fetch.PublishedFile("file.gz", n, hashlib.sha256(CONTENT[:n]).hexdigest(), ())
 
 
 def _get(server, folder, *ways, file=FILE):
@@ -304,3 +312,22 @@ def test_check_describes_a_set_of_one_s_own(cli_json, tmp_path):
     (row,) = cli_json("data", "check", tmp_path / "a.npy")["sets"]
     assert (row["train"], row["test"], row["shape"], row["values"], row["classes"]) == (16, 2, "3x4x5", "floats", 0)
     assert len(row["sum"]) == 64
+
+
+def test_an_attempt_that_adds_a_single_byte_is_progress(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "ATTEMPTS", 1)
+    assert _get(server, tmp_path, "byte-by-byte", file=_part(12)).read_bytes() == CONTENT[:12]
+    assert [r for _, r in server.asked] == [None, *(f"bytes={n}-" for n in range(1, 12))]
+
+
+def test_no_more_than_a_byte_beyond_the_file_is_kept(server, tmp_path, monkeypatch):
+    sizes, receive = [], fetch._receive
+
+    def spied(url, file, out, progress):
+        receive(url, file, out, progress)
+        sizes.append(out.tell())
+
+    monkeypatch.setattr(fetch, "_receive", spied)
+    with pytest.raises(InputError, match="more bytes"):
+        _get(server, tmp_path, "good", file=_part(1000))
+    assert sizes == [1001]

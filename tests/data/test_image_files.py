@@ -15,6 +15,7 @@ from PIL import Image
 import bype
 from bype import data
 from bype.core.errors import InputError
+from bype.data import decoding
 from bype.data.image_files import load_item_files
 
 
@@ -389,3 +390,19 @@ def test_grey_of_sixteen_bits_is_read_as_floats(tmp_path):
     assert all(
         x[0, 0, 0] == 1 for part in bype.load(_folder(tmp_path / "e", clear)).splits.values() for x in part.pixels
     )
+
+
+def test_a_much_larger_jpeg_is_decoded_at_a_fraction_of_its_size(tmp_path, monkeypatch):
+    sizes, pixels = [], decoding.image_pixels
+
+    def spied(image, *given, **options):
+        sizes.append(image.size)
+        return pixels(image, *given, **options)
+
+    monkeypatch.setattr(decoding, "image_pixels", spied)
+    grey = np.repeat(np.linspace(0, 255, 640).astype(np.uint8)[None], 640, 0)
+    _folder(tmp_path, {f"{i}.jpg": _encoded(array=grey, format="JPEG", quality=95) for i in range(10)})
+    made = bype.load(tmp_path, resize=(20, 20))
+    assert set(sizes) == {(80, 80)}, "an eighth; not below twice the size that is asked for"
+    expected = np.linspace(0, 255, 640).reshape(20, 32).mean(1)
+    assert np.abs(made.train.pixels[0, 0].double().numpy() - expected).max() < 3

@@ -58,3 +58,9 @@ def test_samples_have_the_mean_and_one_category(p):
     torch.testing.assert_close(x.mean(0), p.mean, atol=0.02, rtol=0)
     for start, stop in LAYOUT.groups:
         assert torch.equal(x[..., start:stop].sum(-1), torch.ones_like(x[..., 0]))
+
+
+def test_a_column_of_one_category_always_has_it():
+    layout = ColumnLayout([], [], [(0, 1), (1, 3)], SPAN[:0], 0.0)
+    p = MixedColumns(torch.randn(4, 1, 1, 3), torch.ones(0), layout)
+    assert p.sample((5,))[..., 0].eq(1).all()

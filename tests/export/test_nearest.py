@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 
@@ -34,6 +36,24 @@ def test_the_nearest_examples_are_those_of_all_pairs(directions, monkeypatch):
     torch.testing.assert_close(distances, expected, rtol=1e-12, atol=1e-12)
     assert torch.equal(rows, expected_rows), "of equal ones the first"
     assert distances[: len(some)].eq(0).all()
+
+
+@pytest.mark.parametrize("full_cost", [0, 0.01, 1, 1e9])
+def test_the_nearest_examples_are_the_same_whatever_number_of_directions_follows(full_cost, monkeypatch):
+    numbers, shortened = [], nearest._shortened
+    monkeypatch.setattr(nearest, "_shortened", lambda x, q: numbers.append(q.shape[1]) or shortened(x, q))
+    small = {"DIRECTIONS": 16, "FEWEST_DIRECTIONS": 2, "EXAMPLES_AT_ONCE": 70, "FULL_COST": full_cost}
+    for name, value in small.items():
+        monkeypatch.setattr(nearest, name, value)
+    images = images_with_structure(600)
+    points = images_with_structure(30, seed=1).scaled()
+    rows, distances = nearest_items(points, images)
+    expected_rows, expected = by_all_pairs(points, images)
+    torch.testing.assert_close(distances, expected, rtol=1e-12, atol=1e-12)
+    assert torch.equal(rows, expected_rows)
+    assert min(numbers) == {0: 2, 1e9: 16}.get(full_cost, min(numbers))
+    fewer = [b for a, b in itertools.pairwise(numbers) if b < a]
+    assert len(set(fewer)) == len(fewer), "a number that was too small is not tried again"
 
 
 def test_few_pairs_are_computed_in_full(monkeypatch):

@@ -24,9 +24,10 @@ from bype.distributions.pixels import (
 )
 from bype.priors.exemplar import ExemplarPrior
 from bype.priors.pseudocoreset import PseudocoresetPrior
+from bype.pseudocoreset import gradient as gradient_module
 from bype.pseudocoreset.elbo import Elbo
 from bype.pseudocoreset.fixed import Fixed
-from bype.pseudocoreset.gradient import CoresetGradient, coreset_gradient
+from bype.pseudocoreset.gradient import CoresetGradient, coreset_gradient, gradient_by_pairs
 from bype.pseudocoreset.paper import Algorithm2
 from bype.pseudocoreset.published import ReferenceCode
 from bype.pseudocoreset.simplex import project_to_simplex
@@ -107,13 +108,10 @@ def test_the_gradient_is_that_of_the_divergence(kind):
 
 @pytest.mark.parametrize("kind", KINDS[:4] + DRAWN[:4])
 def test_the_closed_form_is_the_sum_over_pairs(kind, monkeypatch):
-    import bype.pseudocoreset.gradient as module
-    from bype.pseudocoreset.gradient import gradient_by_pairs as _gradient_by_pairs
-
-    monkeypatch.setattr(module, "PAIR_ELEMENTS", 4 * 9 * 3)  # several chunks
+    monkeypatch.setattr(gradient_module, "PAIR_ELEMENTS", 4 * 9 * 3)  # several chunks
     p, (x, u, w) = decoder(kind, 9), problem()
     assert linear_in_x(getattr(p, "components", p)) is not None
-    for a, b in zip(coreset_gradient(p, x, u, w, 40), _gradient_by_pairs(p, x, u, w, 40 / len(x)), strict=True):
+    for a, b in zip(coreset_gradient(p, x, u, w, 40), gradient_by_pairs(p, x, u, w, 40 / len(x)), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
@@ -410,3 +408,23 @@ def test_a_captured_inner_step_belongs_to_its_data_and_generator(tiny, monkeypat
         strategy.update(model, tiny.train.first(20), torch.Generator().manual_seed(seed))
         gc.collect()
     assert captured == [0, 1, 2, 3]
+
+
+DTYPES = (torch.float32, torch.float64)
+
+
+class Offset:
+    """Log-likelihoods of a pixel's value plus a large constant, one row per latent."""
+
+    batch_shape = (3,)
+    slopes = torch.tensor([1.0, 2.0, 6.0])
+
+    def log_prob(self, x):
+        return 65536 + self.slopes.to(x.dtype) * x.sum()
+
+
+def test_a_constant_of_the_log_likelihood_is_not_seen_in_float32():
+    x, u = torch.tensor([1.0, 3.0, 5.0, 7.0]).view(4, 1, 1, 1), torch.tensor([2.0, 1.0, 0.0, 4.0]).view(4, 1, 1, 1)
+    single, double = (gradient_by_pairs(Offset(), x.to(t), u.to(t), torch.ones(4, dtype=t), 1.0) for t in DTYPES)
+    torch.testing.assert_close(single.weights, double.weights.float(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(single.pseudo_inputs, double.pseudo_inputs.float(), rtol=1e-5, atol=1e-5)

@@ -8,6 +8,7 @@ import torch
 
 import bype
 from bype.core.seeds import Stream
+from bype.distributions import em
 from bype.distributions.em import fit_em
 from bype.models.observing import model_inputs
 from bype.training import refitting
@@ -70,6 +71,20 @@ def test_em_holds_only_the_tiles_of_a_block():
     fit_em(tiles, 200, torch.Generator().manual_seed(0), steps=3, report=lambda line: None)
     assert tiles.passes == 5, "one to count and average, one for the start, one per step"
     assert tiles.most <= 6, "a block of 2,621 rows takes three tiles"
+
+
+def test_a_full_tile_is_handed_on_before_the_next_samples_are_read():
+    read = []
+
+    def samples():
+        for i in range(3):
+            read.append(i)
+            yield torch.full((4, 2), float(i))
+
+    regrouped = em._regrouped(samples(), 4)
+    assert next(regrouped).eq(0).all()
+    assert read == [0]
+    assert [len(tile) for tile in regrouped if len(tile)] == [4, 4]
 
 
 @pytest.fixture(scope="module")

@@ -222,9 +222,8 @@ def _from(url: str, file: PublishedFile, out: IO[bytes], progress: FileProgress)
                 problem = f"{type(e).__name__} {getattr(e, 'reason', None) or e}".strip()
                 if "unknown url type" in problem:
                     return problem
-        there = out.seek(0, os.SEEK_END)
+        there = out.seek(0, os.SEEK_END)  # which also writes what is buffered
         if there == file.size:
-            out.flush()
             got = file_sha256(Path(out.name))
             if got == file.sha256:
                 return None

@@ -198,7 +198,7 @@ class FreshReadings(Protocol):
 
         Args:
             batches: The rows of each batch in the training set.
-            seed: Seed of the transforms.
+            seed: Seed of the transforms, from 0 to 2^31 - 1.
         """
 
 

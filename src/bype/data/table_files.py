@@ -94,7 +94,7 @@ def _read_csv(path: Path, name: str, text: Collection[str] = ()) -> tuple[list[s
     """The names and the columns of a file; those named in `text` are text even if all their cells are numbers."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as f:
-            head = f.read(64 * 1024)
+            head = f.read(HEAD)
             f.seek(0)
             separator = max(",;\t", key=head.partition("\n")[0].count)
             lines = [line for line in csv.reader(f, delimiter=separator) if line]
@@ -123,6 +123,7 @@ def _column(cells: Sequence[str], *, text: bool = False) -> np.ndarray:
     return np.array(["" if cell.lower() in MISSING else cell for cell in cells], object)
 
 
+HEAD = 64 * 1024  # characters in which the separator is looked for
 #: How tables write a missing value.
 MISSING = ("", "na", "nan", "null", "none", "?")
 

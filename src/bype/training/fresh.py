@@ -44,7 +44,7 @@ class FreshSteps(LocalSteps):
         precision: str,
         schedule: Schedule,
         average: WeightAverage | None,
-        path: bool = False,
+        path: bool,
     ) -> None:
         super().__init__(
             model,
@@ -100,7 +100,7 @@ def steps_for(
     graph: bool,
     schedule: Schedule,
     average: WeightAverage | None,
-    path: bool = False,
+    path: bool,
 ) -> LocalSteps:
     """The network steps on a data set: on its training images, or on new readings of them.
 
