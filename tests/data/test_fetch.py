@@ -331,3 +331,9 @@ def test_no_more_than_a_byte_beyond_the_file_is_kept(server, tmp_path, monkeypat
     with pytest.raises(InputError, match="more bytes"):
         _get(server, tmp_path, "good", file=_part(1000))
     assert sizes == [1001]
+
+
+def test_a_part_that_is_complete_is_not_asked_for_again(server, tmp_path):
+    (tmp_path / ".file.gz.part").write_bytes(CONTENT)
+    assert _get(server, tmp_path, "gone").read_bytes() == CONTENT
+    assert server.asked == []

@@ -406,3 +406,11 @@ def test_a_much_larger_jpeg_is_decoded_at_a_fraction_of_its_size(tmp_path, monke
     assert set(sizes) == {(80, 80)}, "an eighth; not below twice the size that is asked for"
     expected = np.linspace(0, 255, 640).reshape(20, 32).mean(1)
     assert np.abs(made.train.pixels[0, 0].double().numpy() - expected).max() < 3
+
+
+def test_grey_of_sixteen_bits_is_rounded_to_eight_beside_images_of_eight():
+    sixteen = np.array([[0, 65535, 32768, 128, 129]], np.uint16)
+    content = _encoded(array=sixteen)
+    values = decoding.decode_one(lambda: io.BytesIO(content), "a.png", True, None, None)
+    assert values.dtype == np.uint8
+    assert values.tolist() == [[[0, 255, 128, 0, 1]]]

@@ -358,6 +358,18 @@ def test_a_folder_of_colour_images_all_the_way(cli_json, run_cli, tmp_path, monk
     assert (code, "the values differ from the data that" in err) == (2, True), err
 
 
+def test_files_that_an_earlier_version_left_out_are_named_where_the_data_differ(run_cli, cli_json, tmp_path):
+    _photos(tmp_path / "pets")
+    run = cli_json("train", tmp_path / "pets", "--out", tmp_path / "run", *SMALL)["run"]
+    late = tmp_path / "pets" / "cats" / "late.jfif"
+    Image.fromarray(_images(6, 9, 3, seed=9)).save(late, "JPEG")
+    code, _, err = run_cli("evaluate", run, "--samples", 2)
+    assert (code, err.count("\n")) == (2, 1), err
+    assert "left out files such as cats/late.jfif" in err
+    late.unlink()
+    cli_json("evaluate", run, "--samples", 2)
+
+
 def test_a_run_is_told_where_its_data_have_moved(cli_json, run_cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     _photos(tmp_path / "pets.v2")

@@ -51,6 +51,7 @@ def test_one_column_is_a_table(tmp_path):
     [
         ("", "empty file"),
         ("a,b\n1,2\n3\n", "expected 2 values in line 3, got 1"),
+        ("1,2\n3\n", "expected 2 values in line 2, got 1"),
         ("a,a\n1,2\n", "'a' twice"),
         ("a,b\n" + "1,2\n" * 5, "at least 10 rows"),
         ("a,b\n" + "1,2\n,3\n" * 10, r"column a: expected no missing values \(NaN\), got 10, the first in row 1"),
@@ -81,3 +82,13 @@ def test_a_table_is_trained_evaluated_and_sampled_from_the_shell(frame, tmp_path
     code, _, err = run_cli("train", "digits", "--likelihood", "mixed", "--out", tmp_path / "r3")
     assert code == 2
     assert "expected a table" in err
+
+
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_a_column_of_labels_is_taken_out_wherever_it_stands(frame, tmp_path, place):
+    names = [name for name in frame.columns if name != "label"]
+    columns = [*names[:place], "label", *names[place:]]
+    frame[columns].to_csv(tmp_path / "t.csv", index=False)
+    data = bype.load(str(tmp_path / "t.csv"), labels_key="label")
+    assert [c.name for c in data.table.columns] == names
+    assert data.classes == ("x", "y")

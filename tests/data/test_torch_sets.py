@@ -124,6 +124,13 @@ def test_what_cannot_be_read_is_one_clear_error(source, message):
         bype.from_torch(source)
 
 
+@pytest.mark.parametrize("other", ["validation", "test"])
+def test_splits_are_given_by_their_names_or_beside_train_but_not_both(other):
+    items = Items(FORMS["tensor"])
+    with pytest.raises(bype.InputError, match="expected splits by their name, or validation and test beside train"):
+        bype.from_torch({"train": items}, **{other: items})
+
+
 def noisy(x):
     """A random transform, by the three global generators."""
     value = x.float() / 512 + torch.rand(()) / 8 + random.random() / 8 + np.random.rand() / 8  # noqa: NPY002
@@ -150,6 +157,12 @@ def test_fresh_items_are_read_again_in_each_epoch_with_their_rows(prior):
     again, plain = bype.from_torch(Items(FORMS["tensor"]), fresh=True), trained(prior, still, 2)[1]
     assert plain != trained(prior, again, 2)[1], "a seed is drawn"
     assert len(set(losses)) == 3
+
+
+def test_an_epoch_of_fresh_items_has_the_steps_of_its_batches():
+    data = bype.from_torch(Items(FORMS["tensor"]), fresh=True)
+    n = len(data.train)
+    assert [data.fresh.steps(size) for size in (1, n - 1, n, n + 1)] == [n, 2, 1, 1]
 
 
 def test_without_a_random_transform_fresh_items_are_those_in_memory():

@@ -61,6 +61,6 @@ def test_samples_have_the_mean_and_one_category(p):
 
 
 def test_a_column_of_one_category_always_has_it():
-    layout = ColumnLayout([], [], [(0, 1), (1, 3)], SPAN[:0], 0.0)
+    layout = ColumnLayout([], [], [(0, 1), (1, 3)], torch.ones(0), 0.0)
     p = MixedColumns(torch.randn(4, 1, 1, 3), torch.ones(0), layout)
     assert p.sample((5,))[..., 0].eq(1).all()

@@ -163,3 +163,13 @@ def test_on_mnist_a_classifier_without_augmentation_errs_on_the_published_share(
 def test_methods_are_those_that_the_prior_allows(digits, prior, expected):
     allowed = augmentation.allowed_methods(model_of(digits, prior))
     assert allowed == [name for name in augmentation.METHODS if expected.get(name, True)]
+
+
+@pytest.mark.parametrize("method", ["posterior", "prior", "coreset"])
+def test_examples_are_drawn_from_a_model_in_evaluation_mode(model, digits, method):
+    model.train()
+    try:
+        synthetic_source(model, digits, method)
+        assert not model.training
+    finally:
+        model.eval()

@@ -45,3 +45,12 @@ def test_a_finished_state_is_the_classifier():
     again = train_classifier(data, None, OPTIONS, state=states[-1], on_epoch=lambda info: epochs.append(info.epoch))
     assert not epochs
     assert torch.equal(first.predict(data.test.scaled()), again.predict(data.test.scaled()))
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_all_images_whatever_the_batches():
+    data = bype.load("digits")
+    losses = []
+    for batch_size in (len(data.train), 1000, 7):
+        options = ClassifierOptions(epochs=1, batch_size=batch_size, hidden_dim=8, lr=0.0, seed=2)
+        train_classifier(data, None, options, on_epoch=lambda info: losses.append(info.loss))
+    assert losses[1:] == pytest.approx(losses[:1] * 2, rel=1e-5)

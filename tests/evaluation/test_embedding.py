@@ -10,7 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 
 import bype
 from bype.core.errors import InputError
-from bype.evaluation.latents import TSNE_LIBRARIES, latent_batches, latents, silhouette, tsne
+from bype.evaluation.latents import TSNE_LIBRARIES, in_two_dimensions, latent_batches, latents, silhouette, tsne
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +98,14 @@ def test_an_unknown_or_missing_library_for_a_map_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "openTSNE", None)
     with pytest.raises(InputError, match=r"needs openTSNE: pip install 'bype\[opentsne\]'"):
         tsne(means, 0, "opentsne")
+
+
+@pytest.mark.parametrize(("d", "how"), [(1, "in one dimension"), (2, "as they are"), (3, "in two dimensions by t-SNE")])
+def test_latents_of_any_dimension_are_placed_in_two(d, how):
+    means = torch.randn(20, d, generator=torch.Generator().manual_seed(d))
+    places, said = in_two_dimensions(means, 0)
+    assert places.shape == (20, 2)
+    assert said.startswith(how)
+    if d < 3:
+        assert torch.equal(places[:, :d], means)
+        assert not places[:, d:].any()

@@ -605,3 +605,13 @@ def test_training_items_are_the_same_rows_in_the_same_order_also_of_a_mapped_fil
     flipped = Images(train.pixels.flip(0))
     with pytest.raises(ValueError, match="expected the 40 training items of the prior"):
         prior.check_items(flipped)
+
+
+def test_an_exemplar_prior_samples_500_examples_or_all_but_one(tiny):
+    def number(data, **options):
+        return build_model(data, prior="exemplar", latent_dim=2, hidden_dim=4, **options).prior.n_exemplars
+
+    large = from_arrays(np.random.default_rng(0).random((700, 2, 2)))
+    assert number(large) == 500 < len(large.train)
+    assert number(tiny) == len(tiny.train) - 1
+    assert number(tiny, exemplars=7) == 7

@@ -59,3 +59,16 @@ def test_unchanged_items_are_trained_on_to_the_bits_of_the_stored_ones(tiny, rea
     stored = bype.build_model(tiny, prior="standard", latent_dim=2, hidden_dim=4)
     assert any(not torch.equal(a, b) for a, b in zip(fresh.parameters(), stored.parameters(), strict=True))
     assert len(readings.seeds) == 2
+
+
+def test_the_learning_rate_of_items_that_are_read_again_follows_its_schedule(tiny, readings):
+    model = bype.build_model(tiny, prior="standard", latent_dim=2, hidden_dim=4)
+    data = dataclasses.replace(tiny, fresh=readings)
+    rates = []
+    trainer = bype.Trainer(model, data, epochs=4, warmup=0, batch_size=12, lr=1e-2, schedule="linear")
+    for _ in range(4):
+        trainer.run_epoch()
+        rates.append(float(trainer.optimizer.param_groups[0]["lr"]))
+    assert rates == sorted(rates, reverse=True)
+    assert len(set(rates)) == 4
+    assert rates[-1] < 0.1 * 1e-2

@@ -4,10 +4,11 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 
 import bype
 from bype.core.errors import InputError
-from bype.training.diagnosis import small_data
+from bype.training.diagnosis import first_not_finite, small_data
 
 
 def lines(caplog):
@@ -74,3 +75,17 @@ def test_the_smallest_options_are_allowed(tiny):
     for name in least.keys() - {"warmup", "seed"}:
         with pytest.raises(InputError, match=f"{name}.* got 0"):
             bype.train(model, tiny, **least | {name: 0})
+
+
+def test_the_first_gradient_that_is_not_finite_is_named(tiny):
+    model = bype.build_model(tiny, prior="standard", latent_dim=2, hidden_dim=4)
+    named = dict(model.named_parameters())
+    first, second, third, *_ = named
+    assert first_not_finite(model, bf16=False).startswith("the loss;"), "no gradients"
+    named[first].grad = torch.zeros_like(named[first])
+    named[third].grad = torch.full_like(named[third], torch.inf)
+    assert first_not_finite(model, bf16=False).startswith(f"gradient of {third};")
+    named[second].grad = torch.full_like(named[second], torch.nan)
+    assert first_not_finite(model, bf16=True).startswith(f"gradient of {second}; bfloat16")
+    named[second].data[0] = torch.nan
+    assert first_not_finite(model, bf16=False).startswith(f"parameter {second};")

@@ -286,3 +286,11 @@ def test_em_and_the_choice_of_sigma_see_other_noise():
     reported = float(re.search(r"bound (\S+)", lines[-1])[1])
     again = log_likelihood(model, data.validation, 500, prior=fitted(model.encoder), seed=9).mean().item()
     assert reported == pytest.approx(again, abs=0.5)
+
+
+def test_a_flat_top_has_a_best_scale():
+    def bounds(scales):
+        return (scales.log().abs() < 1).double() - 1
+
+    found = best_scale(bounds, 1.0, torch.zeros((), dtype=torch.float64), print)
+    assert abs(math.log(found)) < 1

@@ -53,6 +53,14 @@ def test_one_step_of_normalised_adam_is_the_formula(flat):
             torch.testing.assert_close(params[i].detach(), start[i])
 
 
+def test_a_single_parameter_can_be_trained():
+    p = torch.nn.Parameter(torch.ones(2))
+    optimizer = NormalizedAdam([p], lr=0.5)
+    p.grad = torch.tensor([3.0, 4.0])
+    optimizer.step()
+    assert p.tolist() == pytest.approx([0.5, 0.5])
+
+
 @pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_a_step_with_a_bad_gradient_changes_nothing(bad, flat):

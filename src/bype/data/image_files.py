@@ -69,7 +69,7 @@ def decode(
         where: The folder or zip, for errors.
         resize: Height and width to resize every image to; None keeps the sizes, which must agree.
         fit: A function that resizes an image, instead of `resize`.
-        colour: Three channels even if all images are grey, and uint8.
+        colour: Three channels even if all images are grey, and uint8; the headers are not read beforehand.
         bad: The files that cannot be used: those that are in it are not decoded, and others are added.
 
     Raises:
@@ -81,7 +81,7 @@ def decode(
     if fit is None and resize is not None:
         fit = fit_to(resize)
     heads: dict[str, Head] = {}
-    if fit is None or not colour:  # the headers are checked before anything is decoded
+    if not colour:  # the headers are checked before anything is decoded
         heads = _kept(good, where, bad, peek)
         _warn_of_animations(heads, where)
         if fit is None:

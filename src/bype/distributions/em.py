@@ -125,10 +125,10 @@ def _regrouped(samples: Iterable[Tensor], size: int) -> Iterator[Tensor]:
         held.append(tile)
         count += len(tile)
         if count >= size:
-            *full, rest = torch.cat(held).split(size)
-            yield from full
-            held, count = [rest], len(rest)
-    if held:
+            joined, whole = torch.cat(held), count // size * size
+            yield from joined[:whole].split(size)
+            held, count = [joined[whole:]], count - whole
+    if count:
         yield torch.cat(held)
 
 

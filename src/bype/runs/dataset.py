@@ -12,9 +12,12 @@ from bype.core.errors import InputError
 from bype.core.files import expand_path, resolve_path
 from bype.data.catalog import PUBLISHED, applicable, load
 from bype.data.coerce import DataLike, as_dataset
+from bype.data.formats import suffix
 from bype.data.images import Dataset
 from bype.data.tables import TableSpec
 from bype.runs.record import ConfigFile, lock_folder
+
+FIRST_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # of the images that the first versions read
 
 
 class RunDataset:
@@ -120,7 +123,21 @@ class RunDataset:
             InputError: If it has not.
         """
         if data.checksum() != self._file.record["data_sum"]:
-            raise InputError(f"{place}: the values differ from the data that {self._folder} was trained on")
+            raise InputError(
+                f"{place}: the values differ from the data that {self._folder} was trained on; name those data, "
+                f"or train a new run{_once_left_out(data)}"
+            )
+
+
+def _once_left_out(data: Dataset) -> str:
+    """What to do about files of suffixes that the first versions left out; empty if there are none."""
+    late = next((name for name in data.files if suffix(name) not in FIRST_SUFFIXES), None)
+    if late is None:
+        return ""
+    return (
+        f"; if an earlier version trained it, which read {', '.join(FIRST_SUFFIXES)} alone and left out files such as "
+        f"{late}: move them elsewhere"
+    )
 
 
 class RunData:
