@@ -103,10 +103,10 @@ def main(argv=None):
             )  # fmt: skip
         if given.picture and seed == 0:
             draw(data, model, given.labels[0], seed, given.picture)
-    lines = [f"| labelled images | {' | '.join(METHODS)} |", "|---|" + "---|" * len(METHODS)]
+    lines = [f"| labelled images | seeds | {' | '.join(METHODS)} |", "|---|---|" + "---|" * len(METHODS)]
     for n in given.labels:
         cells = bold_best([records.values("test", labels=n, method=m) for m in METHODS], 2, min)
-        lines.append(f"| {n} | {' | '.join(cells)} |")
+        lines.append(f"| {n} | {len(records.find(labels=n, method='none'))} | {' | '.join(cells)} |")
     show(lines, given.page)
     return lines
 

@@ -49,21 +49,25 @@ class Records:
 
     def values(self, name, **key):
         """The figures of this name in the pieces with these values, in the order of the seeds."""
-        return [p[name] for p in sorted(self.find(**key), key=lambda p: p["seed"])]
+        return [p[name] for p in sorted(self.find(**key), key=lambda p: p["seed"]) if name in p]
 
 
 def with_error(values, digits):
-    """The mean and its standard error, as text."""
-    error = np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    """The mean and its standard error, as text; of one value that value."""
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}"
+    error = np.std(values, ddof=1) / len(values) ** 0.5
     return f"{np.mean(values):.{digits}f} ± {error:.{digits}f}"
 
 
 def bold_best(rows, digits, best=max):
     """Cells of lists of values; that of the best mean is bold."""
     means = [best(np.mean(v), -np.inf if best is max else np.inf) if v else None for v in rows]
-    top = best(m for m in means if m is not None)
+    top = best((m for m in means if m is not None), default=None)
     texts = [with_error(v, digits) if v else "-" for v in rows]
-    return [f"**{text}**" if mean == top else text for text, mean in zip(texts, means, strict=True)]
+    return [
+        f"**{text}**" if mean is not None and mean == top else text for text, mean in zip(texts, means, strict=True)
+    ]
 
 
 def show(lines, page):

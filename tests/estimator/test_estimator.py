@@ -2,10 +2,12 @@
 
 import math
 import pickle
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import torch
 from sklearn.base import clone
 from sklearn.decomposition import FactorAnalysis
@@ -13,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 from torch import nn
 
 import bype
@@ -27,6 +29,16 @@ QUICK = {"max_epochs": 3, "random_state": 0, "n_importance_samples": 20}
 @parametrize_with_checks([bype.ByPEVAE(max_epochs=3, random_state=0, n_importance_samples=5)])
 def test_scikit_learn_s_checks(estimator, check):
     check(estimator)
+
+
+@pytest.mark.skipif(sklearn.__version__ != "1.9.1", reason="other versions have other checks")
+def test_the_documentation_lists_scikit_learn_s_checks(root):
+    page = (root / "docs" / "estimator.md").read_text()
+    listed = re.findall(r"^- `(check_\w+)`", page.split("<!-- checks -->")[1].split("<!-- end -->")[0], re.M)
+    checks = [check for _, check in estimator_checks_generator(bype.ByPEVAE())]
+    while any(hasattr(check, "func") for check in checks):
+        checks = [getattr(check, "func", check) for check in checks]
+    assert listed == sorted({check.__name__ for check in checks})
 
 
 @pytest.fixture(scope="module", name="X")
