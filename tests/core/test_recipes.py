@@ -7,8 +7,9 @@ import pytest
 
 from bype.core.config import Config
 from bype.core.errors import InputError
-from bype.core.recipes import RECIPES, Recipe
+from bype.core.recipes import RECIPES, Recipe, training_options
 from bype.experiments.records import hash_settings, settings_hash
+from bype.training.tail import Tail
 
 #: What `train` did before there were recipes.
 FORMER = {"epochs": 4000, "warmup": 100, "patience": 50, "batch_size": 100, "lr": 5e-4, "likelihood": "mse"}
@@ -65,6 +66,31 @@ def test_epochs_follow_the_size_of_the_data_and_the_warm_up_the_epochs():
     assert Config("mnist", recipe="fast", epochs=30).warmup == fast.warmup_for(30)
     assert Config("mnist", recipe="fast", warmup=3).sized(100_000).warmup == 3
     assert sized.sized(10) == sized
+
+
+@pytest.mark.parametrize("n", [100, 1_000, 50_000, 1_000_000, 100_000_000])
+def test_fast_trains_data_of_any_size_sensibly(n):
+    config = Config("mnist", recipe="fast").sized(n)
+    assert 0 < config.warmup <= config.epochs // 4, "most epochs have the whole bound"
+    assert 0 < config.lr_warmup < config.epochs, "the rate rises, and falls for most of the run"
+    assert 10 <= config.epochs <= 100
+    tail = Tail(config.importance, config.epochs, config.warmup)
+    assert sum(tail.samples_in(epoch) > 1 for epoch in range(1, config.epochs + 1)) == round(0.1 * config.epochs) >= 1
+    steps = config.epochs * -(-n // config.batch_size)
+    assert steps >= min(100, n), "enough steps to train at all"
+    if 50_000 <= n <= 500_000:
+        assert steps == pytest.approx(25_000, rel=0.05), "larger data get as many steps as MNIST"
+    if n > 500_000:
+        assert config.epochs == 10, "and are seen ten times at least"
+    assert "patience" in config.unused(), "the run ends with its rate"
+
+
+@pytest.mark.parametrize("n", [100, 1_000, 1_000_000])
+def test_paper_does_not_depend_on_the_size_of_the_data(n):
+    config = Config("mnist", recipe="paper").sized(n)
+    assert (config.epochs, config.warmup, config.patience) == (4000, 100, 50)
+    assert "patience" not in config.unused()
+    assert training_options("paper", n, {}) == training_options("paper", 50_000, {})
 
 
 def test_patience_is_unused_if_the_rate_decays():

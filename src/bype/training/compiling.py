@@ -68,7 +68,8 @@ class CompiledBound:
                 compiled = torch.compile(elbo, dynamic=False, backend=BACKEND)
                 self._pass(compiled, x, index)
             except (RuntimeError, OSError) as e:  # torch's errors of compilers are RuntimeErrors
-                log.warning("compile: not possible here (%s); training is not compiled", first_line(e))
+                cause = first_line(e).split(" Set TORCHDYNAMO")[0]
+                log.warning("compile: not possible here (%s); training is not compiled", cause)
                 self.used = False
                 return
             spent = time.perf_counter() - start
