@@ -14,7 +14,7 @@ from playwright.sync_api import sync_playwright
 
 
 def screenshot(address, width, height, scheme, press, at):
-    """The window of a browser as a picture of 64 colours."""
+    """The window of a browser as a picture of 256 colours."""
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": width, "height": height or 900}, color_scheme=scheme)
@@ -25,7 +25,7 @@ def screenshot(address, width, height, scheme, press, at):
             page.locator(press).first.click()
         content = page.screenshot(full_page=not height)
         browser.close()
-    return Image.open(io.BytesIO(content)).convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    return Image.open(io.BytesIO(content)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
 
 
 def main():

@@ -8,8 +8,8 @@ import pytest
 
 from bype.core import console
 from bype.training.epoch import EpochInfo
+from bype.training.terminal import epochs
 from bype.training.trackers import terminal as display
-from bype.training.trackers.terminal import epochs
 
 
 class Terminal(io.StringIO):

@@ -144,8 +144,9 @@ def test_samples_of_a_component_are_the_model_s_own(sessions):
 
 def test_points_are_ordered_by_weight_and_each_is_on_one_page(copies):
     session = Session(Run.open(copies["bype"]).load("cpu"), samples=2, items=5)
-    session._weights = torch.arange(20.0) / 190
-    session._order = session._weights.argsort(descending=True, stable=True)
+    parts = session._components
+    parts.weights = torch.arange(20.0) / 190
+    parts.order = parts.weights.argsort(descending=True, stable=True)
     numbers = [p.number for p in session.points(1, session.sheet()).points]
     assert numbers == list(range(19, -1, -1))
 

@@ -46,11 +46,24 @@ PICTURES = CHARTS | {
         Plates(IMAGES[:2], IMAGES[:8].view(2, 4, 1, 4, 5), torch.tensor([3, 5]), torch.tensor([0.25, 0.75]))
     ),
     "class_map": lambda: latents.class_map(torch.arange(20.0).view(10, 2), list("0123456789"), "title"),
+    "class_maps": lambda: latents.class_maps([latents.ClassMap(torch.arange(8.0).view(4, 2), list("0123"), "one")] * 3),
     "captioned_rows": lambda: latents.captioned_rows([latents.Row("heading", IMAGES, [f"item {i}" for i in range(9)])]),
     "gallery": lambda: images.gallery(IMAGES, torch.full((9,), 1 / 9), "title"),
     "grid": lambda: images.grid(IMAGES),
     "pairs": lambda: images.pairs(IMAGES, IMAGES),
 }
+
+
+def test_every_picture_of_the_room_is_among_these():
+    made = {
+        name
+        for module in (charts, images, latents)
+        for name, function in vars(module).items()
+        if getattr(function, "__module__", "") == module.__name__
+        and getattr(function, "__annotations__", {}).get("return") is Image.Image
+        and not name.startswith("_")
+    }
+    assert made - {"figure_image"} == PICTURES.keys()  # which turns a figure of matplotlib into a picture
 
 
 @pytest.mark.parametrize("name", CHARTS)
@@ -78,7 +91,7 @@ def test_a_name_keeps_its_colour_and_marker_in_every_panel(drawn):
     assert len({colour for _, colour, _ in one}) == 2
 
 
-@pytest.mark.parametrize("name", [*CHARTS, "plates", "class_map"])
+@pytest.mark.parametrize("name", [*CHARTS, "plates", "class_map", "class_maps"])
 def test_captions_are_legible_where_a_figure_fills_the_width_of_a_page(name, drawn):
     PICTURES[name]()
     (figure,) = drawn

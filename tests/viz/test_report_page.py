@@ -48,7 +48,7 @@ def test_a_sheet_keeps_colours_and_stores_large_images_with_little_loss():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(3, "3"), (0.5, "0.5"), (-1234.567, "-1234.57"), (1e-7, "1.0e-07"), (0.0, "0.00")]
+    ("value", "text"), [(3, "3"), (0.5, "0.500"), (-1234.567, "-1234.57"), (1e-7, "1.0e-07"), (0.0, "0.00")]
 )
 def test_numbers_have_one_format(value, text):
     assert readable(value) == text

@@ -131,7 +131,7 @@ def _train_one(
         from bype.runs.extending import check_extension, extended
         from bype.runs.fitting import fit
         from bype.runs.run import Run
-        from bype.training.trackers.terminal import epochs
+        from bype.training.terminal import epochs
 
     run = Run(path)
     if resume and run.exists:

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from bype.core.notebook import NotebookBar, in_notebook
 from bype.core.numbers import readable
 
 
@@ -45,7 +46,7 @@ def items(title: str, unit: str = "examples") -> Iterator[Callable[[int, int], N
         before = (done, total)
         return new
 
-    if sys.stderr.isatty():
+    if is_live():
         with progress_bar() as bar:
             task = bar.add_task(title, total=None)
 
@@ -72,7 +73,7 @@ def items(title: str, unit: str = "examples") -> Iterator[Callable[[int, int], N
 @contextmanager
 def downloads() -> Iterator[Callable[[str, int, int], None]]:
     """Shows the progress of each download; yields a function of a file's name, the bytes received and their total."""
-    if sys.stderr.isatty():
+    if is_live():
         with progress_bar() as bar:
             tasks: dict[str, TaskID] = {}
 
@@ -94,8 +95,15 @@ def downloads() -> Iterator[Callable[[str, int, int], None]]:
     yield call
 
 
-def progress_bar() -> Progress:
-    """A progress bar on stderr."""
+def is_live() -> bool:
+    """Whether progress is one line that changes: on a terminal, and in a notebook."""
+    return in_notebook() or sys.stderr.isatty()
+
+
+def progress_bar() -> "Progress | NotebookBar":
+    """A progress bar on stderr, or in the output of a notebook's cell."""
+    if in_notebook():
+        return NotebookBar()
     description = TextColumn("{task.description}", markup=False)  # brackets in a name are not markup
     columns = [MofNCompleteColumn(), BarColumn(bar_width=20), description, TimeRemainingColumn()]
     return Progress(*columns, console=_console(stderr=True))

@@ -57,13 +57,13 @@ def plain(value: object, *, whole: bool) -> object:
 def readable(value: float) -> str:
     """A number for a reader, in figures, pages and tables: whole as it is, else two decimals, or three digits below 1.
 
-    >>> readable(12), readable(-123.456), readable(0.012345), readable(1.0)
-    ('12', '-123.46', '0.0123', '1.00')
+    >>> readable(12), readable(-123.456), readable(0.012345), readable(0.2)
+    ('12', '-123.46', '0.0123', '0.200')
     """
     if isinstance(plain(value, whole=False), int):
         return str(value)
     if value != 0 and abs(value) < 1:
-        text = f"{value:.3g}"
+        text = f"{value:#.3g}"
         return text if "e" not in text else f"{value:.1e}"
     return f"{value:.2f}"
 

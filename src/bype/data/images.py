@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from bype.core.devices import check_device
+from bype.core.display import SHOWN, Card, Described, Strip
 from bype.core.errors import InputError
 from bype.data.checks import per_block, per_chunk
 from bype.data.tables import TableSpec
 
 
-@dataclass(frozen=True)
-class Images:
+@dataclass(frozen=True, repr=False)
+class Images(Described):
     """The images of one split, on one device, and their labels if there are any.
 
     Args:
@@ -59,6 +60,23 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.pixels if self.rows is None else self.rows)
+
+    def card(self) -> Card:
+        """Their number, shape, kind of values and classes, and the first of them."""
+        values = str(self.pixels.dtype).removeprefix("torch.")
+        facts: list[tuple[str, object]] = [
+            ("count", len(self)),
+            ("shape", " x ".join(map(str, self.shape))),
+            ("values", f"{values}, {self.levels} levels" if self.levels else values),
+        ]
+        if self.labels is not None:
+            facts.append(("classes", len(self.labels.unique())))
+        return Card("Images", facts, self._strip())
+
+    def _strip(self) -> Strip | None:
+        if self.shape[1] == 1:  # rows of a table
+            return None
+        return Strip(self.scaled(slice(0, SHOWN)).float().cpu().numpy(), "the first images")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -202,8 +220,8 @@ class FreshReadings(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class Dataset:
+@dataclass(frozen=True, repr=False)
+class Dataset(Described):
     """A data set in three splits.
 
     Args:
@@ -228,6 +246,18 @@ class Dataset:
     skipped: int = 0
     table: TableSpec | None = None
     fresh: FreshReadings | None = field(default=None, compare=False)
+
+    def card(self) -> Card:
+        """Name, sizes, shape and classes, and the first training images."""
+        images = self.train.card()
+        facts: list[tuple[str, object]] = [
+            ("name", self.name), *((split, len(part)) for split, part in self.splits.items()), *images.facts[1:],
+        ]  # fmt: skip
+        if self.table is not None:
+            facts.append(("columns", ", ".join(c.name for c in self.table.columns)))
+        if self.skipped:
+            facts.append(("bad files left out", self.skipped))
+        return Card("Dataset", facts, images.strip)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from bype.core.devices import resolve_device
+from bype.core.display import as_html
 from bype.core.errors import InputError
 from bype.core.names import LIKELIHOODS
 from bype.core.numbers import whole
@@ -68,7 +69,7 @@ class ByPEVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
         warm_start: Whether `fit` continues from the networks of the last fit.
         device: `auto`, `cpu` or `cuda`.
         random_state: Seed of all random numbers: an int, a `RandomState`, or None.
-        verbose: Print each epoch, if above 0.
+        verbose: Print each epoch, if above 0; in a notebook as a bar.
 
     Attributes:
         model_: The fitted `bype.VAE`.
@@ -108,6 +109,11 @@ class ByPEVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
         self.verbose, self.hidden_dim, self.batch_size = verbose, hidden_dim, batch_size
         self.learning_rate, self.coreset, self.categorical = learning_rate, coreset, categorical
         self.validation_fraction, self.warm_start = validation_fraction, warm_start
+
+    def _html_repr(self) -> str:
+        """scikit-learn's diagram, and below it the fitted model."""
+        shown: str = super()._html_repr()
+        return shown + as_html(self.model_.card()) if hasattr(self, "model_") else shown
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

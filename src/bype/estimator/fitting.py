@@ -14,6 +14,7 @@ from bype.data.images import Dataset
 from bype.models.build import build_model
 from bype.models.vae import VAE, load_state_checked
 from bype.training.epoch import EpochInfo
+from bype.training.terminal import epochs_in_notebooks
 from bype.training.trainer import Trainer
 
 #: Values of each epoch in `history_`.
@@ -124,7 +125,7 @@ def train(
         batch_size: Rows per step.
         lr: The learning rate.
         seed: The seed.
-        verbose: Print each epoch, if above 0.
+        verbose: Print each epoch, if above 0; in a notebook as a bar.
 
     Returns:
         The values named in `HISTORY`, one per epoch.
@@ -140,11 +141,14 @@ def train(
     trainer = Trainer(model, data, seed=seed, **options)
     infos: list[EpochInfo] = []
     try:
-        while not trainer.finished:  # small tables are expected here: without the trainer's advice on them
-            info = trainer.run_epoch()
-            infos.append(info)
-            if verbose:
-                print(f"epoch {info.epoch}  loss {info.loss:.4f}  validation loss {info.val_loss:.4f}", flush=True)
+        with epochs_in_notebooks(None if verbose else False) as show:
+            while not trainer.finished:  # small tables are expected here: without the trainer's advice on them
+                info = trainer.run_epoch()
+                infos.append(info)
+                if show is not None:
+                    show(info, trainer)
+                elif verbose:
+                    print(f"epoch {info.epoch}  loss {info.loss:.4f}  validation loss {info.val_loss:.4f}", flush=True)
     except KeyboardInterrupt:
         if not infos:
             raise

@@ -22,7 +22,7 @@ from bype.priors.pseudocoreset import PseudocoresetPrior
 from bype.runs.evaluations import Evaluations
 from bype.runs.fitting import TrainedRun, fit
 from bype.runs.run import RUN_FILES, Run
-from bype.training.trackers.terminal import epochs
+from bype.training.terminal import epochs
 from bype.viz import charts
 from bype.viz import images as pictures
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bype.core.config import Config, flag_name
+from bype.core.display import unit_in_words
 from bype.core.errors import InputError, first_line
 from bype.core.files import write_text
 from bype.core.numbers import readable, whole
@@ -17,7 +18,7 @@ from bype.runs.run import LoadedRun, Run
 from bype.viz.report import Picture, Report, RunPart, Table, render
 from bype.viz.sheets import Sheet
 from bype.viz.vector import line_chart
-from bype.viz.wording import metrics_in_words, unit_in_words
+from bype.viz.wording import metrics_in_words
 
 
 def write_report(
@@ -70,6 +71,7 @@ def write_report(
         runs=parts,
         curves=_curves(opened, parts),
         sheets=sheets,
+        paper_unit=any(run.record["unit"] == "paper" for run in opened),
     )
     if len(opened) > 1:
         tell("report: comparison")
@@ -134,8 +136,19 @@ def _summary(run: Run) -> str:
     prior = by.get(config.prior, f"prior {config.prior}")
     return (
         f"A model of {Path(config.set).name} with architecture {config.arch}, {config.latent_dim} latent dimensions, "
-        f"likelihood {config.likelihood} and {prior}, trained by the {config.recipe_line()}, with seed {config.seed}."
+        f"likelihood {config.likelihood} and {prior}, trained by the {config.recipe_line()}, with seed "
+        f"{config.seed}.{_epochs(run)}"
     )
+
+
+def _epochs(run: Run) -> str:
+    """How many epochs were trained and which is kept, as a sentence; empty if that is not recorded."""
+    try:
+        lines = run.metrics.read()
+    except InputError:
+        return ""  # named where the curves are left out
+    best = [line["epoch"] for line in lines if line["best"]]
+    return f" Epoch {best[-1]} of {len(lines)} is the best, and is shown here." if best else ""
 
 
 def _curves(runs: Sequence[Run], parts: Sequence[RunPart]) -> list[Picture]:
@@ -183,7 +196,7 @@ def _tables(comparison: Comparison) -> list[Table]:
     for key, by in (("differences", "example"), ("over_seeds", "seed")):
         differences = comparison["differences"] if key == "differences" else comparison["over_seeds"]
         if differences:
-            caption = f"Differences of nll_nats, paired by {by}: below 0, the run is better than the one it is minus"
+            caption = f"Differences of nll_nats between two runs, paired by {by}; below 0 the first one is better"
             tables.append(Table(caption, head, [_row(d) for d in differences]))
     return tables
 

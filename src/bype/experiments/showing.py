@@ -111,7 +111,10 @@ class RunShower:
         drawn = self.drawn.add(self.model.generate(z, generator=self.generator).flatten(0, 1))
         near = self._nearest(images) if has_data else [[] for _ in tiles]
         shown = "all" if len(order) == len(weights) else f"the {len(order)} of largest weight of all"
-        self.part.points_title = f"The components of the mixture, {shown} {len(weights)}, ordered by weight."
+        self.part.points_title = (
+            f"The components of the mixture, {shown} {len(weights)}, ordered by weight: the probability that a latent "
+            f"is drawn from the component. Equal weights would be {readable(100 / len(weights))} % each."
+        )
         self.part.points = [
             Point(m, tile, f"{readable(100 * weights[m].item())} %", drawn[i * OF_POINT : (i + 1) * OF_POINT], near[i])
             for i, (m, tile) in enumerate(zip(order.tolist(), tiles, strict=True))

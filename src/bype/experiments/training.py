@@ -6,7 +6,7 @@ from typing import ParamSpec
 
 from bype.core.config import Config
 from bype.runs.fitting import TrainedRun, fit
-from bype.training.trackers.terminal import epochs
+from bype.training.terminal import epochs
 
 P = ParamSpec("P")
 

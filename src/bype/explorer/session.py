@@ -12,13 +12,12 @@ from bype.core.numbers import readable
 from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Images
 from bype.data.items import Items, named_items
-from bype.distributions.mixtures import NormalMixture
 from bype.evaluation.latents import latents
 from bype.evaluation.likelihood import Progress
 from bype.evaluation.neighbours import Nearest, nearest_by_pixels, neighbours
 from bype.evaluation.scores import Scores, score
+from bype.explorer.components import Components
 from bype.explorer.sources import Source
-from bype.export.sources import component_sources
 from bype.models.generation import decode_line, sample_among
 from bype.models.observing import model_inputs
 from bype.runs.items import read_upload
@@ -63,18 +62,13 @@ class Session:
             raise InputError(
                 f"{where}: expected a run of images, got one of a table; see `bype score` and `bype sample`"
             )
-        if self._spec.shape[0] not in (1, 3):
-            raise InputError(f"{where}: expected images of 1 or 3 channels, got {self._spec.shape[0]}")
         self._model.check_finite()
         self._notes: list[str] = []
         self._has_data = self._read_data()
         self._reference: Tensor | None = None
         self._latents: Tensor | None = None
-        self._labels: list[str] = []  # of the components
         tell(f"explore {where}: components")
-        with fixed_torch_state(grad=False):
-            self._prior = self._model.prior(self._model.encoder)
-            self._prepare_components()
+        self._components = Components(self._model, loaded.data if self._has_data else None)
         if self._has_data:
             tell(f"explore {where}: latents of {len(loaded.data.train)} training images")
             self._latents = latents(self._model, loaded.data.train)
@@ -93,34 +87,18 @@ class Session:
         self._loaded.attach_items()
         return True
 
-    def _prepare_components(self) -> None:
-        p = self._prior
-        self._weights = p.log_weights.exp() if isinstance(p, NormalMixture) else torch.ones(0)
-        self._order = self._weights.argsort(descending=True, stable=True)
-        has_images = len(self._order) > 0 and self._model.prior.points_at(self._order[:1]) is not None
-        self._points = len(self._order) if has_images else 0
-        if not (self._has_data and has_images) or self._loaded.data.train.labels is None:
-            return
-        sources = component_sources(
-            self._model, self._loaded.data, torch.arange(self._points, device=self._spec.device)
-        )
-        labels = None if sources is None else sources.labels(self._loaded.data)
-        if labels is not None:
-            self._labels = [self._loaded.data.label_name(label) for label in labels.tolist()]
-
     def _described(self) -> About:
         config = self._loaded.run.config
         c, h, w = self._spec.shape
-        names = sorted(set(self._labels), key=lambda n: (not n.isdecimal(), int(n) if n.isdecimal() else 0, n))
         data = config.set.rstrip("/").rpartition("/")[2]
         return About(
             str(self._loaded.run.path),
             f"A model of {data} with prior {config.prior}, architecture {config.arch}, likelihood {config.likelihood} "
             f"and {config.latent_dim} latent dimensions.",
             self._notes,
-            names,
-            self._points,
-            len(self._weights),
+            self._components.classes,
+            self._components.points,
+            len(self._components),
             len(self._loaded.data.test) if self._has_data else 0,
             f"{h} x {w} pixels, {'grey' if c == 1 else 'colour'}",
         )
@@ -144,25 +122,24 @@ class Session:
         generator = torch.Generator(self._spec.device).manual_seed(seed)
         again = f"{source.query}&seed={seed + 1}".removeprefix("&")
         with self._lock:
-            model, p, shown, near = self._model, self._prior, None, list[Named]()
+            model, parts, shown, near = self._model, self._components, None, list[Named]()
+            p = parts.density
             if source.kind == "point":
-                m = self._checked(source.value, len(self._weights), "a component")
-                weight = readable(100 * self._weights[m].item())
-                title = f"Component {m}, weight {weight} %"
-                if self._labels:
-                    title += f", (nearest) training image of class {self._labels[m]}"
+                m = self._checked(source.value, len(parts), "a component")
+                title = f"Component {m}, weight {readable(100 * parts.weights[m].item())} %"
+                if parts.labels:
+                    title += f", (nearest) training image of class {parts.labels[m]}"
                 images = model.sample(DRAWN, component=m, prior=p, generator=generator).images
-                point = model.prior.points_at(self._order.new_tensor([m])) if self._points else None
+                point = parts.image(m)
                 if point is not None:
                     shown = sheet.add(point)[0]
                     near = self._nearest_to_point(point, sheet)
             elif source.kind == "class":
-                among = [i for i, name in enumerate(self._labels) if name == source.value]
-                if not among:
-                    raise InputError(f"expected a class, one of {_some(self.about.classes)}, got {source.value!r:.60}")
+                among = parts.of_class(source.value)
+                if not len(among):
+                    raise InputError(f"expected a class, one of {_some(parts.classes)}, got {source.value!r:.60}")
                 title = f"{len(among)} components whose (nearest) training image is of class {source.value}"
-                chosen = self._order.new_tensor(among)
-                images = sample_among(model, DRAWN, chosen, prior=p, generator=generator).images
+                images = sample_among(model, DRAWN, among, prior=p, generator=generator).images
             elif source.kind == "item":
                 item = self._test_item(source.value)
                 title = f"Around {_captioned(item)}"
@@ -176,15 +153,16 @@ class Session:
     @fixed_torch_state(grad=False)
     def points(self, page: int, sheet: Sheet) -> Points | None:
         """The points of one page, the largest weight first; None if the prior has none."""
-        if not self._points:
+        parts = self._components
+        if not parts.points:
             return None
-        pages = -(-self._points // PAGE)
+        pages = -(-parts.points // PAGE)
         page = min(max(page, 1), pages)
-        order = self._order[(page - 1) * PAGE : page * PAGE]
+        order = parts.order[(page - 1) * PAGE : page * PAGE]
         with self._lock:
-            images = self._model.prior.points_at(order)
+            images = parts.images(order)
         assert images is not None
-        weights = [f"{readable(100 * w)} %" for w in self._weights[order].tolist()]
+        weights = [f"{readable(100 * w)} %" for w in parts.weights[order].tolist()]
         tiles = sheet.add(images)
         return Points([Point(*one) for one in zip(order.tolist(), tiles, weights, strict=True)], page, pages)
 
@@ -221,7 +199,9 @@ class Session:
             item = self._test_item(given) if isinstance(given, str) else given
             x = self._inputs(item)
             image, back = sheet.add(x)[0], sheet.add(self._model.reconstruct(x))[0]
-            scores = score(self._model, item.images, self._samples, reference=self._reference, prior=self._prior)
+            scores = score(
+                self._model, item.images, self._samples, reference=self._reference, prior=self._components.density
+            )
             latent: list[Named] = []
             pixel: list[Named] = []
             if self._has_data:
@@ -255,10 +235,10 @@ class Session:
 
     def _numbered(self, number: str) -> Items:
         """A test image, or without data a point."""
-        if self._has_data or not self._points:
+        if self._has_data or not self._components.points:
             return self._test_item(number)
-        m = self._checked(number, self._points, "a point")
-        point = self._model.prior.points_at(self._order.new_tensor([m]))
+        m = self._checked(number, self._components.points, "a point")
+        point = self._components.image(m)
         assert point is not None
         return Items(Images(point.clamp(0, 1), None, None), (f"point {m}",))
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from bype.core.display import Card, Described
 from bype.core.errors import InputError
 from bype.core.files import expand_path
 from bype.core.names import class_name
@@ -66,7 +67,7 @@ def load_state_checked(model: nn.Module, state: dict[str, Tensor], where: str) -
     model.load_state_dict(state)
 
 
-class VAE(nn.Module):
+class VAE(nn.Module, Described):
     """A variational autoencoder with one level of latents: q(z|x), p(x|z) and p(z).
 
     Args:
@@ -98,6 +99,19 @@ class VAE(nn.Module):
         self.cached_features: Tensor | None
         # Not saved: it is recomputed at the start of every epoch, and checkpoints are written between epochs.
         self.register_buffer("cached_features", None, persistent=False)
+
+    def card(self) -> Card:
+        """What a notebook shows: sizes, likelihood, and the prior with its points."""
+        prior = self.prior.card()
+        facts: list[tuple[str, object]] = [
+            ("images", " x ".join(map(str, self.decoder.shape))),
+            ("latents", self.encoder.latent_dim),
+            ("likelihood", type(self.decoder.likelihood).__name__),
+            ("parameters", sum(p.numel() for p in self.parameters())),
+            ("prior", prior.title),
+            *((f"prior: {name}", value) for name, value in prior.facts),
+        ]
+        return Card(type(self).__name__, facts, prior.strip)
 
     @property
     def binary(self) -> bool:

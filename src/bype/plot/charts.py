@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from torch import Tensor
 
+from bype.core.display import unit_in_words
 from bype.core.errors import InputError
 from bype.core.numbers import whole
 from bype.data.images import Dataset
@@ -21,7 +22,6 @@ from bype.training.epoch import EpochInfo
 from bype.viz.axes import draw_classes, draw_histogram, draw_lines
 from bype.viz.charts import TERMS
 from bype.viz.latents import TSNE_NAMES
-from bype.viz.wording import unit_in_words
 
 if TYPE_CHECKING:  # matplotlib is imported when something is drawn
     from matplotlib.axes import Axes

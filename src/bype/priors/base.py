@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from bype.core.display import SHOWN, Card, Described, Strip
 from bype.core.names import CUSTOM
+from bype.core.numbers import readable
 from bype.data.images import Images
 from bype.distributions.mixtures import IsotropicMixture
 from bype.distributions.normal import DiagonalNormal
@@ -66,7 +68,7 @@ class WeightedPoints(Protocol):
         """Whether U and w are parameters, updated in every network step."""
 
 
-class Prior(nn.Module, ABC):
+class Prior(nn.Module, Described, ABC):
     """The interface of every prior."""
 
     #: Its name among the registered priors.
@@ -122,6 +124,22 @@ class Prior(nn.Module, ABC):
         """The images of the components at `index`, (n, c, h, w); None if components are not made from images."""
         return None
 
+    def facts(self) -> list[tuple[str, object]]:
+        """Names and values that a repr shows."""
+        return []
+
+    def extra_repr(self) -> str:
+        """The same on one line, for the repr of a module."""
+        return ", ".join(f"{name}={value}" for name, value in self.facts())
+
+    def shown_points(self) -> Strip | None:
+        """The images that a notebook shows of the prior; None if it has none."""
+        return None
+
+    def card(self) -> Card:
+        """What a notebook shows of the prior."""
+        return Card(type(self).__name__, self.facts(), self.shown_points())
+
     @property
     def lacks_items(self) -> bool:
         """Whether `points_at` would show training items, which the prior was loaded without (see `attach_items`)."""
@@ -171,6 +189,18 @@ class PointPrior(Prior):
         """The points at `index`, (n, c, h, w)."""
         return self.step_points().images[index].detach()
 
+    def facts(self) -> list[tuple[str, object]]:
+        """The number of components."""
+        return [*super().facts(), ("components", len(self.step_points().images))]
+
+    def shown_points(self) -> Strip | None:
+        """The points of largest weight."""
+        points = self.step_points()
+        if points.images.shape[2] == 1:  # rows of a table
+            return None
+        chosen = points.log_weights.detach().argsort(descending=True, stable=True)[:SHOWN]
+        return Strip(points.images[chosen].detach().float().cpu().numpy(), "points of the largest weights")
+
 
 class SharedScalePrior(Prior):
     """Base of priors with components N(mu(point), sigma^2 I); sigma is one parameter, initially 1 (Eq. 11)."""
@@ -178,6 +208,10 @@ class SharedScalePrior(Prior):
     def __init__(self) -> None:
         super().__init__()
         self.log_scale = nn.Parameter(torch.zeros(()))
+
+    def facts(self) -> list[tuple[str, object]]:
+        """The scale sigma of the components."""
+        return [*super().facts(), ("sigma", readable(self.log_scale.exp().item()))]
 
     def mixture(self, encoder: PointEncoder, features: Tensor, log_weights: Tensor) -> IsotropicMixture:
         """The isotropic mixture around the posterior means of the points."""

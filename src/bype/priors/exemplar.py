@@ -55,6 +55,11 @@ class ExemplarPrior(SharedScalePrior, DataPrior):
         self._attach(images)
         self.cached: CachedMeans | None = None
 
+    def facts(self) -> list[tuple[str, object]]:
+        """The number of components, and of the examples of a step."""
+        retrieve = [] if self.retrieve is None else [("retrieve", self.retrieve)]
+        return [*super().facts(), ("components", self.n_data), ("n_exemplars", self.n_exemplars), *retrieve]
+
     def metadata(self) -> dict[str, object]:
         """The number of training examples and a checksum of their stored values."""
         return {"n_data": self.n_data, "training_items": _checksum(self._pixels_at, self.n_data, self.chunk)}

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from bype.core.numbers import readable
 from bype.data.images import Images, scale
 from bype.distributions.mixtures import IsotropicMixture
 from bype.priors.base import DataPrior, PointEncoder
@@ -41,6 +42,10 @@ class FittedMixture(DataPrior):
     def forward(self, encoder: PointEncoder) -> IsotropicMixture:
         """The mixture; the encoder is ignored."""
         return IsotropicMixture(self.loc, self.log_scale.exp(), self.log_weights)
+
+    def facts(self) -> list[tuple[str, object]]:
+        """The number of components and their scale."""
+        return [("components", len(self.loc)), ("sigma", readable(self.log_scale.exp().item()))]
 
     def step_points(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> None:
         """None: the mixture does not depend on the encoder."""

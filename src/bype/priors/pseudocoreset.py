@@ -64,6 +64,10 @@ class PseudocoresetPrior(SharedScalePrior, PointPrior):
         """This prior, which holds the points and weights."""
         return self
 
+    def facts(self) -> list[tuple[str, object]]:
+        """The number of training items that the weights sum to, and the strategy."""
+        return [*super().facts(), ("n_data", self.n_data), ("coreset", self.coreset)]
+
     def parameter_groups(self) -> list[tuple[list[nn.Parameter], float]]:
         """The points and log-weights with their own learning rate, if they are parameters."""
         if not self.learned:

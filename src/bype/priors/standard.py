@@ -26,6 +26,10 @@ class StandardPrior(Prior):
         """N(0, I)."""
         return DiagonalNormal(self.loc, torch.ones_like(self.loc))
 
+    def facts(self) -> list[tuple[str, object]]:
+        """The dimension."""
+        return [("latent_dim", len(self.loc))]
+
     def step_points(self, index: Tensor | None = None, generator: torch.Generator | None = None) -> None:
         """None: the prior has no points."""
         return

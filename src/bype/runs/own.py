@@ -1,9 +1,9 @@
 """Runs of models that were made in Python, with networks of the user's own or by `bype.build_model`."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, ParamSpec, overload
 
 from bype.core.config import READING, Config, Options
 from bype.core.errors import InputError
@@ -14,7 +14,10 @@ from bype.models.vae import VAE
 from bype.runs.fitting import OnEpoch, OnStep, TrainedRun
 from bype.runs.fitting import fit as fit_config
 from bype.runs.run import Run
+from bype.training.terminal import epochs_in_notebooks
 from bype.training.trackers.tracking import Tracker
+
+P = ParamSpec("P")
 
 #: The options that define where the data are and how they are read.
 _DATA = ("set", "data_dir")
@@ -30,6 +33,7 @@ def fit(
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
     trackers: Sequence[Tracker | str] = (),
+    progress: bool | None = None,
     data: DataLike | None = None,
 ) -> TrainedRun: ...
 
@@ -45,11 +49,12 @@ def fit(
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
     trackers: Sequence[Tracker | str] = (),
+    progress: bool | None = None,
     **options: object,
 ) -> TrainedRun: ...
 
 
-def fit(what: Config | VAE, /, *places: Any, **options: Any) -> TrainedRun:
+def fit(what: Config | VAE, /, *places: Any, progress: bool | None = None, **options: Any) -> TrainedRun:
     """Trains into a run folder and saves each epoch as it ends; on a GPU while the next one is computed.
 
     `fit(config, path)` trains the model that a config describes, as `bype train` does. `fit(model, data, path)` trains
@@ -63,6 +68,7 @@ def fit(what: Config | VAE, /, *places: Any, **options: Any) -> TrainedRun:
             location of the same data; a model must have the run's classes and sizes, and its tensors are replaced.
         places: For a config `path`, the run folder; for a model `data`, in any form that `bype.train` takes, and
             `path`.
+        progress: Show the epochs, as a bar or as lines on stderr; by default in notebooks only.
         options: `resume`, to continue from the folder's last checkpoint, if it has one; `on_epoch`, called after each
             epoch with its measurements and the trainer; `on_step`, called after each step; `trackers`, names or
             objects that receive each epoch (`tensorboard`, `mlflow`, `trackio`). For a config also `data`, if
@@ -75,9 +81,24 @@ def fit(what: Config | VAE, /, *places: Any, **options: Any) -> TrainedRun:
         InputError: If an option or the data cannot be used, or an option is not the run's own.
         TrainingError: If values stop being finite.
     """
-    if isinstance(what, Config):
-        return fit_config(what, *places, **options)
-    return _fit_model(what, *places, **options)
+    with epochs_in_notebooks(progress) as show:
+        if show is not None:
+            options["on_epoch"] = _both(show, options.get("on_epoch"))
+            options["on_step"] = _both(show.step, options.get("on_step"))
+        if isinstance(what, Config):
+            return fit_config(what, *places, **options)
+        return _fit_model(what, *places, **options)
+
+
+def _both(first: Callable[P, None], second: Callable[P, None] | None) -> Callable[P, None]:
+    """Calls one function and then another, if there is one."""
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> None:
+        first(*args, **kwargs)
+        if second is not None:
+            second(*args, **kwargs)
+
+    return call
 
 
 def _fit_model(

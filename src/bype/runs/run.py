@@ -9,8 +9,10 @@ import torch
 
 from bype.core.config import Config
 from bype.core.devices import resolve_device
-from bype.core.errors import InputError
+from bype.core.display import Card, Described, unit_in_words
+from bype.core.errors import InputError, first_line
 from bype.core.files import expand_path
+from bype.core.numbers import readable
 from bype.data.coerce import DataLike
 from bype.data.images import Dataset
 from bype.models.saved import OwnModel
@@ -28,7 +30,7 @@ RUN_FILES = re.compile(
 )
 
 
-class Run:
+class Run(Described):
     """A run folder, which may not exist yet. Creating this object reads nothing; `Run.open` checks that there is a run.
 
     config.json is read at most once per object. The other files change while a run is trained and evaluated; the parts
@@ -79,6 +81,24 @@ class Run:
         """
         return self._file.config
 
+    def card(self) -> Card:
+        """The folder, its main options, and how far it is trained."""
+        facts: list[tuple[str, object]] = [("path", self.path)]
+        if not self.exists:
+            return Card("Run", [*facts, ("state", "not trained yet")])
+        try:
+            config, lines = self.config, self.metrics.read()
+        except InputError as e:
+            return Card("Run", [*facts, ("state", first_line(e))])
+        options = ("set", "arch", "prior", "likelihood", "recipe", "seed")
+        facts += [(name, getattr(config, name)) for name in options]
+        facts.append(("epochs", f"{len(lines)} of {config.epochs}"))
+        if best := [line for line in lines if line["best"]]:
+            unit = unit_in_words(self.record["unit"])
+            loss = readable(float(best[-1]["val_loss"]))
+            facts.append(("best validation loss", f"{loss} ({unit}) at epoch {best[-1]['epoch']}"))
+        return Card("Run", facts)
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Locks the folder for this process; the operating system releases the lock when the process ends.
@@ -122,7 +142,7 @@ class Run:
         return LoadedRun(self, source, best, networks)
 
 
-class LoadedRun:
+class LoadedRun(Described):
     """A run with its best model, and its data where they are needed.
 
     Args:
@@ -135,6 +155,11 @@ class LoadedRun:
     def __init__(self, run: Run, data: RunData, model: VAE, networks: Networks) -> None:
         self.run, self.model, self.networks = run, model, networks
         self._data = data
+
+    def card(self) -> Card:
+        """The run and its model."""
+        run, model = self.run.card(), self.model.card()
+        return Card("LoadedRun", [*run.facts, *((f"model: {n}", v) for n, v in model.facts)], model.strip)
 
     @property
     def device(self) -> torch.device:

@@ -31,6 +31,7 @@ from bype.training.schedule import Schedule
 from bype.training.state import Counters, Snapshot, Tensors
 from bype.training.step import EpochSums
 from bype.training.tail import Tail
+from bype.training.terminal import epochs_in_notebooks
 from bype.training.validation import validation_bound
 
 log = logging.getLogger("bype")
@@ -396,6 +397,7 @@ def train(
     *,
     recipe: str = DEFAULT_RECIPE,
     on_epoch: Callable[[EpochInfo, Trainer], None] | None = None,
+    progress: bool | None = None,
     **options: Any,
 ) -> list[EpochInfo]:
     """Trains a model in place, then loads the networks and the pseudocoreset of the best epoch into it.
@@ -409,6 +411,7 @@ def train(
         recipe: The named set of options (`bype.core.recipes`) that applies where `options` names no other; the
             likelihood is the model's.
         on_epoch: Called after each epoch with its measurements and the trainer.
+        progress: Show the epochs, as a bar or as lines on stderr; by default in notebooks only.
         options: The keyword arguments of `Trainer`.
 
     Returns:
@@ -422,10 +425,12 @@ def train(
     trainer = Trainer(model, data, **training_options(recipe, len(data.train), options))
     infos = []
     try:
-        for info in trainer:
-            infos.append(info)
-            if on_epoch is not None:
-                on_epoch(info, trainer)
+        with epochs_in_notebooks(progress) as show:
+            for info in trainer:
+                infos.append(info)
+                for call in (show, on_epoch):
+                    if call is not None:
+                        call(info, trainer)
     finally:
         if trainer.best_state:
             trainer.load_best()

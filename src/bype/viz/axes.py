@@ -64,7 +64,11 @@ def draw_lines(
         style, colour = STYLES[i % len(STYLES)], COLOURS[i % len(COLOURS)]
         axis.plot(x, y, style, color=colour, label=name, linewidth=1.6, marker="o" if markers else None)
     label_axes(axis, title, x_label, y_label)
-    axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    known = sorted({v for x, _ in lines.values() for v in x})
+    if markers and len(known) <= 10:
+        axis.set_xticks(known)
+    else:
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     if skip_start:
         _limit(axis, [v for _, y in lines.values() for v in y])
     if len(lines) > 1:

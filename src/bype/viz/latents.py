@@ -36,9 +36,13 @@ def class_map(points: Tensor, labels: Sequence[str], title: str) -> Image.Image:
 
 @library_defaults()
 def class_maps(maps: Sequence[ClassMap]) -> Image.Image:
-    """Maps side by side; of the same classes, each has the same colour and marker."""
-    figure, axes = subplots(1, len(maps), (8.4 * len(maps), 6.6))
-    for axis, one in zip(axes[0], maps, strict=True):
+    """Maps, two in a row; of the same classes, each has the same colour and marker."""
+    columns, (width, height) = min(2, len(maps)), (8.4, 6.6) if len(maps) == 1 else (4.8, 4.0)
+    rows = -(-len(maps) // columns)
+    figure, axes = subplots(rows, columns, (width * columns, height * rows))
+    for axis in axes.flat[len(maps) :]:
+        axis.remove()
+    for axis, one in zip(axes.flat, maps, strict=False):
         draw_classes(axis, one.points, one.labels, one.title, TSNE_NAMES)
     return figure_image(figure)
 

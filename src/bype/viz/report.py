@@ -86,6 +86,7 @@ class Report:
     sheets: Sequence[Sheet]
     comparison: Sequence[Table] = ()
     comparison_note: str = ""
+    paper_unit: bool = False  # whether a curve is in the unit of `mse`
 
 
 def render(report: Report) -> str:

@@ -22,12 +22,13 @@ LOWER, HIGHER = "Lower is better.", "Higher is better."
 MEANINGS = {
     "nll_paper": (
         "the paper's unit",
-        "Importance-weighted negative log-likelihood per example with the unnormalised squared error of the paper. "
-        + LOWER,
+        "Importance-weighted bound on the negative log-likelihood per example, with log p(x|z) = -||x - xhat||^2, the "
+        "squared error over all pixels, which is not a normalised density: for comparison with the paper. " + LOWER,
     ),
     "nll_nats": (
         "nats per example",
-        "Importance-weighted bound on the negative log-likelihood, as a normalised density or probability. " + LOWER,
+        "Importance-weighted bound on the negative log-likelihood per example, of a normalised density or probability. "
+        + LOWER,
     ),
     "bpd": ("bits per dimension", "The same, per pixel value and in bits. " + LOWER),
     "elbo_nats": ("nats per example", "Evidence lower bound on the log-likelihood. " + HIGHER),
@@ -44,11 +45,6 @@ MEANINGS = {
     "items": ("", "Examples that the log-likelihood is a mean over."),
     "seed": ("", "Seed of the evaluation's noise."),
 }
-
-
-def unit_in_words(unit: str) -> str:
-    """The unit of a run's losses, `nats` or `paper` in its record, as a figure names it."""
-    return "nats" if unit == "nats" else "the paper's unit"
 
 
 def metrics_in_words(metrics: Mapping[str, object], loss_unit: str) -> Sequence[Metric]:

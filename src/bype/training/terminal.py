@@ -1,23 +1,31 @@
-"""The epochs of a training run on the terminal."""
+"""The epochs of a training run on the terminal, or in a notebook."""
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from bype.core.console import duration, progress_bar, report
+from bype.core.console import duration, is_live, progress_bar, report
+from bype.core.notebook import NotebookBar, in_notebook
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from bype.training.epoch import EpochInfo
-    from bype.training.trainer import Trainer
 
 #: Seconds between two lines on the steps of an epoch, where stderr is not a terminal.
 LINE_EVERY = 30.0
 #: Seconds between two movements of a bar within an epoch.
 BAR_EVERY = 0.2
+
+
+class Training(Protocol):
+    """The part of a `Trainer` that is shown."""
+
+    epoch: int
+    epochs: int
+    best_val_loss: float
+    best_epoch: int
 
 
 class EpochDisplay:
@@ -31,13 +39,13 @@ class EpochDisplay:
         bar: The bar, on a terminal.
     """
 
-    def __init__(self, title: str, note: str = "", bar: "Progress | None" = None) -> None:
+    def __init__(self, title: str, note: str = "", bar: "Progress | NotebookBar | None" = None) -> None:
         self.title, self.note, self.bar = title, note, bar
         self._task = None if bar is None else bar.add_task("", total=None)
         self._last = time.monotonic()
         self._first: tuple[float, float] | None = None  # the time of the first step of this process, epochs until then
 
-    def __call__(self, info: "EpochInfo", trainer: "Trainer") -> None:
+    def __call__(self, info: "EpochInfo", trainer: Training) -> None:
         """Shows a finished epoch."""
         self._last = time.monotonic()
         if self.note:
@@ -56,7 +64,7 @@ class EpochDisplay:
             f"{info.seconds:.2f} s/epoch{skipped}"
         )
 
-    def step(self, trainer: "Trainer", step: int, steps: int) -> None:
+    def step(self, trainer: Training, step: int, steps: int) -> None:
         """Shows how far an epoch is, and the time that is left if all epochs are trained; not at every step."""
         now, done = time.monotonic(), trainer.epoch + step / steps
         if self._first is None:
@@ -78,9 +86,20 @@ class EpochDisplay:
 @contextmanager
 def epochs(title: str, note: str = "") -> Iterator[EpochDisplay]:
     """Shows the epochs of one training run; yields what to call after each epoch, and with `step` after each step."""
-    if not sys.stderr.isatty():
+    if not is_live():
         yield EpochDisplay(title, note)
         return
-    report(f"{title}  {note}".rstrip())
+    if title or note:
+        report(f"{title}  {note}".strip())
     with progress_bar() as bar:
         yield EpochDisplay(title, "", bar)
+
+
+@contextmanager
+def epochs_in_notebooks(progress: bool | None) -> Iterator[EpochDisplay | None]:
+    """The same if `progress` says so, or says nothing in a notebook; None otherwise."""
+    if in_notebook() if progress is None else progress:
+        with epochs("training") as display:
+            yield display
+    else:
+        yield None
