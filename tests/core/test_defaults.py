@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 import bype
-from bype.evaluation.augmentation import plate_agreement
+from bype.evaluation.plates import plate_agreement
 from bype.pseudocoreset import Algorithm2, ReferenceCode
 
 RECIPES = {  # steps of training and of step (ii), as in the paper's experiments

@@ -110,7 +110,7 @@ def test_every_result_has_the_same_bits_under_every_state(expected, tmp_path, st
         results = everything(tmp_path, *kind)
     assert results.keys() == expected[kind].keys()
     for name, value in results.items():
-        if state in ("no_grad", "inference_mode") and name in ("iwae", "elbo"):
+        if state in ("no_grad", "inference_mode") and name in ("iwae", "elbo") and kind[0] != "standard":
             # A bound whose gradient is asked for rounds otherwise: it keeps the affine form of the mixture.
             assert torch.tensor(value).allclose(torch.tensor(expected[kind][name]), rtol=1e-5, atol=1e-4), name
         else:

@@ -337,3 +337,10 @@ def test_a_part_that_is_complete_is_not_asked_for_again(server, tmp_path):
     (tmp_path / ".file.gz.part").write_bytes(CONTENT)
     assert _get(server, tmp_path, "gone").read_bytes() == CONTENT
     assert server.asked == []
+
+
+def test_the_packed_file_of_cifar10_is_compared_where_it_is_not_unpacked(tmp_path):
+    (packed,) = fetch.FILES["cifar10"]
+    (tmp_path / packed.name).write_bytes(b"another")
+    with pytest.raises(InputError, match=f"{packed.name}: expected the published file"):
+        fetch._compare("cifar10", tmp_path)

@@ -22,6 +22,7 @@ log = logging.getLogger("bype")
 
 MAPPED_FROM = 2**30  # bytes; a .npy of at least this size stays memory-mapped instead of being loaded
 HEADER = 10_000  # bytes; the maximum length of a .npy header, as in numpy
+BLOCK = 2**22  # bytes read at once
 
 
 def load_npy(path: Path, name: str, *, shape: tuple[int, int] | None = None, least: int = LEAST_IMAGES) -> Dataset:
@@ -213,7 +214,7 @@ def _read_member(packed: zipfile.ZipFile, info: zipfile.ZipInfo, where: str, kin
             flat = values.reshape(-1, order="A").view(np.uint8)
             done = 0
             while done < size:
-                block = stream.read(min(2**22, size - done))
+                block = stream.read(min(BLOCK, size - done))
                 if not block:
                     raise EOFError(f"it ends after {done} bytes")
                 flat[done : done + len(block)] = np.frombuffer(block, np.uint8)
