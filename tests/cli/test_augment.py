@@ -28,6 +28,20 @@ def test_all_methods_that_the_prior_allows_are_compared(runs, cli_json, tmp_path
     assert [row["method"] for row in result["methods"]] == ["baseline", "posterior"]
 
 
+def test_methods_that_have_ended_are_written_if_a_later_one_is_interrupted(runs, run_cli, monkeypatch, tmp_path):
+    def train(model, data, name, options):
+        if name == "prior":
+            raise KeyboardInterrupt
+        return {"method": name}
+
+    monkeypatch.setattr("bype.cli.augment._train", train)
+    code, _, _ = run_cli("augment", runs / "bype", "--out", tmp_path / "out.json")
+    assert code == 130
+    assert [row["method"] for row in json.loads((tmp_path / "out.json").read_text())["methods"]] == [
+        "baseline", "posterior",
+    ]  # fmt: skip
+
+
 def test_an_augmented_set_is_labelled_traced_and_can_be_trained_on(runs, cli_json, run_cli, tmp_path):
     out = tmp_path / "more.npz"
     result = cli_json("augment", runs / "bype", "--method", "prior", "--export", out)

@@ -14,7 +14,7 @@ from PIL import Image, ImageFont
 from bype.models.generation import Plates
 from bype.viz import charts, images, latents
 from bype.viz.images import CAPTION, PAGE_WIDTH
-from bype.viz.palette import COLOURS
+from bype.viz.palette import COLOURS, MARKERS
 
 
 @pytest.fixture
@@ -89,6 +89,13 @@ def test_a_name_keeps_its_colour_and_marker_in_every_panel(drawn):
     one, two = ([(x.get_label(), x.get_color(), x.get_marker()) for x in axis.get_lines()] for axis in drawn[0].axes)
     assert two[0] in one
     assert len({colour for _, colour, _ in one}) == 2
+
+
+def test_a_name_keeps_its_colour_and_marker_in_every_chart_of_its_kind(drawn):
+    for panel in ({"a": {3: [1.0]}, "b": {3: [2.0]}, "c": {3: [2.0]}}, {"c": {3: [2.0]}}):
+        charts.lines_by_number({"one": panel}, "K", "%", names=("a", "b", "c"))
+    of_c = [[(x.get_color(), x.get_marker()) for x in f.axes[0].get_lines() if x.get_label() == "c"] for f in drawn]
+    assert of_c[0] == of_c[1] == [(COLOURS[2], MARKERS[2])]
 
 
 @pytest.mark.parametrize("name", [*CHARTS, "plates", "class_map", "class_maps"])

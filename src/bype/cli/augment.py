@@ -41,7 +41,10 @@ def augment(
         float, typer.Option("--weight", min=0, max=1, help="Weight lambda of the training examples' loss.")
     ] = DEFAULT.weight,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE.json", callback=expand_user, help="Write the figures here.")
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE.json", callback=expand_user, help="Write the figures here, as each method ends."
+        ),
     ] = None,
     export: Annotated[
         Path | None,
@@ -68,10 +71,12 @@ def augment(
         _export(export, model, data, methods, seed, as_json=as_json)
         return
     options = replace(DEFAULT, epochs=epochs, batch_size=batch_size, weight=weight, seed=seed)
-    rows = [_train(model, data, name, options) for name in methods]
+    rows: list[dict[str, object]] = []
     summary = {"run": str(run), "set": data.name, "seed": seed, "epochs": epochs, "weight": weight, "methods": rows}
-    if out is not None:
-        write_json(out, summary)
+    for name in methods:
+        rows.append(_train(model, data, name, options))
+        if out is not None:  # each may take an hour
+            write_json(out, summary)
     if as_json:
         print_json(summary)
     else:

@@ -92,7 +92,12 @@ def dots(
 
 @library_defaults()
 def lines_by_number(
-    panels: Mapping[str, Mapping[str, Mapping[int, Sequence[float]]]], x_label: str, y_label: str, *, log: bool = False
+    panels: Mapping[str, Mapping[str, Mapping[int, Sequence[float]]]],
+    x_label: str,
+    y_label: str,
+    *,
+    names: Sequence[str] = (),
+    log: bool = False,
 ) -> Image.Image:
     """A metric by a whole number, such as a size: a line per name through the means, and a dot per seed.
 
@@ -100,10 +105,11 @@ def lines_by_number(
         panels: For each panel, by its title, and each name in it, the values of the seeds by number.
         x_label: The name of the number.
         y_label: The name of the metric, with its unit.
+        names: All names that charts of this kind have, so that a name has the same colour in each.
         log: Whether the axis of the number is logarithmic.
     """
     figure, axes = subplots(1, len(panels), (min(6.0, 9.7 / len(panels)) * len(panels), 4))
-    styles = list(dict.fromkeys(name for values in panels.values() for name in values))
+    styles = list(dict.fromkeys([*names, *(name for values in panels.values() for name in values)]))
     for axis, (title, values) in zip(axes[0], panels.items(), strict=True):
         for name, by_number in values.items():
             place = styles.index(name)

@@ -44,7 +44,7 @@ def section(cells: Sequence[CellRecord], folder: Path) -> list[str]:
         if own:
             file = f"fig4-{source.protocol}.png"
             panels = {f"{name}, {source.title.replace('`', '')}": own[name] for name in own}
-            save_png(lines_by_number(panels, "neighbours K", "accuracy (%)"), folder / file)
+            save_png(lines_by_number(panels, "neighbours K", "accuracy (%)", names=PRIORS), folder / file)
             lines += [*_table(own, source), f"![kNN accuracy by K, {source.title}]({file})", ""]
     if not lines:
         return []

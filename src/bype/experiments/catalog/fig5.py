@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bype.core.errors import InputError
-from bype.experiments.catalog import step_two, trunk
+from bype.experiments.catalog import step_two, table1, trunk
 from bype.experiments.catalog.sources import FAST, networks, one_kind
 from bype.experiments.cell import Cell, Experiment, Selection
 from bype.experiments.markdown import UNIT, interval, number, signed_mean, table_head
@@ -102,7 +102,8 @@ def _of_protocol(cells: Sequence[CellRecord], protocol: str, folder: Path) -> li
     }
     file, title = f"fig5-{protocol}.png", TITLES[protocol]
     panels = {f"NLL by M, {title.replace('`', '')}": points}
-    picture = lines_by_number(panels, "number of components M", "nll_paper_short (the paper's unit)", log=True)
+    labels = "number of components M", "nll_paper_short (the paper's unit)"
+    picture = lines_by_number(panels, *labels, names=table1.PRIORS, log=True)
     save_png(picture, folder / file)
     return [
         f"{title.capitalize()}:",
