@@ -12,17 +12,20 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
 import bype
 from bype.evaluation.latents import latents
+from bype.viz.axes import library_defaults
+from bype.viz.palette import COLOURS
 
 
 def trained(data, epochs, latent_dim, points):
     """A model with a pseudocoreset prior whose points are trained by the gradient of the loss."""
     model = bype.build_model(
-        data, prior="bype", coreset="elbo", likelihood="gaussian", latent_dim=latent_dim, n_components=points
+        data, prior="bype", coreset="elbo", likelihood="gaussian", latent_dim=latent_dim, n_components=points, seed=0
     )
     bype.train(model, data, epochs=epochs, warmup=epochs // 5, lr=2e-3)
     return model
 
 
+@library_defaults()
 @torch.no_grad()
 def mixture(model, data, out):
     """The codes of one latent, N(0, 1), and the mixture with its components."""
@@ -31,46 +34,50 @@ def mixture(model, data, out):
     line = torch.linspace(float(codes.min()) - 1, float(codes.max()) + 1, 600)
     total = p.log_prob(line[:, None]).exp()
     parts = [(p.component(m).log_prob(line[:, None]) + p.log_weights[m]).exp() for m in range(p.n_components)]
-    figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained")
+    figure = Figure(figsize=(9, 3.6), dpi=100, layout="constrained")
     axis = figure.subplots()
     axis.hist(codes.numpy(), bins=60, density=True, color="0.85", label="codes of the training images")
     for part in parts:
-        axis.fill_between(line, part, color="tab:blue", alpha=0.18, linewidth=0)
-        axis.plot(line, part, color="tab:blue", linewidth=0.7)
-    axis.plot([], [], color="tab:blue", linewidth=0.7, label="components: N(z | mean of a point, sigma²), by weight")
+        axis.fill_between(line, part, color=COLOURS[0], alpha=0.18, linewidth=0)
+        axis.plot(line, part, color=COLOURS[0], linewidth=0.7)
+    axis.plot([], [], color=COLOURS[0], linewidth=0.7, label="components: N(z | mean of a point, sigma²), by weight")
     axis.plot(line, total, color="black", linewidth=1.8, label="their sum, the mixture prior")
     standard = torch.distributions.Normal(0.0, 1.0).log_prob(line).exp()
-    axis.plot(line, standard, color="tab:red", linestyle="--", label="N(0, 1), the standard prior")
+    axis.plot(line, standard, color=COLOURS[1], linestyle="--", label="N(0, 1), the standard prior")
     axis.set_xlabel("latent z")
-    axis.set_ylabel("density")
-    axis.set_title(f"A mixture of {p.n_components} components, and the codes it stands for", fontsize=11)
-    axis.legend(fontsize=8)
-    figure.savefig(out)
+    axis.set_ylabel("density (per unit of z)")
+    axis.set_title(f"A mixture of {p.n_components} components, and the codes it stands for")
+    axis.legend()
+    figure.savefig(out, pil_kwargs={"optimize": True})
 
 
+@library_defaults()
 @torch.no_grad()
 def pseudocoreset(model, data, out):
     """The codes of two latents; and the points as pictures, where the encoder puts them."""
     codes = latents(model, data.train).numpy()
     p, points, weights = model.prior(model.encoder), model.prior.pseudo_inputs, model.prior.weights
-    figure = Figure(figsize=(10, 4.8), dpi=110, layout="constrained")
+    figure = Figure(figsize=(10, 4.8), dpi=100, layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
-    left.scatter(*codes.T, c=data.train.labels, cmap="tab10", s=5, linewidths=0)
-    left.set_title(f"{len(codes)} training images, coloured by digit", fontsize=11)
+    for label in range(10):
+        own = codes[data.train.labels.numpy() == label]
+        left.scatter(*own.T, color=COLOURS[label], s=5, linewidths=0, label=str(label))
+    left.legend(title="digit", markerscale=3, ncols=2, loc="upper right", framealpha=0.8)
+    left.set_title(f"{len(codes)} training images, by digit")
     right.scatter(*codes.T, color="0.85", s=3, linewidths=0)
-    right.set_title(f"{len(points)} pseudo-points; circles: one sigma, thicker for more weight", fontsize=11)
+    right.set_title(f"{len(points)} pseudo-points, circles of radius sigma")
     angle = np.linspace(0, 2 * np.pi, 60)
     for point, (x, y), weight in zip(points, p.loc.tolist(), weights.tolist(), strict=True):
         share = weight / float(weights.max())
         scale = float(p.scale)
-        right.plot(x + scale * np.cos(angle), y + scale * np.sin(angle), color="tab:blue", linewidth=0.3 + 1.7 * share)
+        right.plot(x + scale * np.cos(angle), y + scale * np.sin(angle), color=COLOURS[0], linewidth=0.3 + 1.7 * share)
         picture = OffsetImage(1 - point[0].numpy(), cmap="gray", zoom=2.2)
         right.add_artist(AnnotationBbox(picture, (x, y), pad=0.1, bboxprops={"linewidth": 0.5}))
     for axis in (left, right):
         axis.set_aspect("equal")
-        axis.set_xlabel("z₁")
-    left.set_ylabel("z₂")
-    figure.savefig(out)
+        axis.set_xlabel("latent 1")
+    left.set_ylabel("latent 2")
+    figure.savefig(out, pil_kwargs={"optimize": True})
 
 
 def main(argv=None):
