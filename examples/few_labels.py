@@ -1,7 +1,7 @@
 """Few labels: does sampling from the prior help a classifier that has only some labelled images?
 
     python examples/few_labels.py [--set mnist] [--labels 100 1000] [--seeds 5]
-        [--results few-labels.jsonl] [--page PAGE.md] [--picture PICTURE.png]
+        [--results few-labels.jsonl] [--page PAGE.md] [--chart CHART.png] [--picture PICTURE.png]
 
 A VAE is trained on images without labels. A classifier is then trained on the labelled ones: alone ("none"), or with
 as many synthetic images in each batch, which have the label of the image that they are made from. "posterior" samples
@@ -11,9 +11,10 @@ percent on the test images, mean and standard error over the seeds.
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 
 import torch
-from records import Records, add_options, bold_best, show
+from records import Records, add_options, bold_best, draw_dots, show
 
 import bype
 from bype.evaluation.augmentation import synthetic_source
@@ -87,6 +88,7 @@ def main(argv=None):
     parser.add_argument("--steps", type=int, default=600, help="of the classifier")
     parser.add_argument("--width", type=int, default=512, help="of the classifier's hidden layers")
     parser.add_argument("--weight", type=float, default=0.4, help="of the labelled images in the loss")
+    parser.add_argument("--chart", type=Path, help="chart of the results to draw")
     add_options(parser)
     given = parser.parse_args(argv)
     records = Records(given.results)
@@ -108,6 +110,12 @@ def main(argv=None):
         cells = bold_best([records.values("test", labels=n, method=m) for m in METHODS], 2, min)
         lines.append(f"| {n} | {len(records.find(labels=n, method='none'))} | {' | '.join(cells)} |")
     show(lines, given.page)
+    if given.chart:
+        panels = {
+            f"{n} labelled images": ("test error (%)", [records.values("test", labels=n, method=m) for m in METHODS])
+            for n in given.labels
+        }
+        draw_dots(panels, METHODS, METHODS[2:], "Synthetic images in training", given.chart)
     return lines
 
 

@@ -82,6 +82,32 @@ def show(lines, page):
     page.write_text(found[0])
 
 
+def draw_dots(panels, names, own, title, path):
+    """Draws panels side by side: for each name a dot per seed, and a bar at their mean.
+
+    Args:
+        panels: By the title of each panel the label of its axis, and the values of each name.
+        names: The names, from top to bottom.
+        own: Those that stand out.
+        title: The title of the figure.
+        path: The picture.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2.2 + 2.2 * len(panels), 1 + 0.36 * len(names)), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for ax, (head, (label, rows)) in zip(axes, panels.items(), strict=True):
+        for i, (name, values) in enumerate(zip(names, rows, strict=True)):
+            color = "#0072B2" if name in own else "#555555"
+            ax.scatter(values, [i] * len(values), s=14, color=color, alpha=0.45, linewidths=0)
+            ax.scatter([np.mean(values)] if values else [], [i] if values else [], s=70, color=color, marker="|")
+        ax.set(title=head, xlabel=label)
+        ax.set_yticks(range(len(names)), names)
+    axes[0].set_ylim(len(names) - 0.5, -0.5)
+    figure.suptitle(f"{title}: dots are seeds, bars their mean")
+    figure.savefig(path, dpi=110)
+
+
 def add_options(parser):
     """Options of every example."""
     parser.add_argument("--seeds", type=int, default=5)

@@ -1,7 +1,7 @@
 """The pseudocoreset as a summary of the data: how much of them do M weighted points keep?
 
     python examples/summary.py [--set mnist] [--sizes 50 200 500] [--seeds 5]
-        [--results summary.jsonl] [--page PAGE.md] [--picture PICTURE.png]
+        [--results summary.jsonl] [--page PAGE.md] [--chart CHART.png] [--picture PICTURE.png]
 
 For each summary, the table has the test accuracy (%) of a classifier trained on its weighted, labelled points, and the
 distance of its weighted mean embedding from that of the data: the maximum mean discrepancy (MMD) with a Gaussian
@@ -20,10 +20,11 @@ kernel; mean and standard error over the seeds. Summaries:
 import argparse
 import warnings
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
-from records import Records, add_options, bold_best, show
+from records import Records, add_options, bold_best, draw_dots, show
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.decomposition import PCA
 from sklearn.neural_network import MLPClassifier
@@ -214,6 +215,7 @@ def main(argv=None):
     parser.add_argument("--limit", type=int, default=5000, help="use the first images only")
     parser.add_argument("--epochs", type=int, default=10, help="of the VAE")
     parser.add_argument("--split", choices=["test", "validation"], default="test", help="of the accuracy")
+    parser.add_argument("--chart", type=Path, help="chart of the results to draw")
     add_options(parser)
     given = parser.parse_args(argv)
     warnings.simplefilter("ignore")
@@ -227,6 +229,14 @@ def main(argv=None):
                 )  # fmt: skip
     lines = table(records, given.sizes)
     show(lines, given.page)
+    if given.chart:
+        names = [name for name in SUMMARIES if records.find(summary=name)]
+        panels = {
+            f"{label}, M = {m}": (unit, [records.values(key, size=m, summary=name) for name in names])
+            for key, label, unit in (("accuracy", "accuracy", "%"), ("mmd", "MMD", "distance"))
+            for m in given.sizes
+        }
+        draw_dots(panels, names, ["pseudocoreset", "latent mixture"], "Weighted points in place of images", given.chart)
     if given.picture:
         draw(load(), given.sizes[0], given.epochs, given.picture)
     return lines

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 
 import pytest
 from PIL import Image
@@ -10,6 +11,7 @@ import checkout
 
 ROOT = checkout.require()
 EXAMPLES = ROOT / "examples"
+SETS = ["digits", "mnist", "fashion-mnist", "wine", "breast-cancer"]
 SMALL = {
     "anomalies": ["--sets", "wine", "--seeds", "1", "--epochs", "2"],
     "few_labels": [
@@ -42,6 +44,16 @@ def test_an_example_records_its_pieces_and_prints_and_draws_them(run, name, opti
     assert any("77.2" in line for line in again), "a recorded piece is read, not computed again"
     last = json.loads(results.read_text().splitlines()[-1])
     assert {k: v for k, v in last.items() if k != "seconds"} == {k: v for k, v in pieces[-1].items() if k != "seconds"}
+
+
+@pytest.mark.parametrize(("name", "options"), [("anomalies", ["--sets", *SETS]), ("few_labels", []), ("summary", [])])
+def test_the_table_of_a_page_is_that_of_the_recorded_results(run, name, options, tmp_path):
+    stem = name.replace("_", "-")
+    page = tmp_path / "page.md"
+    shutil.copy(ROOT / "docs" / f"{stem}.md", page)
+    recorded = ROOT / "results" / "examples" / f"{stem}.jsonl"
+    run(name, *options, "--results", recorded, "--recorded", "--page", page)
+    assert page.read_text() == (ROOT / "docs" / f"{stem}.md").read_text()
 
 
 def test_the_figure_of_all_plots_is_drawn(trained, tmp_path):
