@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import bype
-from bype.viz import images as pictures
+from bype.viz import labelled
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,9 @@ def test_a_folder_is_reconstructed_as_its_pixels_are(trained, files, tmp_path, c
     own = bype.load("digits").test
     stored = [torch.from_numpy(np.array(Image.open(files / f"{i}.png")))[None, None] for i in range(3)]
     x = torch.cat([*((v + 0.5) / 256 for v in stored), own.scaled()[2:3]])
-    expected = pictures.pairs(x, bype.load_model(run).reconstruct(x))
+    title = "Items, and below their reconstructions (the mean of p(x|z) at the mean of q(z|x))"
+    names = [*result["names"][:3], f"digits:test[2]\n{int(own.labels[2])}"]
+    expected = labelled.reconstructions(x, bype.load_model(run).reconstruct(x), names, title)
     with Image.open(out) as picture:
         assert np.array_equal(np.array(picture), np.array(expected))
 

@@ -12,7 +12,7 @@ from matplotlib.text import Text
 from PIL import Image, ImageFont
 
 from bype.models.generation import Plates
-from bype.viz import charts, images, latents
+from bype.viz import charts, images, labelled, latents
 from bype.viz.images import CAPTION, PAGE_WIDTH
 from bype.viz.palette import COLOURS, MARKERS
 
@@ -47,7 +47,7 @@ PICTURES = CHARTS | {
     ),
     "class_map": lambda: latents.class_map(torch.arange(20.0).view(10, 2), list("0123456789"), "title"),
     "class_maps": lambda: latents.class_maps([latents.ClassMap(torch.arange(8.0).view(4, 2), list("0123"), "one")] * 3),
-    "captioned_rows": lambda: latents.captioned_rows([latents.Row("heading", IMAGES, [f"item {i}" for i in range(9)])]),
+    "labelled_rows": lambda: labelled.labelled_rows([labelled.Row(IMAGES, "heading", [f"item {i}" for i in range(9)])]),
     "gallery": lambda: images.gallery(IMAGES, torch.full((9,), 1 / 9), "title"),
     "grid": lambda: images.grid(IMAGES),
     "pairs": lambda: images.pairs(IMAGES, IMAGES),

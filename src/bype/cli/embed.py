@@ -34,7 +34,8 @@ from bype.models.vae import VAE
 from bype.runs.items import one_item, own_split, read_items
 from bype.runs.run import LoadedRun, Run
 from bype.viz.images import save_png
-from bype.viz.latents import Row, captioned_rows, class_map
+from bype.viz.labelled import Row, labelled_rows
+from bype.viz.latents import class_map
 
 #: Images on a map, at most: t-SNE takes about a minute for these.
 MAP_ITEMS = 3000
@@ -137,13 +138,13 @@ def neighbours(
 def _save_picture(out: Path, model: VAE, data: Dataset, found: Items, nearest: Neighbours) -> None:
     caption = f"{found.names[0]}\n{found.labels[0] if found.labels else ''}"
     rows = [
-        Row("the image, and its reconstruction",
-            torch.cat([found.images.scaled(), model.reconstruct(found.images)]),
+        Row(torch.cat([found.images.scaled(), model.reconstruct(found.images)]),
+            "the image, and its reconstruction",
             [caption, "reconstruction"]),
         _row(data, "nearest training images in latent space", nearest.latent),
         _row(data, "nearest training images in pixel space", nearest.pixel),
     ]  # fmt: skip
-    save_png(captioned_rows(rows), out)
+    save_png(labelled_rows(rows), out)
 
 
 def _row(data: Dataset, heading: str, nearest: Nearest) -> Row:
@@ -151,7 +152,7 @@ def _row(data: Dataset, heading: str, nearest: Nearest) -> Row:
         f"{item['label']}\ntraining item {item['row']}\ndistance {readable(float(item['distance']))}"
         for item in _listed(data, nearest)
     ]
-    return Row(heading, data.train.scaled(nearest.rows[0]), captions)
+    return Row(data.train.scaled(nearest.rows[0]), heading, captions)
 
 
 def _listed(data: Dataset, nearest: Nearest) -> list[dict[str, str | int | float]]:

@@ -1,7 +1,7 @@
 """`sample` and `reconstruct`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import torch
 import typer
@@ -25,15 +25,18 @@ from bype.cli.options import (
 )
 from bype.core import console
 from bype.core.errors import InputError
-from bype.core.numbers import MAX_INT, parse_int
+from bype.core.numbers import MAX_INT, parse_int, readable
+from bype.distributions.mixtures import NormalMixture
 from bype.export.rows import save_rows
 from bype.export.samples import save_samples
 from bype.export.sources import component_sources, components_of_label
 from bype.models import generation
 from bype.models.observing import model_inputs
+from bype.models.vae import VAE, Samples
 from bype.runs.items import chosen_items, one_item
 from bype.runs.run import LoadedRun, Run
-from bype.viz import charts, images
+from bype.viz import charts, labelled
+from bype.viz.images import save_png
 
 
 def sample(
@@ -82,51 +85,85 @@ def sample(
     chosen = None if component is None else _component_list(component)
 
     loaded = Run.open(run).load(device, with_, data=moved)
-    model, columns, table = loaded.model, None, loaded.model.input_spec.table
+    model, table = loaded.model, loaded.model.input_spec.table
     check_kind(out, run, table, (".png", ".npz"))
     if table is not None and (plates or raw):
         raise InputError(f"{'--plates' if plates else '--raw'}: expected a run of images, but {run} is of a table")
-    components: Tensor | None
-    latents: Tensor | None = None
     generator = torch.Generator(loaded.device).manual_seed(seed)
     if label is not None or plates:
         loaded.attach_items()
-    among = None
-    if label is not None:
-        among, exact = components_of_label(model, loaded.data, label)
-        if not exact:
-            console.report(f"--label {label}: of the training item nearest to each point, by pixels")
+    among, exact = (None, True) if label is None else components_of_label(model, loaded.data, label)
+    if not exact:
+        console.report(f"--label {label}: of the training item nearest to each point, by pixels")
     try:
         if plates:
             plate = generation.plates(model, n or 16, generator=generator, among=among)
             if out.suffix == ".png":
-                images.save_png(charts.plates(plate), out)
+                save_png(charts.plates(plate), out)
                 print_written(out, plate.images.shape[:2].numel(), as_json, components=plate.components.tolist())
                 return
-            drawn, components = plate.images.flatten(0, 1), plate.components.repeat_interleave(plate.images.shape[1])
+            components = plate.components.repeat_interleave(plate.images.shape[1])
+            drawn = _Drawn(plate.images.flatten(0, 1), None, components, "")
         elif chosen is not None:
-            columns = n or (16 if len(chosen) > 1 else 64)
-            drawn, latents, components = generation.sample_each(
-                model, chosen, [columns] * len(chosen), generator=generator
-            )
-            columns = columns if len(chosen) > 1 else None
+            drawn = _of_components(model, chosen, n or (16 if len(chosen) > 1 else 64), generator)
         elif among is not None:
-            drawn, latents, components = generation.sample_among(model, n or 64, among, generator=generator)
+            title = f"Samples of components whose {'' if exact else 'nearest '}training item has the label {label}"
+            drawn = _Drawn(*_ordered(generation.sample_among(model, n or 64, among, generator=generator)), title)
         else:
-            image = None if like is None else one_item(loaded, like, "--like", resize=resize).images
-            drawn, latents, components = model.sample(n or 64, like=image, generator=generator)
+            item = None if like is None else one_item(loaded, like, "--like", resize=resize)
+            title = "Samples of the prior" if item is None else f"Samples around {item.names[0]}"
+            found = model.sample(n or 64, like=None if item is None else item.images, generator=generator)
+            drawn = _Drawn(*_ordered(found), title, None if item is None else item.names[0])
     except ValueError as e:
         raise InputError(f"sample {run}: {e}") from None
     if out.suffix == ".png":
-        images.save_png(images.grid(drawn, columns), out)
+        _save_picture(out, drawn)
     elif table is not None:
-        assert latents is not None
-        rows = generation.sample_rows(model, latents, generator=generator)
-        save_rows(out, table, rows, after=_label_column(loaded, components))
+        assert drawn.latents is not None
+        rows = generation.sample_rows(model, drawn.latents, generator=generator)
+        save_rows(out, table, rows, after=_label_column(loaded, drawn.components))
     else:
-        sources, labels = _behind(loaded, components)
-        save_samples(out, drawn, components, sources=sources, labels=labels, raw=raw)
-    print_written(out, len(drawn), as_json)
+        sources, labels = _behind(loaded, drawn.components)
+        save_samples(out, drawn.images, drawn.components, sources=sources, labels=labels, raw=raw)
+    known: dict[str, object] = {} if drawn.components is None else {"components": drawn.components.tolist()}
+    known |= {} if drawn.like is None else {"like": drawn.like}
+    print_written(out, len(drawn.images), as_json, **known)
+
+
+class _Drawn(NamedTuple):
+    """Samples, and what a picture says of them."""
+
+    images: Tensor  # (n, c, h, w)
+    latents: Tensor | None  # (n, D)
+    components: Tensor | None  # (n,)
+    title: str
+    like: str | None = None  # the name of the item that they are like
+    left: tuple[str, ...] = ()  # beside each row
+    columns: int | None = None
+
+
+def _ordered(samples: Samples) -> tuple[Tensor, Tensor, Tensor | None]:
+    return samples.images, samples.latents, samples.components
+
+
+def _of_components(model: VAE, chosen: list[int], n: int, generator: torch.Generator) -> _Drawn:
+    """n samples of each of some components; of several, a row for each."""
+    p = model.prior(model.encoder)
+    mixture = p if isinstance(p, NormalMixture) else None
+    found = generation.sample_each(model, chosen, [n] * len(chosen), prior=mixture, generator=generator)
+    weights = [] if mixture is None else mixture.log_weights[chosen].exp().tolist()
+    names = tuple(f"component {m}, {readable(100 * w)} %" for m, w in zip(chosen, weights, strict=True))
+    if len(chosen) == 1:
+        return _Drawn(*_ordered(found), f"Samples of {names[0]} of the prior")
+    return _Drawn(*_ordered(found), "Samples of components of the prior, with their weights", left=names, columns=n)
+
+
+def _save_picture(out: Path, drawn: _Drawn) -> None:
+    several = drawn.components is not None and not drawn.left and len(drawn.components.unique()) > 1
+    captions = [f"component {m}" for m in drawn.components.tolist()] if several and drawn.components is not None else ()
+    save_png(
+        labelled.samples(drawn.images, drawn.title, left=drawn.left, columns=drawn.columns, captions=captions), out
+    )
 
 
 def _component_list(text: str) -> list[int]:
@@ -183,5 +220,10 @@ def reconstruct(
     if table is not None:
         save_rows(out, table, model.reconstruct(found.images.first(shown)))
     else:
-        images.save_png(images.pairs(x, model.reconstruct(x)), out)
+        title = "Items, and below their reconstructions (the mean of p(x|z) at the mean of q(z|x))"
+        labels = found.labels or ("",) * len(found)
+        captions = [
+            f"{' '.join(name.split())}\n{label}".rstrip() for name, label in zip(found.names, labels, strict=True)
+        ]
+        save_png(labelled.reconstructions(x, model.reconstruct(x), captions[:shown], title), out)
     print_written(out, len(x), as_json, names=list(found.names[:shown]))

@@ -13,7 +13,8 @@ from bype.export.rows import save_rows
 from bype.models import generation
 from bype.runs.items import one_item, own_items
 from bype.runs.run import LoadedRun, Run
-from bype.viz import images
+from bype.viz import labelled
+from bype.viz.images import save_png
 
 
 def interpolate(
@@ -59,7 +60,9 @@ def interpolate(
         before = {"from": starts, "to": ends, "t": shares * len(names)}
         save_rows(out, table, path.flatten(0, 1), before=before)
     else:
-        images.save_png(images.grid(path.flatten(0, 1), steps), out)
+        what = "points of the prior" if points else "items"
+        title = f"Along straight lines in z between the latents of {what} (images are the mean of p(x|z))"
+        save_png(labelled.lines(path, names, title), out)
     print_written(out, path.shape[:2].numel(), as_json, between=names)
 
 

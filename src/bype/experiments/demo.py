@@ -23,7 +23,7 @@ from bype.runs.evaluations import Evaluations
 from bype.runs.fitting import TrainedRun, fit
 from bype.runs.run import RUN_FILES, Run
 from bype.training.terminal import epochs
-from bype.viz import charts
+from bype.viz import charts, labelled
 from bype.viz import images as pictures
 
 #: A prior and its metrics, by their names in the table.
@@ -113,7 +113,7 @@ def draw(out: Path, runs: dict[str, TrainedRun]) -> None:
     for prior, trained in runs.items():
         generator = torch.Generator(trained.data.train.pixels.device).manual_seed(0)
         samples = trained.trainer.model.sample(64, generator=generator)
-        pictures.save_png(pictures.grid(samples.images), out / f"samples-{prior}.png")
+        pictures.save_png(labelled.samples(samples.images, f"Samples of prior {prior}"), out / f"samples-{prior}.png")
     bype = runs["bype"]
     model, data = bype.trainer.model, bype.data
     coreset = cast(PseudocoresetPrior, model.prior)
@@ -124,6 +124,9 @@ def draw(out: Path, runs: dict[str, TrainedRun]) -> None:
     generator = torch.Generator(data.train.pixels.device).manual_seed(0)
     pictures.save_png(charts.plates(plates(model, 16, generator=generator)), out / "plates.png")
     x = data.test.first(32).scaled()
-    pictures.save_png(pictures.pairs(x, model.reconstruct(x)), out / "reconstructions.png")
+    names = [f"test[{i}]" for i in range(len(x))]
+    title = "Test images, and below their reconstructions under prior bype"
+    picture = labelled.reconstructions(x, model.reconstruct(x), names, title)
+    pictures.save_png(picture, out / "reconstructions.png")
     metrics = {prior: trained.run.metrics.read() for prior, trained in runs.items()}
     pictures.save_png(charts.curves(metrics, "nats"), out / "curves.png")

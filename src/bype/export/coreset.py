@@ -1,5 +1,6 @@
 """Export of a pseudocoreset: its points, a table of weights and nearest training examples, and a gallery."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,8 @@ def export_coreset(model: VAE, data: Dataset | None, out: Path) -> dict[str, obj
         save_rows(out / "points.csv", table, points)
     write(out / "points.npy", fill)
     if table is None:
-        _save_gallery(points[order], weights[order] / prior.n_data, prior.n_data, out / "gallery.png")
+        names = [f"{m}: {nearest[m][0]}" if nearest[m][0] else str(m) for m in order[:GALLERY]]
+        _save_gallery(points[order], weights[order] / prior.n_data, names, prior.n_data, out / "gallery.png")
     return {
         "out": str(out),
         "points": len(weights),
@@ -88,9 +90,11 @@ def export_coreset(model: VAE, data: Dataset | None, out: Path) -> dict[str, obj
     }
 
 
-def _save_gallery(points: Tensor, shares: Tensor, n_data: int, path: Path) -> None:
-    """A picture of the points, in this order."""
+def _save_gallery(points: Tensor, shares: Tensor, names: Sequence[str], n_data: int, path: Path) -> None:
+    """A picture of the points, in this order, the first of them named."""
     title = f"{len(points)} pseudo-points for {n_data} training examples, by weight"
     if len(points) > GALLERY:
         title += f": the first {GALLERY}"
-    pictures.save_png(pictures.gallery(points[:GALLERY], shares[:GALLERY], title), path)
+    if any(":" in name for name in names):
+        title += " (point: label of the nearest example)"
+    pictures.save_png(pictures.gallery(points[:GALLERY], shares[:GALLERY], title, names), path)

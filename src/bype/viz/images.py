@@ -1,5 +1,6 @@
 """Grids, pairs and galleries of images."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,16 @@ CAPTION, PAGE_WIDTH = 6, 6.5
 def legible_size(width: int) -> int:
     """The height in pixels of captions that have at least 6 points where a picture fills the width of a page."""
     return max(11, int(np.ceil(CAPTION / 72 * width / PAGE_WIDTH)))
+
+
+def shortened(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """The text on one line, its start cut where it is wider than `width`."""
+    text = " ".join(text.split())
+    if font.getlength(text) <= width:
+        return text
+    while len(text) > 1 and font.getlength("..." + text) > width:
+        text = text[1:]
+    return "..." + text
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
@@ -57,13 +68,14 @@ def pairs(above: Tensor, below: Tensor, columns: int = 8) -> Image.Image:
     return grid(torch.cat(rows), columns)
 
 
-def gallery(points: Tensor, weights: Tensor | None, title: str) -> Image.Image:
+def gallery(points: Tensor, weights: Tensor | None, title: str, names: Sequence[str] = ()) -> Image.Image:
     """Arranges the points of a prior in a titled grid, with their mixing weights in percent, largest first.
 
     Args:
         points: The points, (n, c, h, w).
         weights: Their mixing weights, (n,), which sum to 1; None shows no weights and keeps the order.
         title: The title.
+        names: What stands above each, such as its number and class.
     """
     order = torch.arange(len(points)) if weights is None else weights.cpu().argsort(descending=True, stable=True)
     columns = min(10 if len(points) <= 100 else 20, len(points))
@@ -76,7 +88,8 @@ def gallery(points: Tensor, weights: Tensor | None, title: str) -> Image.Image:
     h, w = h * factor, w * factor
     width = columns * (w + GAP) + GAP
     size = legible_size(width)
-    label, top = 0 if weights is None else size + 4, 2 * size
+    line, top = size + 4, 2 * size
+    label = line * ((weights is not None) + bool(names))
     font, heading = ImageFont.load_default(size), ImageFont.load_default(size + 2)
     width = max(width, int(heading.getlength(title)) + 2 * GAP)
     canvas = Image.new("RGB", (width, top + rows * (h + label + GAP) + GAP), "white")
@@ -85,9 +98,11 @@ def gallery(points: Tensor, weights: Tensor | None, title: str) -> Image.Image:
     for i, m in enumerate(order.tolist()):
         left, upper = GAP + (i % columns) * (w + GAP), top + GAP + (i // columns) * (h + label + GAP)
         canvas.paste(Image.fromarray(tiles[m]), (left, upper + label))
+        texts = [shortened(names[m], w, font)] if names else []
         if weights is not None:
-            text = f"{readable(100 * weights[m].item())} %"
-            draw.text((left + w / 2, upper + label / 2), text, fill="black", font=font, anchor="mm")
+            texts.append(f"{readable(100 * weights[m].item())} %")
+        for j, text in enumerate(texts):
+            draw.text((left + w / 2, upper + (j + 0.5) * line), text, fill="black", font=font, anchor="mm")
     return canvas
 
 
