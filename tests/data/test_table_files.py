@@ -92,3 +92,19 @@ def test_a_column_of_labels_is_taken_out_wherever_it_stands(frame, tmp_path, pla
     data = bype.load(str(tmp_path / "t.csv"), labels_key="label")
     assert [c.name for c in data.table.columns] == names
     assert data.classes == ("x", "y")
+
+
+def test_a_number_that_float32_cannot_hold_is_one_line(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n" + "\n".join(f"{i},{i % 3}.5" for i in range(20)))
+    table = bype.load(tmp_path / "t.csv").table
+    (tmp_path / "far.csv").write_text("a,b\n1,0.5\n1e300,0.5\n")
+    with pytest.raises(bype.InputError, match="fit into float32 when standardised, got a larger one in row 1"):
+        bype.load(tmp_path / "far.csv", table=table, least=1)
+
+
+def test_the_text_among_numbers_is_named(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n" + "\n".join(f"{i},{i % 3}.5" for i in range(20)))
+    table = bype.load(tmp_path / "t.csv").table
+    (tmp_path / "text.csv").write_text("a,b\n1,0.5\nbig,0.5\n")
+    with pytest.raises(bype.InputError, match="column a: expected numbers, got text such as 'big'"):
+        bype.load(tmp_path / "text.csv", table=table, least=1)

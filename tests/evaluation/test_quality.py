@@ -1,7 +1,5 @@
 """Kernel distance, precision and recall: hand-computed cases, torch-fidelity's conventions, the yardstick."""
 
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -128,12 +126,6 @@ def test_without_labels_there_is_no_classifier(model):
     assert not any("classifier" in name for name in sample_quality(small, data))
     with pytest.raises(InputError, match="labels"):
         sample_quality(small, data, features=["classifier"])
-
-
-def test_inception_without_torch_fidelity_says_what_to_install(model, digits, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
-    with pytest.raises(InputError, match="pip install torch-fidelity"):
-        sample_quality(model, digits, features=["inception"])
 
 
 def test_bad_options_are_refused(model, digits):

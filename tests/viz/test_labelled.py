@@ -95,4 +95,4 @@ def test_names_with_line_breaks_and_other_letters_are_drawn(written):
 
 def test_a_gallery_names_its_points_in_the_order_of_their_weights(written):
     images.gallery(IMAGES[:3], torch.tensor([0.2, 0.5, 0.3]), "title", ["0: cat", "1: dog", "2"])
-    assert [t for t, _, _ in written] == ["title", "1: dog", "50 %", "2", "30 %", "0: cat", "20 %"]
+    assert [t for t, _, _ in written] == ["title", "1: dog", "50.00 %", "2", "30.00 %", "0: cat", "20.00 %"]

@@ -217,6 +217,8 @@ _PICKLED = (
 
 
 def _load_own(name: str, reading: Mapping[str, Any], least: int, table: TableSpec | None) -> Dataset:
+    if not name.strip():
+        raise InputError(f"data set: expected a name or a path, got {name!r}")
     path = expand_path(name)
     suffix = path.suffix.lower()
     try:

@@ -181,7 +181,9 @@ def load_image_file(
             raise InputError(f"{path}: {reason}")
     except OSError as e:
         raise InputError(f"{path}: cannot be read: {e.strerror}") from None
-    return _decode_to(shape, resize, fit, wide=wide)(lambda: opened(path), str(path))
+    values = _decode_to(shape, resize, fit, wide=wide)(lambda: opened(path), str(path))
+    _warn_of_animations({path.name: peek(lambda: opened(path), str(path))}, str(path.parent))
+    return values
 
 
 def decode_image(
@@ -239,7 +241,7 @@ def load_item_files(
         InputError: If files cannot be used, or an image has another shape.
     """
     _check_channels(shape, str(path))
-    bad = BadFiles(str(path), skip=skip_bad)
+    bad = BadFiles(str(path), skip=skip_bad, may_skip=False)
     with image_files(path, bad) as files:
         total = len(files) + sum(name not in files for name in bad.reasons)
         _warn_of_animations(_kept(files, str(path), bad, peek), str(path))

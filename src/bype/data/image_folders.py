@@ -28,10 +28,11 @@ class BadFiles:
     Args:
         where: The folder or zip, for messages.
         skip: Leave them out instead of raising an error.
+        may_skip: Whether the error says that `--skip-bad` leaves them out; items of a trained model do not have it.
     """
 
-    def __init__(self, where: str, *, skip: bool = False) -> None:
-        self.where, self.skip = where, skip
+    def __init__(self, where: str, *, skip: bool = False, may_skip: bool = True) -> None:
+        self.where, self.skip, self.may_skip = where, skip, may_skip
         self.reasons: dict[str, str] = {}
 
     def __contains__(self, name: str) -> bool:
@@ -62,7 +63,9 @@ class BadFiles:
         else:
             each = enumerated([f"{name} ({reason})" for name, reason in self.reasons.items()])
             text = f"{len(self)} of {total} image files cannot be used: {each}"
-        raise InputError(f"{self.where}: {text}" + ("" if self.skip else "; --skip-bad leaves bad files out"))
+        raise InputError(
+            f"{self.where}: {text}" + ("; --skip-bad leaves bad files out" if self.may_skip and not self.skip else "")
+        )
 
 
 def enumerated(texts: Sequence[str]) -> str:

@@ -97,8 +97,13 @@ class ItemReader:
         return self._items(torch.from_numpy(pixels.copy())[None], (name,))
 
     def _read(self, item: str, resize: bool, split: str | None) -> Items:
+        if not item.strip():
+            raise InputError(f"items: expected a file, a folder, a set or a test index, got {item!r}")
         path = expand_path(item)
         index = parse_int(item)
+        several = item in PUBLISHED or is_image_collection(item) or path.suffix.lower() in (*ARRAYS, *TABLES)
+        if split is not None and not (several and index is None):
+            raise InputError(f"--split: expected a set, a folder, a zip, or a file of arrays or rows, got {item}")
         if index is not None:
             return self._own_item(index)
         is_table = path.suffix.lower() in TABLES
@@ -108,7 +113,7 @@ class ItemReader:
         if item in PUBLISHED:
             own = item == self.set_
             return self._of_set(self.own() if own else load(item, self.data_dir), item, split or "test")
-        if is_image_collection(item) or path.suffix.lower() in (*ARRAYS, *TABLES):
+        if several:
             if split is not None:
                 return self._of_set(self._load(item), item, split)
             return self._of_folder(item, resize) if is_image_collection(item) else self._of_array(item)

@@ -166,7 +166,7 @@ def from_file_arrays(
         targets, names = check_labels(labels, len(pixels), name)
         classes = classes or names
     low, high = check_values(pixels, name, 256)
-    if len(pixels) > 1:
+    if least >= LEAST_IMAGES:  # single images may be blank, a set to train on is then a mistake
         _check_not_constant(low, high, name)
     if not files:
         warn_of_likely_mistakes(pixels, high, 256, name)

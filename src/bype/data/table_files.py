@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 
 from bype.core.errors import InputError, first_line
-from bype.data.checks import LEAST_IMAGES, check_labels
+from bype.data.checks import LEAST_IMAGES, as_float32, check_labels
 from bype.data.frames import columns_of, encoded
 from bype.data.images import Dataset
 from bype.data.splits import split, training_rows
@@ -86,7 +86,13 @@ def from_columns(
     else:
         spec, columns = table, columns_of(table, dict(zip(names, columns, strict=True)), name)
     targets, classes = (None, ()) if labels is None else check_labels(labels, len(columns[0]), name)
-    stored = encoded(spec, columns, name).astype(np.float32).reshape(-1, *spec.shape)
+    stored = as_float32(encoded(spec, columns, name))
+    if not np.isfinite(stored).all():
+        row = int((~np.isfinite(stored)).any(1).argmax())
+        raise InputError(
+            f"{name}: expected values that fit into float32 when standardised, got a larger one in row {row}"
+        )
+    stored = stored.reshape(-1, *spec.shape)
     return replace(split(stored, targets, name, 256, classes=classes), table=spec)
 
 

@@ -242,12 +242,22 @@ def as_floats(values: np.ndarray, name: str) -> np.ndarray:
     try:
         numbers = np.asarray(values, np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"column {name}: expected numbers, got text such as {values[0]!r:.40}") from None
+        raise InputError(f"column {name}: expected numbers, got text such as {_first_text(values)!r:.40}") from None
     if not np.isfinite(numbers).all():
         raise InputError(
             f"column {name}: expected finite numbers, got infinity in row {int(np.isinf(numbers).argmax())}"
         )
     return numbers
+
+
+def _first_text(values: np.ndarray) -> object:
+    """The first value that is not a number."""
+    for value in values.tolist():
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            return value
+    return values[0]
 
 
 def check_present(values: np.ndarray, name: str) -> None:

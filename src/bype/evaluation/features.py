@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bype.core.errors import InputError, first_line
+from bype.core.errors import InputError
 from bype.core.sampling import random_subset
 from bype.core.seeds import Stream
 from bype.core.torch_state import fixed_torch_state
 from bype.data.images import Dataset, Images
 from bype.evaluation.classifier import ClassifierOptions, error_rate, train_classifier
+from bype.evaluation.inception import inception_features
 
 FEATURES = ("pca", "classifier", "inception")
 #: Of `pca`: the number of directions, and of training images that they are fitted on, at most.
@@ -61,7 +62,9 @@ def fit_features(name: str, data: Dataset, seed: int = 0) -> Features:
         raise InputError(f"features: expected one of {', '.join(FEATURES)}, got {name!r}")
     if name == "pca":
         return _pca(data, seed)
-    return _classifier(data, seed) if name == "classifier" else _inception(data.train.pixels.device)
+    if name == "classifier":
+        return _classifier(data, seed)
+    return Features(inception_features(data.train.pixels.device))
 
 
 def _pca(data: Dataset, seed: int) -> Features:
@@ -81,27 +84,3 @@ def _classifier(data: Dataset, seed: int) -> Features:
     )
     accuracy = 100 - error_rate(classifier, data.validation, data.name)
     return Features(classifier.features, {"quality_classifier_accuracy": accuracy})
-
-
-def _inception(device: torch.device) -> Features:
-    try:
-        from torch_fidelity.utils import create_feature_extractor
-    except ImportError as e:
-        raise InputError(
-            f"features inception: torch-fidelity cannot be imported ({first_line(e)}); install it with "
-            "`pip install torch-fidelity`, or use pca or classifier"
-        ) from None
-    try:
-        extractor = create_feature_extractor("inception-v3-compat", ["2048"], cuda=device.type == "cuda", verbose=False)
-    except Exception as e:  # urllib's, torch.hub's and torch-fidelity's own errors have no common class
-        raise InputError(
-            f"features inception: the weights of InceptionV3 are not here and cannot be downloaded ({first_line(e)}); "
-            "download them with a connection, or use pca or classifier"
-        ) from None
-
-    def function(images: Tensor) -> Tensor:
-        stored = (images[:, :3] * 255).round().byte()
-        (found,) = extractor(stored.expand(-1, 3, -1, -1) if stored.shape[1] == 1 else stored)
-        return found.float()
-
-    return Features(function)

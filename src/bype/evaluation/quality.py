@@ -169,9 +169,15 @@ def sample_quality(
     names = _feature_names(features, data)
     most = min(len(data.test), len(data.train) // 2, MAX_ITEMS)
     n = most if n_items is None else whole("n_items", n_items, 1)
-    if not 2 * (NEIGHBOURS + 1) <= n <= most:
+    least = 2 * (NEIGHBOURS + 1)
+    if most < least:
         raise InputError(
-            f"sample quality: expected from {2 * (NEIGHBOURS + 1)} to {most} items, as the test and training items of "
+            f"sample quality: expected at least {least} test items and {2 * least} training items, got "
+            f"{len(data.test)} and {len(data.train)} in {data.name}"
+        )
+    if not least <= n <= most:
+        raise InputError(
+            f"sample quality: expected from {least} to {most} items, as the test and training items of "
             f"{data.name} allow, got {n}"
         )
     generator = torch.Generator().manual_seed(seed + Stream.QUALITY)

@@ -78,6 +78,8 @@ class RunDataset:
         if own not in PUBLISHED or str(at) == own:
             return str(at), None
         folder = expand_path(at)
+        if not folder.is_dir():
+            raise InputError(f"--data: expected the folder of {own}, or the one above, got {at}")
         return own, str(folder.parent if folder.name == own else folder)
 
     def is_own(self, name: str) -> bool:
