@@ -48,6 +48,9 @@ PICTURES = CHARTS | {
     "class_map": lambda: latents.class_map(torch.arange(20.0).view(10, 2), list("0123456789"), "title"),
     "class_maps": lambda: latents.class_maps([latents.ClassMap(torch.arange(8.0).view(4, 2), list("0123"), "one")] * 3),
     "labelled_rows": lambda: labelled.labelled_rows([labelled.Row(IMAGES, "heading", [f"item {i}" for i in range(9)])]),
+    "reconstructions": lambda: labelled.reconstructions(IMAGES, IMAGES, [f"item {i}" for i in range(9)], "title"),
+    "lines": lambda: labelled.lines(IMAGES.view(3, 3, 1, 4, 5), [["a", "b"]] * 3, "title"),
+    "samples": lambda: labelled.samples(IMAGES, "title"),
     "gallery": lambda: images.gallery(IMAGES, torch.full((9,), 1 / 9), "title"),
     "grid": lambda: images.grid(IMAGES),
     "pairs": lambda: images.pairs(IMAGES, IMAGES),
@@ -57,7 +60,7 @@ PICTURES = CHARTS | {
 def test_every_picture_of_the_room_is_among_these():
     made = {
         name
-        for module in (charts, images, latents)
+        for module in (charts, images, labelled, latents)
         for name, function in vars(module).items()
         if getattr(function, "__module__", "") == module.__name__
         and getattr(function, "__annotations__", {}).get("return") is Image.Image
