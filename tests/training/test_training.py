@@ -415,6 +415,7 @@ def test_a_checkpoint_of_another_device_type_continues_with_other_noise(tiny, ca
     tensors["random.generator"] = torch.zeros(16, dtype=torch.uint8)  # as long as a GPU's
     two.load_state(tensors, counters, one.best_state)
     assert "another device type" in caplog.text
+    assert two.generator.initial_seed() == two.seed + two.epoch + Stream.OTHER_DEVICE
     infos = one.run_epoch(), two.run_epoch()
     assert infos[0].epoch == infos[1].epoch == 2
     assert infos[0].loss != infos[1].loss

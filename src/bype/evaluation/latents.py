@@ -97,7 +97,7 @@ def silhouette(means: Tensor, labels: Tensor, seed: int = 0) -> float | None:
     return float(silhouette_score(means.double().cpu().numpy(), labels.cpu().numpy()))
 
 
-def tsne(means: Tensor, seed: int = 0, by: str = "sklearn") -> Tensor:
+def tsne(means: Tensor, seed: int, by: str = "sklearn") -> Tensor:
     """A map of latents by t-SNE, (n, 2).
 
     Perplexity 30, or a third of n - 1 where that is less; started from the first two principal components. Distances
