@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from bype.core import console
+from bype.training import terminal as display
 from bype.training.epoch import EpochInfo
 from bype.training.terminal import epochs
-from bype.training.trackers import terminal as display
 
 
 class Terminal(io.StringIO):
