@@ -1,4 +1,7 @@
-"""Prints the lowest versions that a pyproject.toml allows for the package's own dependencies, as pip constraints."""
+"""Prints the lowest versions that a pyproject.toml allows, as constraints for pip.
+
+`python scripts/lowest.py PYPROJECT [EXTRA ...]`: of the package's own dependencies, and of these extras.
+"""
 
 import re
 import sys
@@ -17,5 +20,14 @@ def lowest(requirements: list[str]) -> list[str]:
     return found
 
 
+def main(path: str, *extras: str) -> None:
+    """Prints them, one a line."""
+    project = tomllib.loads(Path(path).read_text())["project"]
+    optional = project["optional-dependencies"]
+    if unknown := [e for e in extras if e not in optional]:
+        sys.exit(f"expected extras of {', '.join(optional)}, got {', '.join(unknown)}")
+    print("\n".join(lowest(project["dependencies"] + [r for e in extras for r in optional[e]])))
+
+
 if __name__ == "__main__":
-    print("\n".join(lowest(tomllib.loads(Path(sys.argv[1]).read_text())["project"]["dependencies"])))
+    main(*sys.argv[1:])

@@ -2,8 +2,10 @@
 # Tests the built wheel alone: in an empty environment in a new folder outside the tree, `bype demo`, the doctests of the
 # installed package and the fast tests that need no checkout (tests/checkout.py says which do).
 # With the argument `lowest`, with the lowest versions that pyproject.toml allows.
-# PYTHON is the interpreter; WORK a folder to keep, in place of a temporary one; TESTS the tests to run.
+# PYTHON is the interpreter; EXTRAS are extras such as tables,onnx to install with it; WORK is a folder to keep, in place
+# of a temporary one; TESTS the tests to run.
 set -euo pipefail
+EXTRAS=${EXTRAS:-}
 tree=$(cd "$(dirname "$0")/.." && pwd)
 wheel=$(ls "$tree"/dist/*.whl 2>/dev/null | tail -1) || true
 [ -n "$wheel" ] || { echo "expected a wheel in dist/, got none: make package" >&2; exit 2; }
@@ -18,12 +20,12 @@ unset PYTHONPATH
 install=(env/bin/python -m pip install --quiet --disable-pip-version-check)
 "${install[@]}" "pip>=25.1"
 if [ "${1:-}" = lowest ]; then
-    env/bin/python "$tree/scripts/lowest.py" "$tree/pyproject.toml" > bounds.txt
+    env/bin/python "$tree/scripts/lowest.py" "$tree/pyproject.toml" ${EXTRAS//,/ } > bounds.txt
 else
     cp "$tree/constraints.txt" bounds.txt
 fi
 # The wheel first and alone: what it lacks is seen by the demo, before the tests bring their own packages.
-"${install[@]}" --constraint bounds.txt "$wheel"
+"${install[@]}" --constraint bounds.txt "$wheel${EXTRAS:+[$EXTRAS]}"
 env/bin/python -c 'import bype, sys; print("bype", bype.__version__, "in", bype.__path__[0]); sys.exit("site-packages" not in bype.__path__[0])'
 env/bin/python -m pip list --disable-pip-version-check
 env/bin/bype demo --out demo

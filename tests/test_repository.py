@@ -5,12 +5,12 @@ import runpy
 import tomllib
 
 import pytest
-import yaml
 
 import bype
 import checkout
 
 ROOT = checkout.require()
+yaml = pytest.importorskip("yaml")
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -100,9 +100,14 @@ def test_a_file_or_a_test_that_needs_a_checkout_is_skipped_without_one(monkeypat
     assert "needs a checkout" in str(caught.value)
 
 
-def test_the_lowest_versions_are_those_of_the_package():
-    lowest = runpy.run_path(str(ROOT / "scripts" / "lowest.py"))["lowest"]
-    assert lowest(["a-b>=1.2", "c>=3"]) == ["a-b==1.2", "c==3"]
-    assert len(lowest(PROJECT["project"]["dependencies"])) == len(PROJECT["project"]["dependencies"])
+def test_the_lowest_versions_are_those_of_the_package_and_its_extras(capsys):
+    script = runpy.run_path(str(ROOT / "scripts" / "lowest.py"))
+    assert script["lowest"](["a-b>=1.2", "c>=3"]) == ["a-b==1.2", "c==3"]
     with pytest.raises(SystemExit, match="expected NAME>=VERSION"):
-        lowest(["a==1"])
+        script["lowest"](["a==1"])
+    extras = PROJECT["project"]["optional-dependencies"]
+    script["main"](str(ROOT / "pyproject.toml"), *extras)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(PROJECT["project"]["dependencies"]) + sum(map(len, extras.values()))
+    with pytest.raises(SystemExit, match=r"expected extras of tables, .*, got nonsense"):
+        script["main"](str(ROOT / "pyproject.toml"), "nonsense")

@@ -3,10 +3,11 @@
 import csv
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import bype
+
+pd = pytest.importorskip("pandas", reason="needs the extra tables")
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,12 @@
 """Tables from files: what is read, and a run from one."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import bype
 from bype.core.errors import InputError
+
+pd = pytest.importorskip("pandas", reason="needs the extra tables")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import pickle
 import re
 
 import numpy as np
-import pandas as pd
 import pytest
 import sklearn
 import torch
@@ -39,6 +38,12 @@ def test_the_documentation_lists_scikit_learn_s_checks(root):
     while any(hasattr(check, "func") for check in checks):
         checks = [getattr(check, "func", check) for check in checks]
     assert listed == sorted({check.__name__ for check in checks})
+
+
+@pytest.fixture(scope="module")
+def pd():
+    """The package pandas."""
+    return pytest.importorskip("pandas", reason="needs the extra tables")
 
 
 @pytest.fixture(scope="module", name="X")
@@ -240,7 +245,7 @@ def test_verbose_prints_each_epoch(X, capsys):
     assert f"validation loss {model.history_['val_loss'][-1]:.4f}" in lines[-1]
 
 
-def test_it_works_with_pipelines_searches_and_frames(X):
+def test_it_works_with_pipelines_searches_and_frames(X, pd):
     frame = pd.DataFrame(X, columns=["a", "b", "c", "d"])
     model = bype.ByPEVAE(**QUICK).set_output(transform="pandas").fit(frame)
     assert model.feature_names_in_.tolist() == ["a", "b", "c", "d"]
@@ -255,7 +260,7 @@ def test_it_works_with_pipelines_searches_and_frames(X):
     assert "ByPEVAE" in model._repr_html_()
 
 
-def test_mixed_tables(X, tmp_path):
+def test_mixed_tables(X, pd, tmp_path):
     rng = np.random.default_rng(1)
     frame = pd.DataFrame(
         {
@@ -276,7 +281,7 @@ def test_mixed_tables(X, tmp_path):
         model.transform(frame.assign(town="D"))
 
 
-def test_missing_values_are_named(X):
+def test_missing_values_are_named(X, pd):
     frame = pd.DataFrame(X, columns=["a", "b", "c", "d"])
     frame.loc[3, "c"] = np.nan
     with pytest.raises(InputError, match=r"column c: .*NaN.* row 3; drop these rows, or fill them"):

@@ -1,13 +1,13 @@
 """The estimator on data frames of pandas and polars."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import bype
 from bype.core.errors import InputError
 
-polars = pytest.importorskip("polars")
+pd = pytest.importorskip("pandas", reason="needs the extra tables")
+polars = pytest.importorskip("polars", reason="polars is not installed")
 QUICK = {"max_epochs": 2, "random_state": 0, "n_importance_samples": 5, "n_components": 8, "hidden_dim": 8}
 
 

@@ -1,14 +1,15 @@
 """Every public function takes every kind of input, with the same results; every other input is refused by all alike."""
 
 import numpy as np
-import pandas as pd
-import polars as pl
 import pytest
 import torch
 from PIL import Image
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset, TensorDataset, default_collate
 
 import bype
+
+pd = pytest.importorskip("pandas", reason="needs the extra tables")
+pl = pytest.importorskip("polars", reason="polars is not installed")
 
 STORED = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (7, 1, 4, 5)).astype(np.uint8))
 SCALED = (STORED.float() + 0.5) / 256
