@@ -31,12 +31,13 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group dev
 	touch $@
 
-# The documentation site, docs/_build/html/index.html; a warning is an error.
+# The documentation site, docs/_build/html/index.html; a warning or a broken internal link is an error.
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python scripts/check_links.py docs/_build/html
 
-# Asks for every address that the site links to.
+# Asks for every address of another site that the pages link to: it needs the web.
 linkcheck: docs
 	$(BIN)/python -m sphinx -q -b linkcheck docs docs/_build/linkcheck
 

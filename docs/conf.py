@@ -35,6 +35,7 @@ autosummary_generate = True
 napoleon_google_docstring, napoleon_numpy_docstring, napoleon_use_ivar = True, False, True
 toc_object_entries = False
 nitpicky = False
+linkcheck_timeout, linkcheck_retries = 30, 2
 
 #: Pages outside this folder that other pages link to.
 ELSEWHERE = {"../results/README.md": "results.md", "../README.md": "index.md"}
@@ -65,8 +66,24 @@ def _formula(display):
     return visit, None
 
 
+def _back_links(app, pagename, templatename, context, doctree):
+    """Mends links from the source to the API: viewcode knows one module for all names of a file."""
+    if not pagename.startswith("_modules/"):
+        return
+    names = app.env.domaindata["py"]["objects"]
+
+    def mended(match):
+        page, name = match.groups()
+        if name not in names:
+            name = next((n for n in names if n.endswith(f".{name.removeprefix('bype.')}")), name)
+        return f'class="viewcode-back" href="{page}#{name}"'
+
+    context["body"] = re.sub(r'class="viewcode-back" href="([^"#]*)#([\w.]+)"', mended, context["body"])
+
+
 def setup(app):
     """Connects the rewriting of links, and the rendering of formulas."""
     app.add_html_math_renderer("mathml", _formula("inline"), _formula("block"))
     app.connect("source-read", _links)
     app.connect("include-read", _included)
+    app.connect("html-page-context", _back_links)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -161,3 +162,23 @@ def test_links_lead_somewhere(page):
             heads = re.findall(r"^#+ (.*)$", place.read_text(), re.M)
             slugs = {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
             assert anchor in slugs, f"{page.name}: {target}"
+
+
+def test_broken_links_of_a_built_site_are_found(tmp_path):
+    faults_of = runpy.run_path(str(ROOT / "scripts" / "check_links.py"))["faults_of"]
+    assert "got no pages" in faults_of(tmp_path)[0]
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "b.html").write_text('<a href="../a.html#here">a</a> <a href="https://x.org/y">x</a>')
+    (tmp_path / "a.html").write_text(
+        '<h1 id="here"></h1><a href="#here">a</a><a href="b/b.html">b</a><img src="a.html">'
+    )
+    assert faults_of(tmp_path) == []
+    (tmp_path / "b" / "c.html").write_text(
+        '<a href="../a.html#there">a</a><a href="d.html">d</a><script src="//x.org/s.js"></script><img src="e.png">'
+    )
+    assert faults_of(tmp_path) == [
+        "b/c.html: loads //x.org/s.js",
+        "b/c.html: ../a.html#there leads to no anchor",
+        "b/c.html: d.html leads to no file",
+        "b/c.html: e.png leads to no file",
+    ]

@@ -1,14 +1,17 @@
 """Shared models: a folder gives the same bits back, the card says what is recorded, and the Hub's client is used."""
 
+import dataclasses
 import os
 import subprocess
 import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import bype
 from bype.core.errors import InputError, RunExistsError
+from bype.core.tensors import read_tensors, write_tensors
 from bype.export import hub
 from bype.runs.evaluations import Evaluations
 
@@ -58,7 +61,7 @@ def test_the_card_holds_figures_data_and_licences_of_the_run(evaluated, tmp_path
     data = head(tmp_path)
     assert data["license"] == "cc-by-4.0"
     assert data["library_name"] == "bype"
-    assert data["data_license"].startswith("CC BY 4.0")
+    assert data["data_license"].startswith("not stated here; see its source, https://archive.ics.uci.edu/")
     (result,) = data["model-index"][0]["results"]
     assert result["dataset"] == {"name": "digits", "type": "digits", "split": "test"}
     values = {m["type"]: m["value"] for m in result["metrics"]}
@@ -67,11 +70,28 @@ def test_the_card_holds_figures_data_and_licences_of_the_run(evaluated, tmp_path
     assert "samples" not in values
     text = (tmp_path / "README.md").read_text()
     assert f"| `nll_paper` | {metrics['nll_paper']:.2f} | the paper's unit |" in text
+    assert "-log p(x\\|z)" in text, "a bar would end the cell"
+    assert all(line.replace("\\|", "").count("|") in (3, 5) for line in text.splitlines() if line.startswith("| "))
     assert "bype.from_pretrained('user/digits')" in text
     assert "| `epochs` | 3 |" in text
     assert "2107.09286" in text
     assert "may still show them" in text
     assert str(run) not in text
+
+
+def test_the_licence_of_the_data_is_what_the_user_states_or_the_authors_publish(trained, monkeypatch, tmp_path):
+    run = bype.Run.open(trained["vamp"]).load("cpu")
+
+    def licence(name, **options):
+        config = dataclasses.replace(bype.Run.open(trained["vamp"]).config, set=name)
+        monkeypatch.setattr(type(run.run), "config", property(lambda _: config))
+        return head(bype.save_pretrained(run, tmp_path, **options))["data_license"]
+
+    assert licence("fashion-mnist") == "MIT (https://github.com/zalandoresearch/fashion-mnist)"
+    for name in ("digits", "mnist", "cifar10", "celeba"):
+        assert licence(name).startswith("not stated here; see its source, https://")
+        assert licence(name, data_license="as agreed") == "as agreed"
+    assert licence("/home/me/faces") == "not stated"
 
 
 def test_a_card_of_a_users_own_data_names_no_path_and_no_licence(run_cli, tiny, tmp_path):
@@ -107,6 +127,78 @@ def test_nothing_but_safetensors_is_read(trained, tmp_path):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(InputError, match=r"expected model.safetensors in it, got none; bype reads no other file"):
         bype.from_pretrained(folder)
+
+
+class Payload:
+    """Leaves a file if it is unpickled."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def __reduce__(self):
+        return open, (str(self.place), "w")
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def of_another_library(path):
+    save_file({"weight": torch.zeros(3, 3)}, path, {"format": "pt"})
+
+
+def pickled(path):
+    torch.save(Payload(path.parent / "unpickled"), path)
+
+
+def with_an_endless_header(path):
+    path.write_bytes((2**62).to_bytes(8, "little") + path.read_bytes()[8:])
+
+
+def of_other_classes(path):
+    """A file whose checksum is right, and which names a class of another module."""
+    tensors, counters = read_tensors(path)
+    counters["model"]["build"] = counters["model"]["build"] | {"options": {"arch": "os:system", "prior": "os:system"}}
+    write_tensors(path, tensors, counters)
+
+
+def a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [emptied, cut, flipped, of_another_library, pickled, with_an_endless_header, of_other_classes, a_folder],
+    ids=lambda f: f.__name__,
+)
+def test_a_damaged_foreign_or_malicious_folder_is_one_line_and_runs_nothing(damage, trained, tmp_path):
+    folder = bype.save_pretrained(trained["vamp"], tmp_path / "m")
+    damage(folder / "model.safetensors")
+    with pytest.raises(InputError) as caught:
+        bype.from_pretrained(folder, device="cpu")
+    assert "\n" not in str(caught.value)
+    assert str(folder) in str(caught.value)
+    assert not (folder / "unpickled").exists()
+
+
+def test_what_else_a_folder_holds_is_not_read(trained, tmp_path):
+    folder = bype.save_pretrained(trained["vamp"], tmp_path / "m")
+    torch.save(Payload(folder / "unpickled"), folder / "pytorch_model.bin")
+    for name in ("config.json", "README.md", "modeling_vae.py", "__init__.py"):
+        (folder / name).write_text("raise SystemExit(1)")
+    assert type(bype.from_pretrained(folder, device="cpu").prior).__name__ == "VampPrior"
+    assert not (folder / "unpickled").exists()
 
 
 def test_foreign_files_are_kept(trained, tmp_path):
@@ -188,3 +280,19 @@ def test_one_commit_with_the_three_files_is_uploaded(trained, monkeypatch):
     assert seen["created"] == ("user/model", True, True)
     assert sorted(seen["files"]) == ["README.md", "config.json", "model.safetensors"]
     assert b"bype.from_pretrained('user/model')" in seen["files"]["README.md"]
+
+
+def test_the_command_writes_the_same_folder_with_the_licences_given(trained, cli_json, run_cli, tmp_path):
+    words = ["export", trained["vamp"], "--format", "safetensors", "--out", tmp_path / "m"]
+    shown = cli_json(*words, "--license", "mit", "--data-license", "CC0")
+    assert shown == {
+        "out": str(tmp_path / "m"), "format": "safetensors", "files": ["model.safetensors", "config.json", "README.md"],
+    }  # fmt: skip
+    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == sorted(shown["files"])
+    assert (head(tmp_path / "m")["license"], head(tmp_path / "m")["data_license"]) == ("mit", "CC0")
+    assert run_cli(*words)[0] == 0, "an earlier export is replaced"
+    assert head(tmp_path / "m")["license"] == "unknown"
+    code, _, err = run_cli("export", trained["vamp"], "--format", "torch", "--license", "mit")
+    assert (code, "expected --format safetensors, got torch" in err) == (2, True)
+    code, _, err = run_cli("export", trained["vamp"], "--format", "pickle")
+    assert (code, err.strip()) == (2, "bype: --format: expected one of onnx, torch, safetensors, got 'pickle'")

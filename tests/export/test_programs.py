@@ -47,6 +47,14 @@ def runner(folder, name, form):
     return run
 
 
+@pytest.fixture
+def onnx():
+    """The package onnx, where the extra `onnx` is installed."""
+    for name in ("onnxscript", "onnxruntime"):
+        pytest.importorskip(name, reason="needs the extra onnx")
+    return pytest.importorskip("onnx", reason="needs the extra onnx")
+
+
 def near(got, expected):
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
 
@@ -121,7 +129,7 @@ def test_torch_programs_equal_the_model_at_any_batch_size(arch, prior, small, tm
 
 
 @pytest.mark.parametrize(("arch", "prior"), [("vae", "bype"), ("hvae", "standard")])
-def test_onnx_files_equal_the_model_at_any_batch_size(arch, prior, small, tmp_path):
+def test_onnx_files_equal_the_model_at_any_batch_size(onnx, arch, prior, small, tmp_path):
     model = model_for(small, arch, prior)
     record = bype.export_model(model, tmp_path)
     assert all(graph["difference"] < 1e-5 for graph in record["graphs"].values())
@@ -132,14 +140,14 @@ def test_onnx_files_equal_the_model_at_any_batch_size(arch, prior, small, tmp_pa
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("prior", PRIORS)
-def test_onnx_files_of_every_architecture_and_prior_equal_the_model(arch, prior, small, tmp_path):
+def test_onnx_files_of_every_architecture_and_prior_equal_the_model(onnx, arch, prior, small, tmp_path):
     model = model_for(small, arch, prior, "mse")
     bype.export_model(model, tmp_path)
     for batch in (1, 7):
         check_equal(model, tmp_path, "onnx", batch)
 
 
-def test_a_log_probability_far_in_the_tail_is_finite(small, tmp_path):
+def test_a_log_probability_far_in_the_tail_is_finite(onnx, small, tmp_path):
     model = model_for(small, likelihood="logistic")
     with torch.no_grad():
         model.decoder.output.bias += 30.0  # no image is near
@@ -150,15 +158,14 @@ def test_a_log_probability_far_in_the_tail_is_finite(small, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("likelihood", ["mse", "bernoulli", "logistic"])
 @pytest.mark.parametrize("arch", ["vae", "hvae"])
-def test_onnx_files_of_every_likelihood_equal_the_model(arch, likelihood, small, tmp_path):
+def test_onnx_files_of_every_likelihood_equal_the_model(onnx, arch, likelihood, small, tmp_path):
     model = model_for(small, arch, "vamp", likelihood)
     bype.export_model(model, tmp_path)
     for batch in (1, 7):
         check_equal(model, tmp_path, "onnx", batch)
 
 
-def test_nothing_random_is_inside_and_the_same_inputs_give_the_same_bits(small, tmp_path):
-    onnx = pytest.importorskip("onnx")
+def test_nothing_random_is_inside_and_the_same_inputs_give_the_same_bits(onnx, small, tmp_path):
     bype.export_model(model_for(small, prior="vamp"), tmp_path)
     for path in tmp_path.glob("*.onnx"):
         operators = {node.op_type for node in onnx.load(path).graph.node}
@@ -220,7 +227,7 @@ def test_a_refit_can_take_the_place_of_the_prior(copies, run_cli, cli_json, tmp_
 
 def test_wrong_calls_are_one_line(trained, run_cli, tmp_path, monkeypatch):
     code, _, err = run_cli("export", trained["bype"], "--format", "tflite")
-    assert (code, err) == (2, "bype: --format: expected onnx or torch, got 'tflite'\n")
+    assert (code, err) == (2, "bype: --format: expected one of onnx, torch, safetensors, got 'tflite'\n")
     (tmp_path / "encoder.pt2").write_text("mine")
     code, _, err = run_cli("export", trained["bype"], "--format", "torch", "--out", tmp_path)
     assert code == 4

@@ -21,6 +21,7 @@ from bype.runs.loading import load_model
 from bype.runs.run import LoadedRun, Run
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+FILES = (WEIGHTS, CONFIG, CARD)
 LIBRARY = "bype"
 
 
@@ -32,6 +33,7 @@ def save_pretrained(
     data_license: str | None = None,
     refit: str | None = None,
     name: str | None = None,
+    data: Dataset | str | Path | None = None,
 ) -> Path:
     """Writes a model as a folder to share: `model.safetensors`, `config.json` and `README.md`, its model card.
 
@@ -39,9 +41,11 @@ def save_pretrained(
         source: A model; or a run, as its folder or loaded: then the card has its options, data and recorded figures.
         folder: The folder.
         license: The licence of the model, as an identifier of the Hub such as `mit`.
-        data_license: That of the data, in words; known for the published sets.
+        data_license: That of the data, in words. If it is not given, the card has the licence that their authors
+            publish with them (fashion-mnist), or the address of their source.
         refit: The name of a refit of the run, whose prior replaces the trained one.
         name: The title of the card, such as the name on the Hub.
+        data: Where the data of the run are now, if they have moved and its prior is made of them.
 
     Returns:
         The folder.
@@ -50,10 +54,10 @@ def save_pretrained(
         InputError: If the run or the refit cannot be loaded, the licence is no identifier, or a file cannot be written.
         RunExistsError: If the folder holds files of these names that are not from an earlier call.
     """
-    model, run = _loaded(source, refit)
+    model, run = _loaded(source, refit, data)
     card = card_text(model, Card(license, data_license, run, name), refit=refit)
     out = expand_path(folder)
-    refuse_foreign(out, (WEIGHTS, CONFIG, CARD), own=_is_shared_model(out))
+    refuse_foreign(out, FILES, own=_is_shared_model(out))
     write_json(out / CONFIG, {"library_name": LIBRARY, "model": model.metadata()})  # it identifies the folder
     model.save(out / WEIGHTS)
     write_text(out / CARD, card)
@@ -136,9 +140,11 @@ def push_to_hub(
     return str(commit.commit_url)
 
 
-def _loaded(source: VAE | LoadedRun | str | Path, refit: str | None) -> tuple[VAE, LoadedRun | None]:
+def _loaded(
+    source: VAE | LoadedRun | str | Path, refit: str | None, data: Dataset | str | Path | None
+) -> tuple[VAE, LoadedRun | None]:
     if isinstance(source, str | Path):
-        source = Run.open(source).load("cpu", refit)
+        source = Run.open(source).load("cpu", refit, data=data)
     elif refit is not None:
         raise InputError("refit: expected the folder of a run as source; a loaded run or model has its prior already")
     return (source.model, source) if isinstance(source, LoadedRun) else (source, None)
@@ -151,7 +157,7 @@ def _is_shared_model(folder: Path) -> bool:
 def _fetched(name: str, revision: str | None) -> Path:
     hub = _client()
     with _said_in_one_line(name):
-        return Path(hub.snapshot_download(name, revision=revision, allow_patterns=[WEIGHTS, CONFIG, CARD]))
+        return Path(hub.snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
 
 
 def _client() -> ModuleType:
