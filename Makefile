@@ -3,22 +3,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all check mutate docs linkcheck package test-wheel test-lowest clean
+.DEFAULT_GOAL := demo
+.PHONY: help demo test test-all check mutate docs linkcheck package test-wheel test-lowest clean
 
-demo: $(READY)
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
+
+demo: $(READY)  ## trains the four priors on 8x8 digits, into runs/demo
 	$(BIN)/bype demo
 
-test: check
+test: check  ## linters, types, layers and the fast tests
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: check
+test-all: check  ## all tests, also those that take minutes
 	$(BIN)/python -m pytest
 
-# Plants small faults and counts those that the tests notice; about half an hour.
-mutate: $(READY)
+mutate: $(READY)  ## plants small faults and counts those that the tests notice: about half an hour
 	$(BIN)/python scripts/mutate.py
 
-check: $(READY)
+check: $(READY)  ## ruff, mypy and import-linter alone
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -31,28 +34,23 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group dev
 	touch $@
 
-# The documentation site, docs/_build/html/index.html; a warning or a broken internal link is an error.
-docs: $(READY)
+docs: $(READY)  ## the site, docs/_build/html; a warning or a broken internal link is an error
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	$(BIN)/python scripts/check_links.py docs/_build/html
 
-# Asks for every address of another site that the pages link to: it needs the web.
-linkcheck: docs
+linkcheck: docs  ## asks for every address of another site that the pages link to: needs the web
 	$(BIN)/python -m sphinx -q -b linkcheck docs docs/_build/linkcheck
 
-# dist/bype-VERSION-py3-none-any.whl and dist/bype-VERSION.tar.gz
-package: $(READY)
+package: $(READY)  ## dist/bype-VERSION-py3-none-any.whl and dist/bype-VERSION.tar.gz
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
 
-# The wheel alone, in an empty environment outside this folder: the demo, and the tests that need no checkout.
-test-wheel:
+test-wheel: package  ## the wheel alone, in an empty environment elsewhere: the demo, and the tests that need no checkout
 	PYTHON=$(PYTHON) scripts/test_wheel.sh
 
-# The same with the lowest versions that pyproject.toml allows.
-test-lowest:
+test-lowest: package  ## the same with the lowest versions that pyproject.toml allows
 	PYTHON=$(PYTHON) scripts/test_wheel.sh lowest
 
-clean:
+clean:  ## removes .venv and everything that these targets make, but not runs
 	rm -rf $(VENV) dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -28,26 +28,27 @@ def trained(data, epochs, latent_dim, points):
 @library_defaults()
 @torch.no_grad()
 def mixture(model, data, out):
-    """The codes of one latent, N(0, 1), and the mixture with its components."""
+    """The codes of one latent, N(0, 1), and the mixture as the stack of its components."""
     codes = latents(model, data.train)[:, 0]
     p = model.prior(model.encoder)
     line = torch.linspace(float(codes.min()) - 1, float(codes.max()) + 1, 600)
     total = p.log_prob(line[:, None]).exp()
     parts = [(p.component(m).log_prob(line[:, None]) + p.log_weights[m]).exp() for m in range(p.n_components)]
-    figure = Figure(figsize=(9, 3.6), dpi=100, layout="constrained")
+    order = p.loc[:, 0].argsort()  # bands from left to right
+    figure = Figure(figsize=(7.5, 4), dpi=120, layout="constrained")
     axis = figure.subplots()
     axis.hist(codes.numpy(), bins=60, density=True, color="0.85", label="codes of the training images")
-    for part in parts:
-        axis.fill_between(line, part, color=COLOURS[0], alpha=0.18, linewidth=0)
-        axis.plot(line, part, color=COLOURS[0], linewidth=0.7)
-    axis.plot([], [], color=COLOURS[0], linewidth=0.7, label="components: N(z | mean of a point, sigma²), by weight")
-    axis.plot(line, total, color="black", linewidth=1.8, label="their sum, the mixture prior")
+    bands = ["#9cc9e8", "#5ba3d0"] * p.n_components
+    axis.stackplot(line, *(parts[m] for m in order), colors=bands, alpha=0.85, edgecolor="white", linewidth=0.4)
+    axis.fill_between(
+        [], [], color=bands[1], label=f"{p.n_components} components, one on the other, each as high as its weight"
+    )
+    axis.plot(line, total, color="black", linewidth=1.8, label="their sum: the mixture prior")
     standard = torch.distributions.Normal(0.0, 1.0).log_prob(line).exp()
     axis.plot(line, standard, color=COLOURS[1], linestyle="--", label="N(0, 1), the standard prior")
     axis.set_xlabel("latent z")
     axis.set_ylabel("density (per unit of z)")
-    axis.set_title(f"A mixture of {p.n_components} components, and the codes it stands for")
-    axis.legend()
+    axis.legend(fontsize=9)
     figure.savefig(out, pil_kwargs={"optimize": True})
 
 
