@@ -39,7 +39,7 @@ docs: $(READY)  ## the site, docs/_build/html; a warning or a broken internal li
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	$(BIN)/python scripts/check_links.py docs/_build/html
 
-linkcheck: docs  ## asks for every address of another site that the pages link to: needs the web
+linkcheck: docs  ## requests every address of another site that the pages link to: needs the web
 	$(BIN)/python -m sphinx -q -b linkcheck docs docs/_build/linkcheck
 
 package: $(READY)  ## dist/bype-VERSION-py3-none-any.whl and dist/bype-VERSION.tar.gz
