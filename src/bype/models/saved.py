@@ -96,7 +96,10 @@ def _built(
     else:
         build = own or registered_model(stored, where)
         description = _own_description(stored, tensors, where)
-    model = build(stand_in(description, device))
+    try:
+        model = build(stand_in(description, device))
+    except InputError as e:  # of options that the file states
+        raise InputError(f"{where}: {e}") from None
     if not isinstance(model, VAE):
         raise InputError(f"{where}: expected a function that returns a bype.VAE, got {type(model).__name__}")
     if stored.get("prior") == FITTED:
