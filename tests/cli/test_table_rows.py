@@ -4,10 +4,11 @@ import re
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import bype
+
+pd = pytest.importorskip("pandas", reason="needs the extra tables")
 
 COLUMNS = ["age", "höhe, m", "smoker", "town"]
 

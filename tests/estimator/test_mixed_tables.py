@@ -1,7 +1,6 @@
 """Tables of real, binary and categorical columns: their density beside scikit-learn's."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from sklearn.naive_bayes import BernoulliNB, CategoricalNB, GaussianNB
@@ -9,6 +8,8 @@ from torch import nn
 
 import bype
 from bype.networks.tables import Mixed
+
+pd = pytest.importorskip("pandas", reason="needs the extra tables")
 
 QUICK = {"max_epochs": 2, "random_state": 0, "n_importance_samples": 5, "n_components": 8, "hidden_dim": 8}
 

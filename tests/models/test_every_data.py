@@ -2,16 +2,17 @@
 
 import inspect
 
-import datasets
 import numpy as np
-import pandas as pd
-import polars as pl
 import pytest
 import torch
 from PIL import Image
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset, TensorDataset
 
 import bype
+
+datasets = pytest.importorskip("datasets", reason="needs the extra datasets")
+pd = pytest.importorskip("pandas", reason="needs the extra tables")
+pl = pytest.importorskip("polars", reason="polars is not installed")
 
 N = 100
 STORED = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (N, 1, 4, 5)).astype(np.uint8))

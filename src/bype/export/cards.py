@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bype.core.devices import versions
+from bype.core.display import unit_in_words
 from bype.core.errors import InputError
 from bype.models.vae import VAE
 from bype.runs.evaluations import Evaluations
 from bype.runs.run import LoadedRun
-from bype.viz.wording import metrics_in_words, unit_in_words
+from bype.viz.wording import metrics_in_words
 
 
 class Source(NamedTuple):

@@ -33,7 +33,7 @@ def save_pretrained(
     data_license: str | None = None,
     refit: str | None = None,
     name: str | None = None,
-    data: Dataset | str | Path | None = None,
+    data: DataLike | None = None,
 ) -> Path:
     """Writes a model as a folder to share: `model.safetensors`, `config.json` and `README.md`, its model card.
 
@@ -141,7 +141,7 @@ def push_to_hub(
 
 
 def _loaded(
-    source: VAE | LoadedRun | str | Path, refit: str | None, data: Dataset | str | Path | None
+    source: VAE | LoadedRun | str | Path, refit: str | None, data: DataLike | None
 ) -> tuple[VAE, LoadedRun | None]:
     if isinstance(source, str | Path):
         source = Run.open(source).load("cpu", refit, data=data)
