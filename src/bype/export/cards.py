@@ -171,7 +171,8 @@ def _inputs(model: VAE) -> str:
     shape = ", ".join(map(str, model.decoder.shape))
     if table := model.decoder.likelihood.table:
         names = ", ".join(f"{_cell(c.name)} ({c.kind})" for c in table.columns)
-        return f"Its inputs are rows of the columns {names}. A row is stored as ({shape}) numbers, standardised."
+        stored = f"A row is stored as ({shape}) numbers, real columns standardised."
+        return f"Its inputs are rows of the columns {names}. {stored}"
     scale = "as they are" if model.levels is None else f"(v + 1/2)/{model.levels} of a stored value v"
     return f"Its inputs are images of shape ({shape}) as floats in [0, 1]: {scale}."
 
