@@ -157,3 +157,13 @@ def test_the_held_out_half_scored_twice_gives_the_same_bits(trained, folder, run
     model = bype.load_model(trained["bype"])
     one, other = (bype.score(model, test.every(2), 5) for _ in range(2))
     assert all(a is None or a.equal(b) for a, b in zip(one, other, strict=True))
+
+
+def test_ctrl_c_while_scoring_is_one_line_and_leaves_nothing(trained, folder, run_cli, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bype.evaluation.scores._bounds", interrupt)
+    code, out, err = run_cli("score", trained["standard"], "ok.png", "--samples", 2, "--out", "s.csv")
+    assert (code, out, err.splitlines()[-1]) == (130, "", "bype: stopped")
+    assert [p.name for p in folder.iterdir()] == ["ok.png"]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bype.core.config import DEVICES
+from bype.core.config import DEVICES, TABLES
 from bype.core.errors import InputError
 from bype.core.files import expand_path
 from bype.core.numbers import MAX_INT
@@ -82,7 +82,7 @@ def ends_in(option: str, *suffixes: str) -> Callable[[Path | None], Path | None]
 
 
 #: How names of pictures and of files of rows of a table end.
-PICTURE, ROWS = (".png",), (".csv", ".parquet", ".npz")
+PICTURE, ROWS = (".png",), (*TABLES, ".npz")
 
 
 def check_kind(out: Path, run: Path, table: object, images: tuple[str, ...] = PICTURE) -> None:
@@ -122,4 +122,4 @@ def print_written(out: Path, count: int, as_json: bool, **more: object) -> None:
     if as_json:
         print_json({"out": str(out), "n": count, **more})
     else:
-        print(f"{out}: {count} {'rows' if out.suffix in ROWS[:2] else 'images'}")
+        print(f"{out}: {count} {'rows' if out.suffix in TABLES else 'images'}")
