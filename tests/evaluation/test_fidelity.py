@@ -102,8 +102,10 @@ def test_what_is_missing_is_named_with_the_extra(model_and_data, monkeypatch, mi
     for name in [name for name in sys.modules if name.partition(".")[0] == missing]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
+    seen = []
     with pytest.raises(InputError, match=rf"{missing} is not installed; pip install 'bype\[quality\]'") as caught:
-        sample_quality(*model_and_data, features=["inception"])
+        sample_quality(*model_and_data, features=["pca", "inception"], report=seen.append)
+    assert seen == ["inception"], "before the others are computed"
     assert "\n" not in str(caught.value)
 
 
