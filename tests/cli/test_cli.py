@@ -95,12 +95,12 @@ def test_module_and_lazy_names():
         (
             ["reproduce", "trunk", "--precision", "fp64", "--list"],
             2,
-            "--precision: an option of table1, fast-table1, table2, table3, fig3, fig4 only, got 'fp64' with trunk",
+            "fig1, fig2, fig3, fig4 only, got 'fp64' with trunk",
         ),
         (
             ["reproduce", "step-two", "--protocol", "paper", "--list"],
             2,
-            "--protocol: an option of table1, fig3, fig4 only, got 'paper' with step-two",
+            "--protocol: an option of table1, table3, fig1, fig2, fig3, fig4, fig5 only, got 'paper' with step-two",
         ),
         (["reproduce", "trunk", "--budget", "5h3"], 2, "--budget: expected a time like 90s"),
         (["evaluate", "RUN", "--with", "all", "--k", "3"], 2, "--k: cannot be combined with --with"),
@@ -118,7 +118,7 @@ def test_module_and_lazy_names():
         (["evaluate", "RUN", "--k", "0"], 2, "k: expected numbers from 1 to"),
         (["evaluate", "RUN", "--split", "dev"], 2, "split: expected train, validation, test or all, got 'dev'"),
         (["evaluate", "RUN", "--device", "tpu"], 2, "--device: expected one of auto, cpu, cuda, got 'tpu'"),
-        (["sample", "RUN", "--out", "x.gif"], 2, "ends in .png or .npz"),
+        (["sample", "RUN", "--out", "x.gif"], 2, "ends in .png, .csv, .parquet or .npz"),
         (["sample", "RUN", "--out", "x.png", "--component", "20"], 2, "a component from 0 to 19, but got 20"),
         (["sample", "RUN", "--out", "x.png", "--like", "179"], 2, "a test index from 0 to 178"),
         (["sample", "RUN", "--out", "x.png", "--like", "none.png"], 2, "none.png: cannot be read: No such file"),
