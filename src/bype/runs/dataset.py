@@ -78,9 +78,10 @@ class RunDataset:
         if own not in PUBLISHED or str(at) == own:
             return str(at), None
         folder = expand_path(at)
-        if not folder.is_dir():
+        root = folder.parent if folder.name == own else folder
+        if not root.is_dir():
             raise InputError(f"--data: expected the folder of {own}, or the one above, got {at}")
-        return own, str(folder.parent if folder.name == own else folder)
+        return own, str(root)
 
     def is_own(self, name: str) -> bool:
         """Whether a data set's name, or the path of a file or folder, is the one that the run has recorded.
