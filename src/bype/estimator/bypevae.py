@@ -225,7 +225,8 @@ class ByPEVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, B
     @fixed_torch_state(grad=False)
     def predict(self, X: object) -> np.ndarray:
         """The component of the prior that best explains each row's latent mean, (n,); 0 with the prior `standard`."""
-        return components(self.model_, self._rows(X))
+        rows = self._rows(X)
+        return components(self.model_, rows)
 
     @fixed_torch_state(grad=False)
     def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
