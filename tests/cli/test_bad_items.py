@@ -79,11 +79,11 @@ BAD = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_a_bad_item_is_one_line(kind, trained, folder, run_cli):
+def test_a_bad_item_is_one_line(kind, copies, folder, run_cli):
     name, make, message = BAD[kind]
     if make is not None:
         make(folder / name)
-    code, out, err = run_cli("score", trained["standard"], name, "--samples", 2, "--out", "scores.csv")
+    code, out, err = run_cli("score", copies["standard"], name, "--samples", 2, "--out", "scores.csv")
     assert (code, out, len(err.splitlines())) == (2, "", 1), err
     assert message in err
     assert "--skip-bad" not in err, "score does not have it"
@@ -91,24 +91,24 @@ def test_a_bad_item_is_one_line(kind, trained, folder, run_cli):
 
 
 @pytest.mark.parametrize(("item", "split"), [("ok.png", "test"), ("3", "train"), ("ok.png", "tset")])
-def test_a_split_of_what_has_none_is_refused(trained, folder, run_cli, item, split):
-    code, _, err = run_cli("score", trained["standard"], item, "--split", split, "--samples", 2, "--out", "s.csv")
+def test_a_split_of_what_has_none_is_refused(copies, folder, run_cli, item, split):
+    code, _, err = run_cli("score", copies["standard"], item, "--split", split, "--samples", 2, "--out", "s.csv")
     assert (code, len(err.splitlines())) == (2, 1)
     assert "--split: expected a set" in err
 
 
-def test_a_place_of_a_published_set_that_is_not_there_is_refused(trained, folder, run_cli):
-    code, _, err = run_cli("score", trained["standard"], "ok.png", "--data", "mnist", "--samples", 2, "--out", "s.csv")
+def test_a_place_of_a_published_set_that_is_not_there_is_refused(copies, folder, run_cli):
+    code, _, err = run_cli("score", copies["standard"], "ok.png", "--data", "mnist", "--samples", 2, "--out", "s.csv")
     assert (code, len(err.splitlines())) == (2, 1)
     assert "--data: expected the folder of digits" in err
 
 
-def test_odd_but_valid_names_are_kept(trained, folder, cli_json):
+def test_odd_but_valid_names_are_kept(copies, folder, cli_json):
     names = ["a,b.png", 'q"uote.png', "new\nline.png", "ä 猫.png", os.fsdecode(b"\xff\xfe.png"), "=1+1.png"]
     (folder / "odd").mkdir()
     for name in names:
         (folder / "odd" / name).write_bytes(png())
-    found = cli_json("score", trained["standard"], "odd", "--samples", 2, "--out", "s.csv")["items"]
+    found = cli_json("score", copies["standard"], "odd", "--samples", 2, "--out", "s.csv")["items"]
     assert sorted(item["name"] for item in found) == sorted(f"odd/{name}" for name in names)
     with open("s.csv", encoding="utf-8", newline="") as f:
         rows = list(csv.DictReader(f))
@@ -117,7 +117,7 @@ def test_odd_but_valid_names_are_kept(trained, folder, cli_json):
     assert len({row["log_likelihood"] for row in rows}) == 1, "the same pixels"
 
 
-def test_pictures_of_every_mode_and_blank_ones_are_scored(trained, folder, cli_json, caplog):
+def test_pictures_of_every_mode_and_blank_ones_are_scored(copies, folder, cli_json, caplog):
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (8, 8, 4), dtype=np.uint8)).save("rgba.png")
     Image.fromarray(rng.integers(0, 65536, (8, 8)).astype(np.uint16)).save("wide.png")
@@ -128,42 +128,42 @@ def test_pictures_of_every_mode_and_blank_ones_are_scored(trained, folder, cli_j
     frames = [Image.fromarray(p) for p in PIXELS]
     frames[0].save("moving.png", save_all=True, append_images=frames[1:])
     files = ["rgba.png", "wide.png", "palette.png", "bits.png", "blank.npy", "sub.zip", "moving.png"]
-    found = cli_json("score", trained["standard"], *files, "--samples", 2, "--out", "s.csv")["items"]
+    found = cli_json("score", copies["standard"], *files, "--samples", 2, "--out", "s.csv")["items"]
     assert len(found) == 9
     assert "the first frame of 1 animated images is used: moving.png" in caplog.text
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_a_file_without_permission_is_one_line(trained, folder, run_cli):
+def test_a_file_without_permission_is_one_line(copies, folder, run_cli):
     (folder / "ok.png").chmod(0)
-    code, _, err = run_cli("score", trained["standard"], "ok.png", "--samples", 2, "--out", "s.csv")
+    code, _, err = run_cli("score", copies["standard"], "ok.png", "--samples", 2, "--out", "s.csv")
     assert (code, len(err.splitlines())) == (2, 1)
 
 
 @pytest.mark.parametrize("out", ["ok.png/s.csv", "/proc/s.csv", "there.csv"])
-def test_an_output_that_cannot_be_written_is_one_line(trained, folder, run_cli, out):
+def test_an_output_that_cannot_be_written_is_one_line(copies, folder, run_cli, out):
     (folder / "there.csv").mkdir()
-    code, _, err = run_cli("score", trained["standard"], "ok.png", "--samples", 2, "--out", out)
+    code, _, err = run_cli("score", copies["standard"], "ok.png", "--samples", 2, "--out", out)
     assert (code, len(err.splitlines())) == (2, 1), err
     assert "cannot be written" in err
 
 
-def test_the_held_out_half_scored_twice_gives_the_same_bits(trained, folder, run_cli):
+def test_the_held_out_half_scored_twice_gives_the_same_bits(copies, folder, run_cli):
     test = bype.load("digits").test
     np.save("half.npy", test.scaled().numpy()[::2])
     for out in ("a.csv", "b.csv"):
-        assert run_cli("score", trained["bype"], "half.npy", "--samples", 5, "--out", out)[0] == 0
+        assert run_cli("score", copies["bype"], "half.npy", "--samples", 5, "--out", out)[0] == 0
     assert (folder / "a.csv").read_bytes() == (folder / "b.csv").read_bytes()
-    model = bype.load_model(trained["bype"])
+    model = bype.load_model(copies["bype"])
     one, other = (bype.score(model, test.every(2), 5) for _ in range(2))
     assert all(a is None or a.equal(b) for a, b in zip(one, other, strict=True))
 
 
-def test_ctrl_c_while_scoring_is_one_line_and_leaves_nothing(trained, folder, run_cli, monkeypatch):
+def test_ctrl_c_while_scoring_is_one_line_and_leaves_nothing(copies, folder, run_cli, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("bype.evaluation.scores._bounds", interrupt)
-    code, out, err = run_cli("score", trained["standard"], "ok.png", "--samples", 2, "--out", "s.csv")
+    code, out, err = run_cli("score", copies["standard"], "ok.png", "--samples", 2, "--out", "s.csv")
     assert (code, out, err.splitlines()[-1]) == (130, "", "bype: stopped")
     assert [p.name for p in folder.iterdir()] == ["ok.png"]

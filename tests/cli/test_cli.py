@@ -10,12 +10,13 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageColor
 
 import processes
 from bype.cli.commands import COMMANDS, Stopped, import_command
 from bype.core.errors import InputError
 from bype.core.signals import NUMBERS, StoppedAtOnce
+from bype.viz.palette import FRAME
 
 SMALL = ["--components", 20, "--exemplars", 30, "--latent-dim", 6, "--hidden-dim", 24, "--warmup", 2, "--device", "cpu"]
 
@@ -281,20 +282,30 @@ def test_samples_follow_the_seed(cli_json, trained, tmp_path):
     assert not np.array_equal(draw(0), draw(1))
 
 
+def tiles_of(picture, side=96):
+    """The images of a labelled picture of 8x8 images, row by row: frames of one pixel around squares of `side`."""
+    pixels = np.asarray(picture.convert("RGB"))
+    framed = (pixels == ImageColor.getrgb(FRAME)).all(-1)
+    runs = np.lib.stride_tricks.sliding_window_view(framed, side + 2, axis=1).all(-1)
+    tops = [(y, x) for y, x in np.argwhere(runs).tolist() if y + side + 1 < len(runs) and runs[y + side + 1, x]]
+    rows = {}
+    for y, x in tops:
+        rows.setdefault(y, []).append(pixels[y + 1 : y + 1 + side : 12, x + 1 : x + 1 + side : 12, 0])
+    return [np.stack(row) for row in rows.values()]
+
+
 @pytest.mark.parametrize("prior", ["standard", "vamp", "exemplar", "bype"])
-def test_pictures_are_pngs_of_the_right_size(cli_json, trained, tmp_path, prior):
+def test_pictures_are_pngs_of_as_many_images_as_asked_for(cli_json, trained, tmp_path, prior):
     run, out = trained[prior], tmp_path / "x.png"
-    tile = 12 * 8 + 2
-    cli_json("sample", run, "--out", out, "--n", 9)
-    with Image.open(out) as picture:
-        assert picture.format == "PNG"
-        assert picture.size == (3 * tile + 2, 3 * tile + 2)
-    cli_json("sample", run, "--out", out, "--n", 4, "--like", 3)
-    with Image.open(out) as picture:
-        assert picture.size == (2 * tile + 2, 2 * tile + 2)
-    cli_json("reconstruct", run, "--out", out, "--n", 10)
-    with Image.open(out) as picture:
-        assert picture.size == (8 * tile + 2, 4 * tile + 2)
+    for command, options, expected in (
+        ("sample", ("--n", 9), [3, 3, 3]),
+        ("sample", ("--n", 4, "--like", 3), [2, 2]),
+        ("reconstruct", ("--n", 10), [8, 8, 2, 2]),
+    ):
+        cli_json(command, run, "--out", out, *options)
+        with Image.open(out) as picture:
+            assert picture.format == "PNG"
+            assert [len(row) for row in tiles_of(picture)] == expected
     if prior != "standard":
         cli_json("sample", run, "--out", out, "--plates")
         with Image.open(out) as picture:
@@ -307,16 +318,13 @@ def test_interpolation_goes_from_one_item_to_the_other(cli_json, trained, tmp_pa
     run, out = Run(trained["bype"]), tmp_path / "x.png"
     loaded = run.load("cpu")
     data, model = loaded.data, loaded.model
-    tile = 12 * 8 + 2
 
     def tiles(*options):
         """The picture's tiles by row and column, (rows, columns, 8, 8), as bytes."""
         drawn = cli_json("interpolate", run.path, "--out", out, *options)
-        pixels = np.asarray(Image.open(out))[..., 0]
-        rows, columns = (n // tile for n in pixels.shape)
-        assert drawn["n"] == rows * columns
-        inner = pixels[2:, 2:].reshape(rows, tile, columns, tile)[:, :96:12, :, :96:12]
-        return inner.transpose(0, 2, 1, 3)
+        found = np.stack(tiles_of(Image.open(out)))
+        assert drawn["n"] == found.shape[0] * found.shape[1]
+        return found
 
     def bytes_of(images):
         return (images.clamp(0, 1) * 255).round().byte().numpy()[:, 0]

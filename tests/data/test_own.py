@@ -138,7 +138,7 @@ def test_a_npz_has_images_and_perhaps_labels(tmp_path):
     np.savez(tmp_path / "a.npz", images)
     assert bype.load(tmp_path / "a.npz").checksum() == bype.from_arrays(images).checksum()
     np.savez(tmp_path / "a.npz", a=images, b=images)
-    with pytest.raises(InputError, match="one array and optionally 'labels', got a, b; use --images-key NAME"):
+    with pytest.raises(InputError, match="one array and optionally 'labels', got a, b; call them images and labels"):
         bype.load(tmp_path / "a.npz")
 
 

@@ -313,8 +313,11 @@ def test_a_hundred_clicks_at_once_are_served(served):
             return served.post("/image", [("file", "x.png", png())])[:2]
         return served.get(path)[:2]
 
+    parts = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.mkldnn.matmul)
+    before = [part.fp32_precision for part in parts]
     with concurrent.futures.ThreadPoolExecutor(100) as pool:
         answers = list(pool.map(click, paths))
+    assert [part.fp32_precision for part in parts] == before, "settings of the process, which threads share"
     assert [status for status, _ in answers] == [200] * 100
     for path, (_, text) in zip(paths, answers, strict=True):
         if path not in ("/image?item=4", "/"):

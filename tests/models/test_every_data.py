@@ -120,11 +120,22 @@ def _pretrained(model, data, folder):
     return state(bype.from_pretrained(folder, data=data))
 
 
-def _run(model, data, folder):
+def _exemplar_run(folder):
     whole = bype.from_arrays(STORED, LABELS)
     exemplar = bype.build_model(whole, prior="exemplar", latent_dim=2, hidden_dim=8)
     bype.fit(exemplar, whole, folder, epochs=1, warmup=0)
+    return whole
+
+
+def _run(model, data, folder):
+    _exemplar_run(folder)
     return bype.Run.open(folder).load(data=data).data.train.scaled()
+
+
+def _save_pretrained(model, data, folder):
+    whole = _exemplar_run(folder)
+    bype.save_pretrained(folder, folder / "shared", data=data)
+    return state(bype.from_pretrained(folder / "shared", data=whole))
 
 
 FUNCTIONS = {
@@ -141,8 +152,11 @@ FUNCTIONS = {
     "load_model": _load,
     "from_pretrained": _pretrained,
     "Run.load": _run,
+    "save_pretrained": _save_pretrained,
 }
-WITHOUT_A_MODEL = ("build_model", "wrap", "fit of a config", "load_model", "from_pretrained", "Run.load")
+WITHOUT_A_MODEL = (
+    "build_model", "wrap", "fit of a config", "load_model", "from_pretrained", "Run.load", "save_pretrained",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

@@ -171,5 +171,5 @@ def test_no_run_is_one_error_whatever_is_asked(tmp_path):
 def test_a_run_has_few_public_names():
     names = {name for name in [*vars(Run), *vars(Run("x"))] if not name.startswith("_")}
     assert names == {
-        "path", "open", "exists", "record", "config", "lock", "load", "checkpoints", "metrics", "dataset",
+        "path", "open", "exists", "record", "config", "lock", "load", "checkpoints", "metrics", "dataset", "card",
     }  # fmt: skip

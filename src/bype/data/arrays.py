@@ -117,6 +117,8 @@ def _members(packed: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 #: Usual names of arrays, in lower case, alone and beside the name of a split.
 _IMAGES = ("images", "imgs", "image", "img", "x", "data", "pixels")
 _LABELS = ("labels", "label", "y", "targets", "target")
+#: The way out where arrays cannot be told apart; commands on new items have no option for it.
+REMEDY = "call them images and labels, or name them where the run is trained: --images-key NAME, --labels-key NAME"
 
 
 def _splits(names: Sequence[str], where: str) -> dict[str, tuple[str, str]]:
@@ -129,8 +131,7 @@ def _splits(names: Sequence[str], where: str) -> dict[str, tuple[str, str]]:
                 role = (SPLIT_NAMES[split], kind in _LABELS)
                 if role in found:
                     raise InputError(
-                        f"{where}: expected one array for each split, got {found[role]} and {name}; use --images-key "
-                        "NAME and --labels-key NAME"
+                        f"{where}: expected one array for each split, got {found[role]} and {name}; {REMEDY}"
                     )
                 found[role] = name
     splits = {split: (name, found.get((split, True), "")) for (split, is_label), name in found.items() if not is_label}
@@ -149,7 +150,7 @@ def _images_name(names: Sequence[str], where: str, labels_key: str | None) -> st
     if len(rest) != 1:
         raise InputError(
             f"{where}: expected an array 'images', or one array and optionally 'labels', got "
-            f"{', '.join(names) or 'none'}" + ("; use --images-key NAME and --labels-key NAME" if names else "")
+            f"{', '.join(names) or 'none'}" + (f"; {REMEDY}" if names else "")
         )
     return rest[0]
 

@@ -31,8 +31,9 @@ def section(cells: Sequence[CellRecord]) -> list[str]:
         "**holds** if all of them have been run and the 95 % interval of each is below zero, and **does not hold** if "
         "the interval of one is above zero; otherwise it is **not decided**. The intervals are those of the single "
         "comparisons, paired by seed; they are not widened for the number of comparisons. A comparison of one seed "
-        "has no interval, and decides nothing. n is the number of seeds, or of timed blocks, of the comparison that "
-        "is named. The last columns have the command with three seeds, and the number and time of the cells that are "
+        "has no interval, and decides nothing; C10 alone is about each trained model by itself, not a mean over seeds. "
+        "n is the number of seeds, or of timed blocks, of the comparison that is named. The last columns have the "
+        "command with three seeds, and the number and time of the cells that are "
         f"missing, with what they measure after training{where}.",
         "",
         "### By the paper's protocol",

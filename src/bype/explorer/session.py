@@ -1,7 +1,8 @@
 """What the explorer computes: one model, one lock, and what is computed once for all requests."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -107,7 +108,6 @@ class Session:
         """An empty sheet for images of the model's shape."""
         return Sheet(name, self._spec.shape)
 
-    @fixed_torch_state(grad=False)
     def draw(self, source: Source, seed: int, sheet: Sheet) -> Drawn:
         """Draws samples of a source.
 
@@ -121,7 +121,7 @@ class Session:
         """
         generator = torch.Generator(self._spec.device).manual_seed(seed)
         again = f"{source.query}&seed={seed + 1}".removeprefix("&")
-        with self._lock:
+        with self._computing():
             model, parts, shown, near = self._model, self._components, None, list[Named]()
             p = parts.density
             if source.kind == "point":
@@ -150,7 +150,6 @@ class Session:
                 images = model.sample(DRAWN, prior=p, generator=generator).images
             return Drawn(title, sheet.add(images), shown, near, again, source.kind, source.value)
 
-    @fixed_torch_state(grad=False)
     def points(self, page: int, sheet: Sheet) -> Points | None:
         """The points of one page, the largest weight first; None if the prior has none."""
         parts = self._components
@@ -159,14 +158,13 @@ class Session:
         pages = -(-parts.points // PAGE)
         page = min(max(page, 1), pages)
         order = parts.order[(page - 1) * PAGE : page * PAGE]
-        with self._lock:
+        with self._computing():
             images = parts.images(order)
         assert images is not None
         weights = [f"{readable(100 * w)} %" for w in parts.weights[order].tolist()]
         tiles = sheet.add(images)
         return Points([Point(*one) for one in zip(order.tolist(), tiles, weights, strict=True)], page, pages)
 
-    @fixed_torch_state(grad=False)
     def slide(self, start: Items | str, end: Items | str, sheet: Sheet) -> Slide:
         """The images along the line in z from one image to another.
 
@@ -178,13 +176,12 @@ class Session:
         Raises:
             InputError: If there is no such number.
         """
-        with self._lock:
+        with self._computing():
             ends = [self._numbered(given) if isinstance(given, str) else given for given in (start, end)]
             a, b = (self._model.encoder(self._inputs(item)).loc for item in ends)
             steps = decode_line(self._model, a, b, STEPS)[0]
         return Slide(_captioned(ends[0]), _captioned(ends[1]), sheet.add(steps), _number(start), _number(end))
 
-    @fixed_torch_state(grad=False)
     def look(self, given: Items | str, sheet: Sheet) -> Look:
         """Reconstructs and scores an image, and finds its neighbours.
 
@@ -195,7 +192,7 @@ class Session:
         Raises:
             InputError: If there is no such test image.
         """
-        with self._lock:
+        with self._computing():
             item = self._test_item(given) if isinstance(given, str) else given
             x = self._inputs(item)
             image, back = sheet.add(x)[0], sheet.add(self._model.reconstruct(x))[0]
@@ -229,6 +226,12 @@ class Session:
             return item
         stored = item.images.stored()
         return replace(item, images=Images((1 if stored.is_floating_point() else 255) - stored))
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """One request at a time; the lock is outside, since torch's settings are those of the whole process."""
+        with self._lock, fixed_torch_state(grad=False):
+            yield
 
     def _inputs(self, item: Items) -> Tensor:
         return torch.cat(list(model_inputs(self._model, item.images, seed=0)))
