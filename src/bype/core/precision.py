@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bype.core.config import PRECISIONS
 from bype.core.errors import InputError, first_line
+from bype.core.shared_setting import SharedSetting
 
 
 # Attributes that torch sets on import, so that type checkers do not know them.
@@ -70,29 +71,41 @@ def _arm_features() -> list[str]:
     return next((line.split(":", 1)[1].split() for line in lines if line.startswith("Features")), [])
 
 
+def _backends() -> tuple[_Backend, ...]:
+    names = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
+    parts: tuple[_Backend, ...] = attrgetter(*names)(torch.backends)
+    return parts
+
+
+def _write_products(values: tuple[str, ...]) -> None:
+    for part, value in zip(_backends(), values, strict=True):
+        part.fp32_precision = value
+
+
+def _restore_products(values: tuple[str, ...]) -> None:
+    for part, value in zip(_backends(), values, strict=True):
+        part.fp32_precision = "none"  # inherit the parent's setting; if it differs, the value was set explicitly
+        if part.fp32_precision != value:
+            part.fp32_precision = value
+
+
+_PRODUCTS = SharedSetting(
+    lambda: tuple(part.fp32_precision for part in _backends()), _write_products, _restore_products
+)
+
+
 @contextmanager
 def product_precision(tf32: bool) -> Iterator[None]:
     """Runs matmuls and convolutions in full float32 or in TF32; restores the previous settings on exit.
 
     torch's defaults on a GPU are full float32 for matmuls and TF32 for convolutions. On a CPU both are always in full
-    float32.
+    float32. The settings are those of all threads (`SharedSetting`). Usable as a decorator.
 
     Args:
         tf32: Whether a GPU uses TF32.
     """
-    on_cuda: tuple[_Backend, ...] = attrgetter("cuda.matmul", "cudnn.conv", "cudnn.rnn")(torch.backends)
-    on_cpu: tuple[_Backend, ...] = attrgetter("mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")(torch.backends)
-    wanted = [(part, "tf32" if tf32 else "ieee") for part in on_cuda] + [(part, "ieee") for part in on_cpu]
-    before = [(part, part.fp32_precision) for part, _ in wanted]
-    for part, value in wanted:
-        part.fp32_precision = value
-    try:
+    with _PRODUCTS.set_to((*["tf32" if tf32 else "ieee"] * 3, *["ieee"] * 3)):
         yield
-    finally:
-        for part, value in before:
-            part.fp32_precision = "none"  # inherit the parent's setting; if it differs, the value was set explicitly
-            if part.fp32_precision != value:
-                part.fp32_precision = value
 
 
 @contextmanager

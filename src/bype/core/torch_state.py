@@ -6,6 +6,9 @@ from contextlib import ExitStack, contextmanager
 import torch
 
 from bype.core.precision import product_precision
+from bype.core.shared_setting import SharedSetting
+
+_DTYPE = SharedSetting(torch.get_default_dtype, torch.set_default_dtype)
 
 
 @contextmanager
@@ -19,7 +22,6 @@ def fixed_torch_state(*, grad: bool | None = None, products: bool = True) -> Ite
         grad: Whether gradients are recorded inside; None keeps the caller's grad mode.
         products: Whether the precision of matmuls is fixed too; `torch.export` fails where it is.
     """
-    dtype = torch.get_default_dtype()
     with ExitStack() as stack:
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
@@ -34,6 +36,5 @@ def fixed_torch_state(*, grad: bool | None = None, products: bool = True) -> Ite
             stack.enter_context(torch.device("cpu"))
         if products:
             stack.enter_context(product_precision(tf32=False))
-        stack.callback(torch.set_default_dtype, dtype)
-        torch.set_default_dtype(torch.float32)
+        stack.enter_context(_DTYPE.set_to(torch.float32))
         yield
