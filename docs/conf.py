@@ -67,18 +67,18 @@ def _formula(display):
 
 
 def _back_links(app, pagename, templatename, context, doctree):
-    """Mends links from the source to the API: viewcode knows one module for all names of a file."""
+    """Corrects links from source pages to the API: viewcode knows one module for all names of a file."""
     if not pagename.startswith("_modules/"):
         return
     names = app.env.domaindata["py"]["objects"]
 
-    def mended(match):
+    def corrected(match):
         page, name = match.groups()
         if name not in names:
             name = next((n for n in names if n.endswith(f".{name.removeprefix('bype.')}")), name)
         return f'class="viewcode-back" href="{page}#{name}"'
 
-    context["body"] = re.sub(r'class="viewcode-back" href="([^"#]*)#([\w.]+)"', mended, context["body"])
+    context["body"] = re.sub(r'class="viewcode-back" href="([^"#]*)#([\w.]+)"', corrected, context["body"])
 
 
 def setup(app):

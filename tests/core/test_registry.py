@@ -175,6 +175,7 @@ def test_what_a_registry_refuses():
     assert (list(registry), len(registry), 3 in registry) == (["a", "b"], 2, False)
     with pytest.raises(bype.InputError, match="thing: expected one of a, b, got 'c'"):
         registry["c"]
+    assert (registry.get("b"), registry.get("c"), registry.get("c", 0)) == (int, None, 0)
     with pytest.raises(bype.InputError, match="thing 'a': the name is taken by bype; choose another"):
         registry.register("a", int)
     for name in ("", "../x", "a b", "-x"):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
 from operator import attrgetter
-from typing import TypeVar, cast
+from typing import TypeVar, cast, overload
 
 from bype.core.errors import InputError, first_line
 
@@ -62,6 +62,20 @@ class Registry(Mapping[str, T]):
             module, _, attribute = target.partition(":")
             target = attrgetter(attribute)(import_module(module))
         return cast(T, target)
+
+    @overload
+    def get(self, name: str, /) -> T | None: ...
+
+    @overload
+    def get(self, name: str, /, default: T | S) -> T | S: ...
+
+    def get(self, name: str, /, default: T | S | None = None) -> T | S | None:
+        """The object registered under a name, or the default if there is none.
+
+        Raises:
+            InputError: If a plugin cannot be imported.
+        """
+        return self[name] if name in self else default  # noqa: SIM401 (this is `get`)
 
     def __iter__(self) -> Iterator[str]:
         return iter([*self._own, *self._added])

@@ -69,7 +69,8 @@ def as_dataset(
         found = from_arrays(values, labels, shape=size)
     else:
         found = from_torch(cast(Source, values))
-    return _with_levels(found, levels).to(device)
+    train, validation, test = (part.with_levels(levels) for part in found.splits.values())
+    return replace(found, train=train, validation=validation, test=test).to(device)
 
 
 def _with_labels(data: object) -> tuple[object, object]:
@@ -84,11 +85,3 @@ def _table(
 ) -> Dataset:
     targets = None if labels is None else as_array(labels, "data: labels")
     return from_columns(names, columns, "data", targets, table=table)
-
-
-def _with_levels(data: Dataset, levels: int | None) -> Dataset:
-    """The same stored values with the levels of a model's data."""
-    if levels is None or data.levels in (None, levels):
-        return data
-    train, validation, test = (replace(part, levels=levels, checked=False) for part in data.splits.values())
-    return replace(data, train=train, validation=validation, test=test)

@@ -125,6 +125,14 @@ class Images(Described):
             return replace(self, labels=labels)
         return replace(self, pixels=self.stored().to(device), labels=labels, rows=None)
 
+    def with_levels(self, levels: int | None) -> "Images":
+        """The same stored values with the number of levels of a model's data; as they are if either has none.
+
+        Raises:
+            InputError: If a value does not fit.
+        """
+        return self if levels is None or self.levels in (None, levels) else replace(self, levels=levels, checked=False)
+
     def first(self, n: int | None) -> "Images":
         """The first n images, or all of them."""
         return self[slice(n)]

@@ -195,12 +195,10 @@ class ItemReader:
 
     def _with_levels(self, images: Images, item: str) -> Images:
         """Stored values of an array with the levels of the model's data, on the device."""
-        levels = self.levels
-        if levels not in (None, images.levels) and images.levels is not None:
-            try:
-                images = replace(images, levels=levels, checked=False)
-            except InputError as e:
-                raise InputError(f"{item}: {str(e).removeprefix('images: ')}, the levels of the model's data") from None
+        try:
+            images = images.with_levels(self.levels)
+        except InputError as e:
+            raise InputError(f"{item}: {str(e).removeprefix('images: ')}, the levels of the model's data") from None
         return replace(images, labels=None).to(self.device)
 
 

@@ -14,7 +14,7 @@ from bype.core.files import write_text
 from bype.core.locks import locked
 from bype.data.catalog import PUBLISHED, find, load
 from bype.experiments import ledger
-from bype.experiments.catalog.registry import find_experiment
+from bype.experiments.catalog.registry import EXPERIMENTS
 from bype.experiments.cell import Cell, Outcome
 from bype.experiments.estimates import Estimator
 from bype.experiments.records import CellRecord, EpochMetrics, cell_record, settings_hash
@@ -71,7 +71,7 @@ def finished_records(cells: Sequence[Cell], done: Sequence[CellRecord]) -> dict[
 
 def main_metric(record: CellRecord) -> list[str]:
     """The name of the metric that sums up a cell, the first that its experiment shows; empty if there is none."""
-    experiment = find_experiment(record["experiment"])
+    experiment = EXPERIMENTS.get(record["experiment"])
     shown = experiment.shown.get(record["protocol"], ()) if experiment is not None else ()
     names = (*shown, "nll_paper", "nll_nats", "nll_paper_short", "val_loss")
     return [name for name in names if name in record["figures"]][:1]
@@ -206,7 +206,7 @@ def _run_cell(
         if clock() > deadline:
             raise BudgetSpent
 
-    experiment = find_experiment(cell.experiment)
+    experiment = EXPERIMENTS.get(cell.experiment)
     measure = None if experiment is None else experiment.measure
     parts: list[PartialScores] = []
     with notes_kept(parts):

@@ -16,7 +16,7 @@ from bype.core.errors import InputError
 from bype.core.precision import flush_denormals
 from bype.data.catalog import load
 from bype.distributions.mixtures import IsotropicMixture
-from bype.experiments.catalog.registry import find_experiment
+from bype.experiments.catalog.registry import EXPERIMENTS
 from bype.experiments.cell import ASSUMED_EPOCHS, SHORT_ITEMS, SHORT_SAMPLES, Cell, Experiment, training_gflop
 from bype.experiments.records import CellRecord, settings_hash
 from bype.experiments.scores import samples_under
@@ -71,7 +71,7 @@ class Estimator:
         of the ledger's runs with that protocol, or `ASSUMED_EPOCHS`. Of a cell that is no training run with its
         evaluation, what it measures counts, and the training run that it starts from.
         """
-        experiment = find_experiment(cell.experiment)
+        experiment = EXPERIMENTS.get(cell.experiment)
         if experiment is not None and experiment.measure is not None:
             return self._of_measure(cell, experiment)
         training, evaluation, source = self._parts(cell)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bype.core.console import duration
-from bype.experiments.catalog.registry import find_experiment
+from bype.experiments.catalog.registry import EXPERIMENTS
 from bype.experiments.cell import ASSUMED_EPOCHS, Cell, training_gflop
 from bype.experiments.records import CellRecord, cell_settings
 from bype.runs.run import Run
@@ -42,7 +42,7 @@ class Pace(NamedTuple):
         networks: dict[str, Cell] = {}
         total = 0.0
         for cell in cells:
-            experiment = find_experiment(cell.experiment)
+            experiment = EXPERIMENTS.get(cell.experiment)
             if experiment is None or experiment.measure is None:
                 networks[cell.id] = cell
                 continue

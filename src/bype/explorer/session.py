@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -91,11 +92,10 @@ class Session:
     def _described(self) -> About:
         config = self._loaded.run.config
         c, h, w = self._spec.shape
-        data = config.set.rstrip("/").rpartition("/")[2]
         return About(
             str(self._loaded.run.path),
-            f"A model of {data} with prior {config.prior}, architecture {config.arch}, likelihood {config.likelihood} "
-            f"and {config.latent_dim} latent dimensions.",
+            f"A model of {Path(config.set).name} with prior {config.prior}, architecture {config.arch}, likelihood "
+            f"{config.likelihood} and {config.latent_dim} latent dimensions.",
             self._notes,
             self._components.classes,
             self._components.points,

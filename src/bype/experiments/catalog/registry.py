@@ -28,14 +28,6 @@ EXPERIMENTS: Registry[Experiment] = Registry(
     },
 )
 
-
-def find_experiment(name: str) -> Experiment | None:
-    """The experiment of that name; None for one from outside that is not registered."""
-    if name in EXPERIMENTS:
-        return EXPERIMENTS[name]
-    return None
-
-
 #: The options of `Selection` that only some experiments use.
 OPTIONS = ("protocol", "precision")
 #: The name on the command line of all experiments together.
