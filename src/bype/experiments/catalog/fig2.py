@@ -19,7 +19,8 @@ from bype.experiments.records import CellRecord, by_seed
 from bype.experiments.stats import summary
 from bype.experiments.training import train
 from bype.models.generation import decode_line, step_sizes
-from bype.viz.images import grid, save_png
+from bype.viz import labelled
+from bype.viz.images import save_png
 
 NAME = "fig2"
 #: Rows of the picture, images on a line, and lines that are measured.
@@ -112,7 +113,8 @@ def section(cells: Sequence[CellRecord], folder: Path) -> list[str]:
 def _picture(record: CellRecord, source: Source, folder: Path) -> list[str]:
     name, rows = dataset_stem(record["set"]), _rows(record)
     file = f"fig2-{name}-{source.protocol}.png"
-    save_png(grid(rows.flatten(0, 1), rows.shape[1]), folder / file)
+    title = f"{name}: test images at both ends, and images along the line in z between them"
+    save_png(labelled.samples(rows.flatten(0, 1), title, columns=rows.shape[1]), folder / file)
     return [f"![Interpolation on {name}, {source.title}, seed {record['seed']}]({file})", ""]
 
 
