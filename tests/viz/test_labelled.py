@@ -77,6 +77,11 @@ def test_samples_of_components_have_a_row_each(written):
     assert [t for t, _, _ in written] == ["title", "component 3, 2 %", "component 5, 1 %"]
 
 
+def test_a_label_of_a_wide_picture_whose_letters_are_larger_is_whole(written):
+    labelled.samples(IMAGES[:1].repeat(64, 1, 1, 1), "title", left=["component 499, 0.200 %"] * 4, columns=16)
+    assert [t for t, _, _ in written] == ["title", *["component 499, 0.200 %"] * 4]
+
+
 def test_a_long_name_keeps_its_end_and_stays_within_the_picture(written):
     long = "folder/" * 40 + "end.png"
     picture = labelled.reconstructions(IMAGES[:2], IMAGES[:2].flip(0), [long, "x"], "title")

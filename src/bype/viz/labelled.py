@@ -29,19 +29,19 @@ class Row(NamedTuple):
 def labelled_rows(rows: Sequence[Row]) -> Image.Image:
     """Rows of images of one size with their headings, captions and labels beside them.
 
-    Texts that are wider than an image, or beside a row than two, lose their start.
+    Texts that are wider than an image, or beside a row than two images or a quarter of all, lose their start.
     """
     h, w = rows[0].images.shape[2:]
     factor = max(1, -(-SIDE // max(h, w)))
     tile_h, tile_w = h * factor, w * factor
-    columns = max(len(row.images) for row in rows)
-    points = legible_size(columns * (tile_w + GAP) + GAP)
+    inner = max(len(row.images) for row in rows) * (tile_w + GAP)
+    points = legible_size(inner + GAP)
     font, small = ImageFont.load_default(points + 3), ImageFont.load_default(points)
-    head, line, side = 2 * points + 2, points + 3, 2 * tile_w
+    head, line = 2 * points + 2, points + 3
+    side = max(2 * tile_w, inner // 4)  # the letters of a wide picture are larger
     lefts = [shortened(row.left, side, small) for row in rows]
     rights = [shortened(row.right, side, small) for row in rows]
     left = _widest(lefts, small)
-    inner = columns * (tile_w + GAP)
     width = max(
         left + inner + _widest(rights, small) + GAP, max(int(font.getlength(row.heading)) for row in rows) + 2 * GAP
     )
